@@ -1,0 +1,86 @@
+"""What a user's input must be, and the sentences said when it is not: the argument, what was expected, what came."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastdraw import env
+
+
+def describe(value: Any) -> str:
+    """A short name for what came, safe for tensors of any size."""
+    if isinstance(value, Tensor):
+        dtype = str(value.dtype).removeprefix("torch.")
+        return f"a {dtype} tensor of shape {tuple(value.shape)} on {value.device}"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def expected(name: str, what: str, value: Any, error: type[Exception] = ValueError) -> Exception:
+    """The error for argument `name`: raise what this returns."""
+    return error(f"{name}: expected {what}, got {describe(value)}")
+
+
+def check_size(name: str, value: Any, least: int = 1) -> int:
+    """A whole number of at least `least`; numpy's integers pass, booleans do not."""
+    if isinstance(value, bool):
+        raise expected(name, "a whole number", value, TypeError)
+    if not isinstance(value, torch.SymInt):
+        try:
+            value = operator.index(value)
+        except TypeError:
+            raise expected(name, "a whole number", value, TypeError) from None
+    if value < least:
+        raise expected(name, f"at least {least}", value)
+    return value
+
+
+def check_pair(name: str, value: Any) -> tuple[int, int]:
+    """(height, width), each a whole number of at least 1."""
+    if not isinstance(value, (tuple, list, torch.Size)) or len(value) != 2:
+        raise expected(name, "(height, width)", value)
+    return check_size(name, value[0]), check_size(name, value[1])
+
+
+def check_tensor(name: str, value: Any, *shape: int | str) -> Tensor:
+    """A floating-point tensor of this shape; a letter stands for any length, and is used in the message."""
+    if not isinstance(value, Tensor):
+        raise expected(name, "a tensor", value, TypeError)
+    if not value.is_floating_point():
+        raise expected(name, "a floating-point tensor", value, TypeError)
+    if value.dim() != len(shape) or any(isinstance(n, int) and n != m for n, m in zip(shape, value.shape, strict=True)):
+        raise expected(name, f"shape [{', '.join(map(str, shape))}]", value)
+    return value
+
+
+def check_same(attribute: str, first: str, one: Tensor, second: str, other: Tensor) -> None:
+    """Two arguments must agree in device or dtype."""
+    if getattr(one, attribute) != getattr(other, attribute):
+        raise ValueError(
+            f"{second}: expected the {attribute} of {first} ({getattr(one, attribute)}), got {getattr(other, attribute)}"
+        )
+
+
+def check_params(params: Any, batch: int | str = "B") -> Tensor:
+    return check_tensor("params", params, batch, 5)
+
+
+def values_are_checked(tensor: Tensor) -> bool:
+    """Whether to look into a tensor: by default only where looking costs no device synchronisation."""
+    if torch.compiler.is_compiling():
+        return False
+    return env.check_values(default=tensor.device.type == "cpu")
+
+
+def check_unit_interval(name: str, x: Tensor) -> None:
+    """Every value in [0, 1]; NaN and infinity are refused with them."""
+    if x.numel() == 0 or not values_are_checked(x):
+        return
+    low, high = (float(v) for v in torch.aminmax(x.detach()))
+    # Written so that NaN, which compares false, is refused too.
+    if not (low >= 0.0 and high <= 1.0):
+        raise ValueError(f"{name}: expected values in [0, 1], got values from {low:g} to {high:g}")

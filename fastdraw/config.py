@@ -1,0 +1,69 @@
+"""The shape of a DRAW model, and the settings of the paper's Table 3."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fastdraw.checks import check_size, expected
+
+
+@dataclass(frozen=True)
+class DRAWConfig:
+    """Everything that decides the shapes of a DRAW model's weights, and nothing else.
+
+    image_shape: (channels, height, width) of the images, in pixels.
+    glimpses:    T, the number of steps in which an image is read and drawn.
+    hidden_size: h, units of the encoder's LSTM and of the decoder's.
+    latent_size: Z, latent dimensions per glimpse.
+    read_size, write_size: N, filters along each side of the window; None means no attention there (equations 17, 18).
+
+    Raises TypeError or ValueError, naming the field, for anything else than whole numbers of at least 1.
+    """
+
+    image_shape: tuple[int, int, int] = (1, 28, 28)
+    glimpses: int = 64
+    hidden_size: int = 256
+    latent_size: int = 100
+    read_size: int | None = 2
+    write_size: int | None = 5
+
+    def __post_init__(self) -> None:
+        shape = self.image_shape
+        if not isinstance(shape, (tuple, list)) or len(shape) != 3:
+            raise expected("image_shape", "(channels, height, width)", shape)
+        # A list comes out of JSON; the frozen field holds a tuple of plain ints either way.
+        object.__setattr__(self, "image_shape", tuple(check_size("image_shape", side) for side in shape))
+        for name in ("glimpses", "hidden_size", "latent_size"):
+            object.__setattr__(self, name, check_size(name, getattr(self, name)))
+        for name in ("read_size", "write_size"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, check_size(name, getattr(self, name)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON can hold them; `DRAWConfig(**d)` gives the configuration back."""
+        return asdict(self)
+
+    @property
+    def patch_numel(self) -> int:
+        """Outputs of the patch layer: C N N, or the whole canvas without attention."""
+        return _numel(self.image_shape, self.write_size)
+
+    @property
+    def read_numel(self) -> int:
+        """R: elements of one read; the encoder sees two of them, of x and of the error image."""
+        return _numel(self.image_shape, self.read_size)
+
+
+def _numel(image_shape: tuple[int, int, int], size: int | None) -> int:
+    channels, height, width = image_shape
+    return channels * height * width if size is None else channels * size * size
+
+
+#: Table 3 of the paper, by the name of the data set; "mnist-no-attention" is the paper's comparison on MNIST.
+presets: dict[str, DRAWConfig] = {
+    "mnist": DRAWConfig((1, 28, 28), glimpses=64, hidden_size=256, latent_size=100, read_size=2, write_size=5),
+    "mnist-no-attention": DRAWConfig((1, 28, 28), 64, 256, 100, read_size=None, write_size=None),
+    "svhn": DRAWConfig((3, 54, 54), glimpses=32, hidden_size=800, latent_size=100, read_size=12, write_size=12),
+    "cifar10": DRAWConfig((3, 32, 32), glimpses=64, hidden_size=400, latent_size=200, read_size=5, write_size=5),
+}

@@ -1,0 +1,41 @@
+"""Every environment variable that fastdraw reads, in one place.
+
+FASTDRAW_CHECK_VALUES  1: look for NaN, infinity and values outside [0, 1] in images on every device;
+                       0: never look. Default: on the CPU only, since looking at a CUDA tensor waits for the device.
+FASTDRAW_BACKEND       the backend in force when the process starts: auto (default), reference, aten, native, triton.
+FASTDRAW_DATA          folder in which data sets are looked for before anything is downloaded.
+FASTDRAW_CACHE         folder that downloaded data sets are kept in; default: the user's cache folder.
+FASTDRAW_BUILD         read by setup.py: 0 leaves the C++ kernels out, 1 makes their failing to build an error.
+TRITON_INTERPRET       Triton's own: 1 runs Triton kernels on CPU tensors, slowly, for tests.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+def check_values(default: bool) -> bool:
+    return _flag("FASTDRAW_CHECK_VALUES", default)
+
+
+def initial_backend() -> str:
+    return os.environ.get("FASTDRAW_BACKEND", "auto")
+
+
+def data_dir() -> str | None:
+    return os.environ.get("FASTDRAW_DATA") or None
+
+
+def cache_dir() -> str | None:
+    return os.environ.get("FASTDRAW_CACHE") or None
+
+
+def triton_interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+def _flag(name: str, default: bool) -> bool:
+    value = os.environ.get(name, "")
+    if value in ("", "0", "1"):
+        return default if value == "" else value == "1"
+    raise ValueError(f"{name}: expected 0 or 1, got {value!r}")

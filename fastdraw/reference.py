@@ -1,0 +1,266 @@
+"""The specification: DRAW (Gregor et al. 2015, arXiv 1502.04623) in plain PyTorch, one line an equation.
+
+Nothing here is fused or fast. It runs in any floating dtype, is differentiable twice, and every kernel of fastdraw is
+proven against it. Numbers in brackets are the paper's equations. Two conventions, used everywhere:
+
+- Pixels and filters count from 1 in the paper and from 0 here. Centres below are 0-based pixels.
+- `params` [B, 5] holds the raw outputs (g~x, g~y, log sigma^2, log delta~, log gamma) of equation 21. Half precision is
+  widened to float32 for the window's geometry, since bfloat16 cannot tell neighbouring pixels apart.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, linear
+
+from fastdraw import checks
+from fastdraw.config import DRAWConfig
+
+#: Bounds put on params, (g~x, g~y, log sigma^2, log delta~, log gamma), so that no finite input overflows to NaN. They lie
+#: where float32 cannot tell the results apart any more; gradients are zero beyond them.
+PARAM_LIMITS = (1e30, 1e30, 60.0, 60.0, 60.0)
+#: Exponents of the filters are cut here: exp(-1e4) is zero in every dtype, and infinity times zero never arises.
+EXPONENT_LIMIT = 1e4
+
+
+class Window(NamedTuple):
+    """Where the filters of each image stand: in pixels, counted from 0; all [B]."""
+
+    centre_x: Tensor
+    centre_y: Tensor
+    delta: Tensor
+    sigma: Tensor
+    gamma: Tensor
+
+
+class FilterBank(NamedTuple):
+    """y [B, N, H] and x [B, N, W], whose rows sum to one, and gamma [B]."""
+
+    y: Tensor
+    x: Tensor
+    gamma: Tensor
+
+
+class DRAWOutput(NamedTuple):
+    """loss: nats per image, averaged over the batch. reconstruction [B] and kl [T, B]: nats. canvas [B, C, H, W]: logits."""
+
+    loss: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+    canvas: Tensor
+
+
+class Trajectory(NamedTuple):
+    """How images came to be. canvases [T, B, C, H, W]: logits after each glimpse. windows: fields [T, B], None without attention."""
+
+    canvases: Tensor
+    write_windows: Window | None
+    read_windows: Window | None
+
+
+class Recurrence(NamedTuple):
+    """canvas [B, C, H, W]: logits; kl [T, B]: nats, None where nothing was inferred; trajectory where it was asked for."""
+
+    canvas: Tensor
+    kl: Tensor | None
+    trajectory: Trajectory | None
+
+
+def window(params: Tensor, size: int, image_size: tuple[int, int]) -> Window:
+    """Equations 21 to 24: the window that raw `params` [B, 5] mean for N = `size` filters on a (height, width) image."""
+    height, width = image_size
+    params = params if params.dtype in (torch.float32, torch.float64) else params.float()
+    limits = params.new_tensor(PARAM_LIMITS)
+    g_x, g_y, log_sigma2, log_delta, log_gamma = torch.clamp(params, -limits, limits).unbind(-1)
+    centre_x = (width + 1) / 2 * (g_x + 1) - 1  # (22), 0-based
+    centre_y = (height + 1) / 2 * (g_y + 1) - 1  # (23), 0-based
+    # One filter has no stride: it stands at the centre.
+    delta = (max(height, width) - 1) / (size - 1) * log_delta.exp() if size > 1 else torch.zeros_like(log_delta)  # (24)
+    return Window(centre_x, centre_y, delta, (log_sigma2 / 2).exp(), log_gamma.exp())  # (21)
+
+
+def _rows(centre: Tensor, delta: Tensor, sigma: Tensor, size: int, length: int) -> Tensor:
+    """[B, N, length]: Gaussian rows along one axis (19, 20, 25, 26), an exact softmax over pixels."""
+    i = torch.arange(size, dtype=centre.dtype, device=centre.device)
+    mu = centre[:, None] + (i - (size - 1) / 2) * delta[:, None]  # (19, 20), 0-based
+    a = torch.arange(length, dtype=centre.dtype, device=centre.device)
+    # The softmax's maximum stands at the pixel nearest to mu. Taking it out of -(a - mu)^2 / 2 sigma^2 by
+    # (a - mu)^2 - (nearest - mu)^2 = (a - nearest)(a + nearest - 2 mu) leaves no large terms to cancel.
+    nearest = mu.detach().round().clamp(0, length - 1)[..., None]
+    step = a - nearest
+    exponent = step * (step + 2 * (nearest - mu[..., None])) * (0.5 / sigma[:, None, None] ** 2)
+    f = torch.exp(-exponent.clamp(max=EXPONENT_LIMIT))
+    return f / f.sum(-1, keepdim=True)  # (25, 26)
+
+
+def filterbank(params: Tensor, size: int, image_size: tuple[int, int]) -> FilterBank:
+    """Equations 19 to 26: params [B, 5] -> y [B, N, H], x [B, N, W], gamma [B]."""
+    w = window(params, size, image_size)
+    y = _rows(w.centre_y, w.delta, w.sigma, size, image_size[0])
+    x = _rows(w.centre_x, w.delta, w.sigma, size, image_size[1])
+    return FilterBank(y, x, w.gamma)
+
+
+def read(image: Tensor, params: Tensor, size: int) -> Tensor:
+    """Equation 27 for one image: [B, C, H, W] -> [B, C, N, N], gamma F_Y image F_X^T."""
+    y, x, gamma = filterbank(params, size, (image.shape[2], image.shape[3]))
+    patch = y[:, None] @ image.to(y.dtype) @ x[:, None].mT
+    return (gamma[:, None, None, None] * patch).to(image.dtype)
+
+
+def write(patch: Tensor, params: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Equation 29: patch [B, C, N, N] -> [B, C, H, W], 1/gamma F_Y^T patch F_X."""
+    y, x, gamma = filterbank(params, patch.shape[2], image_size)
+    image = y[:, None].mT @ patch.to(y.dtype) @ x[:, None]
+    return (image / gamma[:, None, None, None]).to(patch.dtype)
+
+
+def lstm_step(
+    x: Tensor, state: tuple[Tensor, Tensor], weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
+) -> tuple[Tensor, Tensor]:
+    """LSTM with forget gates, weights as nn.LSTMCell lays them out: rows i, f, g, o. Gives (h, c)."""
+    h, c = state
+    gates = linear(x, weight_ih, bias_ih) + linear(h, weight_hh, bias_hh)
+    i, f, g, o = gates.chunk(4, dim=1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def kl_divergence(mu: Tensor, log_sigma: Tensor) -> Tensor:
+    """Equation 11 for one glimpse, nats per image: KL of N(mu, sigma^2) from N(0, 1), summed over latent dimensions."""
+    return 0.5 * (mu**2 + (2 * log_sigma).exp() - 2 * log_sigma - 1).sum(-1)
+
+
+class DRAW(nn.Module):
+    """DRAW as the paper has it. `fastdraw.DRAW` takes the same arguments, has the same weights and gives the same results.
+
+    Arguments are those of `fastdraw.DRAWConfig`. See `fastdraw.DRAW` for what the methods take, give and raise.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int] = (1, 28, 28),
+        glimpses: int = 64,
+        hidden_size: int = 256,
+        latent_size: int = 100,
+        read_size: int | None = 2,
+        write_size: int | None = 5,
+    ) -> None:
+        super().__init__()
+        self.config = config = DRAWConfig(image_shape, glimpses, hidden_size, latent_size, read_size, write_size)
+        self.encoder = nn.LSTMCell(2 * config.read_numel + hidden_size, hidden_size)
+        self.decoder = nn.LSTMCell(latent_size, hidden_size)
+        self.latent = nn.Linear(hidden_size, 2 * latent_size)
+        self.patch = nn.Linear(hidden_size, config.patch_numel)
+        if read_size is not None:
+            self.read_attention = nn.Linear(hidden_size, 5)
+        if write_size is not None:
+            self.write_attention = nn.Linear(hidden_size, 5)
+        self.initial_canvas = nn.Parameter(torch.empty(config.image_shape))
+        self.initial_encoder = nn.Parameter(torch.empty(hidden_size))
+        self.initial_decoder = nn.Parameter(torch.empty(hidden_size))
+        self.reset_parameters()
+
+    @classmethod
+    def from_config(cls, config: DRAWConfig) -> DRAW:
+        return cls(**config.to_dict())
+
+    def reset_parameters(self) -> None:
+        """Weights from N(0, 0.01^2), the setting of the best public reproduction; biases and initial states zero."""
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, std=0.01) if parameter.dim() == 2 else nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor, noise: Tensor | None = None) -> DRAWOutput:
+        x, noise = self._check_images(x), self._check_noise(noise, x.shape[0], x)
+        canvas, kl, _ = self.recurrence(x, noise)
+        assert kl is not None
+        reconstruction = binary_cross_entropy_with_logits(canvas, x.to(canvas.dtype), reduction="none").flatten(1).sum(1)  # (9)
+        return DRAWOutput((reconstruction + kl.sum(0)).mean(), reconstruction, kl, canvas)  # (10), (12)
+
+    def sample(self, n: int, noise: Tensor | None = None, return_trajectory: bool = False) -> Any:
+        n = checks.check_size("n", n, least=0)
+        noise = self._check_noise(noise, n, self.initial_canvas)
+        canvas, _, trajectory = self.recurrence(None, noise, return_trajectory)
+        images = torch.sigmoid(canvas)  # (16)
+        return (images, trajectory) if return_trajectory else images
+
+    def reconstruct(self, x: Tensor, noise: Tensor | None = None, return_trajectory: bool = False) -> Any:
+        x, noise = self._check_images(x), self._check_noise(noise, x.shape[0], x)
+        canvas, _, trajectory = self.recurrence(x, noise, return_trajectory)
+        images = torch.sigmoid(canvas)
+        return (images, trajectory) if return_trajectory else images
+
+    def recurrence(self, x: Tensor | None, noise: Tensor, return_trajectory: bool = False) -> Recurrence:
+        """All glimpses: equations 3 to 8 with 1, 2 and 11; with x None, 13 to 15, where noise itself is the latent sample."""
+        batch, config = noise.shape[1], self.config
+        canvas = self.initial_canvas.expand(batch, *config.image_shape)
+        h_enc, c_enc = self._initial_state(self.initial_encoder, batch)
+        h_dec, c_dec = self._initial_state(self.initial_decoder, batch)
+        kl, canvases, read_params, write_params = [], [], [], []
+        for t in range(config.glimpses):
+            z = noise[t]  # (13), where there is no x
+            if x is not None:
+                x_hat = x - torch.sigmoid(canvas)  # (3)
+                r, params = self._read(x, x_hat, h_dec)  # (4)
+                read_params.append(params)
+                h_enc, c_enc = lstm_step(torch.cat([r, h_dec], 1), (h_enc, c_enc), *_weights(self.encoder))  # (5)
+                mu, log_sigma = self.latent(h_enc).chunk(2, dim=1)  # (1), (2)
+                z = mu + log_sigma.exp() * noise[t]  # (6)
+                kl.append(kl_divergence(mu, log_sigma))  # (11)
+            h_dec, c_dec = lstm_step(z, (h_dec, c_dec), *_weights(self.decoder))  # (7), (14)
+            update, params = self._write(h_dec)
+            canvas = canvas + update  # (8), (15)
+            write_params.append(params)
+            canvases.append(canvas)
+        trajectory = None
+        if return_trajectory:
+            image_size = config.image_shape[1:]
+            write_windows = _windows(write_params, config.write_size, image_size)
+            read_windows = _windows(read_params, config.read_size, image_size)
+            trajectory = Trajectory(torch.stack(canvases), write_windows, read_windows)
+        return Recurrence(canvas, torch.stack(kl) if kl else None, trajectory)
+
+    def _read(self, x: Tensor, x_hat: Tensor, h_dec: Tensor) -> tuple[Tensor, Tensor | None]:
+        if self.config.read_size is None:
+            return torch.cat([x, x_hat], 1).flatten(1), None  # (17)
+        params = self.read_attention(h_dec)  # (21)
+        return read(torch.cat([x, x_hat], 1), params, self.config.read_size).flatten(1), params  # (27)
+
+    def _write(self, h_dec: Tensor) -> tuple[Tensor, Tensor | None]:
+        channels, height, width = self.config.image_shape
+        size = self.config.write_size
+        w = self.patch(h_dec)  # (18), (28)
+        if size is None:
+            return w.view(-1, channels, height, width), None
+        params = self.write_attention(h_dec)  # (21)
+        return write(w.view(-1, channels, size, size), params, (height, width)), params  # (29)
+
+    @staticmethod
+    def _initial_state(h: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+        return h.expand(batch, -1), h.new_zeros(batch, h.shape[0])
+
+    def _check_images(self, x: Tensor) -> Tensor:
+        checks.check_tensor("x", x, "B", *self.config.image_shape)
+        checks.check_same("device", "the model's weights", self.initial_canvas, "x", x)
+        checks.check_unit_interval("x", x)
+        return x
+
+    def _check_noise(self, noise: Tensor | None, batch: int, like: Tensor) -> Tensor:
+        shape = (self.config.glimpses, batch, self.config.latent_size)
+        if noise is None:
+            return torch.randn(shape, dtype=self.initial_canvas.dtype, device=self.initial_canvas.device)
+        checks.check_tensor("noise", noise, *shape)
+        checks.check_same("device", "the model's weights", self.initial_canvas, "noise", noise)
+        return noise
+
+
+def _weights(cell: nn.LSTMCell) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh
+
+
+def _windows(params: list[Tensor | None], size: int | None, image_size: tuple[int, int]) -> Window | None:
+    kept = [p for p in params if p is not None]
+    return window(torch.stack(kept), size, image_size) if size is not None and kept else None
