@@ -1,0 +1,181 @@
+"""The kernels in plain ATen with gradients by hand: any device, any dtype, and no compiler.
+
+Read and write share one bilinear form, L = gamma^power sum_c <P_c, F_Y I_c F_X^T>, with power +1 for the read and -1 for the
+write: the read is dL/dP, the write is dL/dI, and the gradient to the window is the same function of (P, I) for both.
+Arithmetic is float64 where the image (or patch, or for the filterbank params) is, and float32 otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from fastdraw.reference import EXPONENT_LIMIT, PARAM_LIMITS
+
+
+class Rows(NamedTuple):
+    """One axis of the filterbank, and what its gradient needs; all [B, N, length] but offset [N] and the window's [B, 1]."""
+
+    f: Tensor
+    step: Tensor
+    exponent: Tensor
+    offset: Tensor
+    delta: Tensor
+    inverse_sigma2: Tensor
+
+
+class Bank(NamedTuple):
+    y: Rows
+    x: Rows
+    gamma: Tensor
+
+
+def unavailable() -> str | None:
+    return None
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
+def _rows(centre: Tensor, delta: Tensor, inverse_sigma2: Tensor, size: int, length: int) -> Rows:
+    offset = torch.arange(size, dtype=centre.dtype, device=centre.device) - (size - 1) / 2
+    mu = (centre + offset * delta)[..., None]
+    nearest = mu.round().clamp_(0, length - 1)
+    step = torch.arange(length, dtype=centre.dtype, device=centre.device) - nearest
+    exponent = (step + 2 * (nearest - mu)).mul_(step).mul_(0.5 * inverse_sigma2[..., None]).clamp_(max=EXPONENT_LIMIT)
+    f = exponent.neg().exp_()
+    return Rows(f.div_(f.sum(-1, keepdim=True)), step, exponent, offset, delta, inverse_sigma2)
+
+
+def _bank(params: Tensor, dtype: torch.dtype, size: int, height: int, width: int) -> Bank:
+    limits = torch.tensor(PARAM_LIMITS, dtype=dtype, device=params.device)
+    g_x, g_y, log_sigma2, log_delta, log_gamma = torch.clamp(params.to(dtype), -limits, limits).split(1, 1)
+    delta = log_delta.exp() * ((max(height, width) - 1) / (size - 1) if size > 1 else 0.0)
+    inverse_sigma2 = log_sigma2.neg().exp_()
+    y = _rows((height + 1) / 2 * (g_y + 1) - 1, delta, inverse_sigma2, size, height)
+    x = _rows((width + 1) / 2 * (g_x + 1) - 1, delta, inverse_sigma2, size, width)
+    return Bank(y, x, log_gamma.exp()[:, 0])
+
+
+def _rows_backward(grad_f: Tensor, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients [B] to the centre, to log delta and to log sigma^2."""
+    weighted = grad_f * rows.f
+    # sum F G (d - dbar) is written as sum F (G - Gbar) d: one mean serves both sums.
+    weighted -= rows.f * weighted.sum(-1, keepdim=True)
+    grad_mu = (weighted * rows.step).sum(-1) * rows.inverse_sigma2
+    grad_log_delta = (grad_mu * rows.offset).sum(-1) * rows.delta[:, 0]
+    return grad_mu.sum(-1), grad_log_delta, (weighted * rows.exponent).sum((-1, -2))
+
+
+def _params_backward(grad_y: Tensor, grad_x: Tensor, grad_log_gamma: Tensor, bank: Bank, params: Tensor) -> Tensor:
+    """grad_y [B, N, H], grad_x [B, N, W], grad_log_gamma [B] -> grad_params [B, 5], zero beyond the limits of params."""
+    centre_y, log_delta_y, log_sigma2_y = _rows_backward(grad_y, bank.y)
+    centre_x, log_delta_x, log_sigma2_x = _rows_backward(grad_x, bank.x)
+    grads = (
+        centre_x * ((grad_x.shape[2] + 1) / 2),
+        centre_y * ((grad_y.shape[2] + 1) / 2),
+        log_sigma2_x + log_sigma2_y,
+        log_delta_x + log_delta_y,
+        grad_log_gamma,
+    )
+    outside = params.abs() > torch.tensor(PARAM_LIMITS, dtype=params.dtype, device=params.device)
+    return torch.stack(grads, 1).masked_fill_(outside, 0.0).to(params.dtype)
+
+
+def _read(image: Tensor, bank: Bank, power: int) -> Tensor:
+    return (bank.y.f[:, None] @ image @ bank.x.f[:, None].mT).mul_(bank.gamma.pow(power)[:, None, None, None])
+
+
+def _write(patch: Tensor, bank: Bank, power: int) -> Tensor:
+    return (bank.y.f[:, None].mT @ patch @ bank.x.f[:, None]).mul_(bank.gamma.pow(power)[:, None, None, None])
+
+
+def _window_backward(patch: Tensor, image: Tensor, bank: Bank, params: Tensor, power: int) -> Tensor:
+    """The gradient of L to params, from patch [B, C, N, N] and image [B, C, H, W]."""
+    batch, channels, size, _ = patch.shape
+    height, width = image.shape[2:]
+    scaled = patch * bank.gamma.pow(power)[:, None, None, None]
+    # Channels join the summed dimension of both products: F is one for all channels.
+    columns = (bank.x.f[:, None] @ image.mT).view(batch, channels * size, height)
+    grad_y = scaled.transpose(1, 2).reshape(batch, size, channels * size) @ columns
+    spread = (scaled.mT @ bank.y.f[:, None]).transpose(1, 2).reshape(batch, size, channels * height)
+    grad_x = spread @ image.view(batch, channels * height, width)
+    # dL/d log gamma = power L, and L = <dL/dF_Y, F_Y>.
+    return _params_backward(grad_y, grad_x, power * (grad_y * bank.y.f).sum((1, 2)), bank, params)
+
+
+def filterbank(params: Tensor, size: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    bank = _bank(params, _wide(params), size, height, width)
+    return bank.y.f, bank.x.f, bank.gamma
+
+
+def filterbank_backward(
+    grad_y: Tensor, grad_x: Tensor, grad_gamma: Tensor, params: Tensor, size: int, height: int, width: int
+) -> Tensor:
+    dtype = _wide(params)
+    bank = _bank(params, dtype, size, height, width)
+    return _params_backward(grad_y.to(dtype), grad_x.to(dtype), grad_gamma.to(dtype) * bank.gamma, bank, params)
+
+
+def read(image: Tensor, params: Tensor, size: int, power: int) -> Tensor:
+    dtype = _wide(image)
+    return _read(image.to(dtype), _bank(params, dtype, size, *image.shape[2:]), power).to(image.dtype)
+
+
+def read_backward(
+    grad_patch: Tensor, image: Tensor, params: Tensor, power: int, need_image: bool
+) -> tuple[Tensor | None, Tensor]:
+    dtype = _wide(image)
+    patch = grad_patch.to(dtype)
+    bank = _bank(params, dtype, patch.shape[2], *image.shape[2:])
+    grad_image = _write(patch, bank, power).to(image.dtype) if need_image else None
+    return grad_image, _window_backward(patch, image.to(dtype), bank, params, power)
+
+
+def write(patch: Tensor, params: Tensor, height: int, width: int, power: int) -> Tensor:
+    dtype = _wide(patch)
+    return _write(patch.to(dtype), _bank(params, dtype, patch.shape[2], height, width), power).to(patch.dtype)
+
+
+def write_backward(grad_image: Tensor, patch: Tensor, params: Tensor, power: int) -> tuple[Tensor, Tensor]:
+    dtype = _wide(patch)
+    image = grad_image.to(dtype)
+    bank = _bank(params, dtype, patch.shape[2], *image.shape[2:])
+    return _read(image, bank, power).to(patch.dtype), _window_backward(patch.to(dtype), image, bank, params, power)
+
+
+def lstm_step(
+    x: Tensor, h: Tensor, c: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    # The sum of both products is taken in c's dtype, so that half precision rounds each product once and no sum.
+    gates = linear(x, weight_ih, bias_ih).to(c.dtype) + linear(h, weight_hh, bias_hh).to(c.dtype)
+    i, f, g, o = gates.chunk(4, 1)
+    i.sigmoid_(), f.sigmoid_(), g.tanh_(), o.sigmoid_()
+    c_new = torch.addcmul(f * c, i, g)
+    return (o * c_new.tanh()).to(x.dtype), c_new, gates
+
+
+def lstm_step_backward(
+    grad_h: Tensor | None,
+    grad_c: Tensor | None,
+    gates: Tensor,
+    c: Tensor,
+    c_new: Tensor,
+    x: Tensor,
+    h: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    i, f, g, o = gates.chunk(4, 1)
+    tanh_c = c_new.tanh()
+    dh = torch.zeros_like(c) if grad_h is None else grad_h.to(c.dtype)
+    dc = dh * o * (1 - tanh_c * tanh_c)
+    if grad_c is not None:
+        dc += grad_c
+    grad_gates = torch.cat([dc * g * i * (1 - i), dc * c * f * (1 - f), dc * i * (1 - g * g), dh * tanh_c * o * (1 - o)], 1)
+    grad_bias, grad = grad_gates.sum(0).to(x.dtype), grad_gates.to(x.dtype)
+    return grad @ weight_ih, grad @ weight_hh, dc * f, grad.mT @ x, grad.mT @ h, grad_bias
