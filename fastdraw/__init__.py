@@ -1,0 +1,27 @@
+"""DRAW (Gregor et al. 2015) and its Gaussian glimpses for PyTorch: the paper's exact maths in fused kernels."""
+
+from fastdraw import reference
+from fastdraw._version import __version__
+from fastdraw.dispatch import backend, backends
+from fastdraw.config import DRAWConfig, presets
+from fastdraw.model import DRAW
+from fastdraw.ops import filterbank, lstm_step, read, write
+from fastdraw.reference import DRAWOutput, FilterBank, Trajectory, Window
+
+__all__ = [
+    "DRAW",
+    "DRAWConfig",
+    "DRAWOutput",
+    "FilterBank",
+    "Trajectory",
+    "Window",
+    "__version__",
+    "backend",
+    "backends",
+    "filterbank",
+    "lstm_step",
+    "presets",
+    "read",
+    "reference",
+    "write",
+]

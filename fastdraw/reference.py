@@ -199,44 +199,45 @@ class DRAW(nn.Module):
         canvas = self.initial_canvas.expand(batch, *config.image_shape)
         h_enc, c_enc = self._initial_state(self.initial_encoder, batch)
         h_dec, c_dec = self._initial_state(self.initial_decoder, batch)
-        kl, canvases, read_params, write_params = [], [], [], []
+        kl: list[Tensor] = []
+        canvases: list[Tensor] = []
+        read_params: list[Tensor] = []
+        write_params: list[Tensor] = []
         for t in range(config.glimpses):
             z = noise[t]  # (13), where there is no x
             if x is not None:
                 x_hat = x - torch.sigmoid(canvas)  # (3)
-                r, params = self._read(x, x_hat, h_dec)  # (4)
-                read_params.append(params)
-                h_enc, c_enc = lstm_step(torch.cat([r, h_dec], 1), (h_enc, c_enc), *_weights(self.encoder))  # (5)
+                r = self._read(x, x_hat, h_dec, read_params)  # (4)
+                h_enc, c_enc = lstm_step(torch.cat([r, h_dec], 1), (h_enc, c_enc), *lstm_weights(self.encoder))  # (5)
                 mu, log_sigma = self.latent(h_enc).chunk(2, dim=1)  # (1), (2)
                 z = mu + log_sigma.exp() * noise[t]  # (6)
                 kl.append(kl_divergence(mu, log_sigma))  # (11)
-            h_dec, c_dec = lstm_step(z, (h_dec, c_dec), *_weights(self.decoder))  # (7), (14)
-            update, params = self._write(h_dec)
-            canvas = canvas + update  # (8), (15)
-            write_params.append(params)
+            h_dec, c_dec = lstm_step(z, (h_dec, c_dec), *lstm_weights(self.decoder))  # (7), (14)
+            canvas = canvas + self._write(h_dec, write_params)  # (8), (15)
             canvases.append(canvas)
         trajectory = None
         if return_trajectory:
             image_size = config.image_shape[1:]
-            write_windows = _windows(write_params, config.write_size, image_size)
-            read_windows = _windows(read_params, config.read_size, image_size)
+            write_windows = stack_windows(write_params, config.write_size, image_size)
+            read_windows = stack_windows(read_params, config.read_size, image_size)
             trajectory = Trajectory(torch.stack(canvases), write_windows, read_windows)
         return Recurrence(canvas, torch.stack(kl) if kl else None, trajectory)
 
-    def _read(self, x: Tensor, x_hat: Tensor, h_dec: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _read(self, x: Tensor, x_hat: Tensor, h_dec: Tensor, all_params: list[Tensor]) -> Tensor:
+        images = torch.cat([x, x_hat], 1)
         if self.config.read_size is None:
-            return torch.cat([x, x_hat], 1).flatten(1), None  # (17)
-        params = self.read_attention(h_dec)  # (21)
-        return read(torch.cat([x, x_hat], 1), params, self.config.read_size).flatten(1), params  # (27)
+            return images.flatten(1)  # (17)
+        all_params.append(self.read_attention(h_dec))  # (21)
+        return read(images, all_params[-1], self.config.read_size).flatten(1)  # (27)
 
-    def _write(self, h_dec: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _write(self, h_dec: Tensor, all_params: list[Tensor]) -> Tensor:
         channels, height, width = self.config.image_shape
         size = self.config.write_size
         w = self.patch(h_dec)  # (18), (28)
         if size is None:
-            return w.view(-1, channels, height, width), None
-        params = self.write_attention(h_dec)  # (21)
-        return write(w.view(-1, channels, size, size), params, (height, width)), params  # (29)
+            return w.view(-1, channels, height, width)
+        all_params.append(self.write_attention(h_dec))  # (21)
+        return write(w.view(-1, channels, size, size), all_params[-1], (height, width))  # (29)
 
     @staticmethod
     def _initial_state(h: Tensor, batch: int) -> tuple[Tensor, Tensor]:
@@ -257,10 +258,11 @@ class DRAW(nn.Module):
         return noise
 
 
-def _weights(cell: nn.LSTMCell) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def lstm_weights(cell: nn.LSTMCell) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """In the order in which `lstm_step` takes them."""
     return cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh
 
 
-def _windows(params: list[Tensor | None], size: int | None, image_size: tuple[int, int]) -> Window | None:
-    kept = [p for p in params if p is not None]
-    return window(torch.stack(kept), size, image_size) if size is not None and kept else None
+def stack_windows(params: list[Tensor], size: int | None, image_size: tuple[int, int]) -> Window | None:
+    """The windows that T tensors of params mean, fields [T, B]; None without attention, or where nothing was read."""
+    return None if size is None or not params else window(torch.stack(params), size, image_size)

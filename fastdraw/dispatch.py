@@ -1,0 +1,86 @@
+"""Which kernels the operators run on: chosen by `fastdraw.backend`, told by `fastdraw.backends`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from types import ModuleType
+
+from fastdraw import env
+
+_MODULES = {"aten": "fastdraw.kernels.aten", "native": "fastdraw.kernels.cpu", "triton": "fastdraw.kernels.triton"}
+_NAMES = ("auto", "reference", *_MODULES)
+
+
+def _check(name: object, where: str) -> str:
+    if name not in _NAMES:
+        raise ValueError(f"{where}: expected one of {', '.join(_NAMES)}, got {name!r}")
+    return str(name)
+
+
+# One setting for the process, as torch's own backend flags are: torch.compile guards on it, and the autograd engine's
+# threads need not know it, since each operator keeps the choice made in its forward pass.
+_current = _check(env.initial_backend(), "FASTDRAW_BACKEND")
+
+
+def current() -> str:
+    return _current
+
+
+@contextmanager
+def backend(name: str) -> Iterator[None]:
+    """Run the operators called inside on these kernels: `with fastdraw.backend("reference"): ...`.
+
+    "auto"       the fastest at hand: triton for CUDA tensors, native for CPU tensors, otherwise aten
+    "reference"  fastdraw.reference: plain PyTorch, differentiable twice
+    "aten"       PyTorch's own kernels with this library's hand-written gradients; runs everywhere
+    "native"     C++ for CPU tensors, built when fastdraw was installed
+    "triton"     Triton for CUDA tensors (and for CPU tensors where TRITON_INTERPRET=1)
+
+    The setting holds for the whole process. A backward pass runs on the backend of its forward pass.
+    Raises ValueError for another name, RuntimeError where that backend cannot run here (`backends()` tells why).
+    """
+    global _current
+    _check(name, "name")
+    reason = _unavailable(name)
+    if reason is not None:
+        raise RuntimeError(f"backend {name!r} cannot run here: {reason}")
+    before, _current = _current, name
+    try:
+        yield
+    finally:
+        _current = before
+
+
+def backends() -> dict[str, str | None]:
+    """Every backend by name, with None where it can be used on this machine and otherwise the reason why not."""
+    return {name: _unavailable(name) for name in _NAMES if name != "auto"}
+
+
+@lru_cache(maxsize=None)
+def _unavailable(name: str) -> str | None:
+    if name not in _MODULES:
+        return None
+    try:
+        module = importlib.import_module(_MODULES[name])
+    except ImportError as error:
+        return f"{error}"
+    return module.unavailable()
+
+
+@lru_cache(maxsize=None)
+def kernels(name: str, device_type: str) -> ModuleType:
+    """The module of kernels for tensors on this kind of device; see docs/design.md for what each module has."""
+    if name == "auto":
+        fastest = {"cuda": "triton", "cpu": "native"}.get(device_type, "aten")
+        name = fastest if _unavailable(fastest) is None else "aten"
+    reason = _unavailable(name)
+    if reason is None and name == "native" and device_type != "cpu":
+        reason = f"its tensors live on the CPU, these on {device_type}"
+    if reason is None and name == "triton" and device_type != "cuda" and not env.triton_interpreted():
+        reason = f"its tensors live on a CUDA device, these on {device_type}"
+    if reason is not None:
+        raise RuntimeError(f"backend {name!r} cannot run here: {reason}")
+    return importlib.import_module(_MODULES[name])

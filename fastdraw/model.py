@@ -1,0 +1,89 @@
+"""`fastdraw.DRAW`: the reference's weights and results, computed by the operators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from fastdraw import dispatch, reference
+from fastdraw.ops import recurrence as ops
+
+
+class StateDictError(ValueError, RuntimeError):
+    """A state_dict of another configuration. A ValueError, and the RuntimeError that torch's own modules raise."""
+
+
+class DRAW(reference.DRAW):
+    """DRAW, a recurrent attention model that draws images (Gregor et al. 2015, arXiv 1502.04623).
+
+        model = fastdraw.DRAW(image_shape=(1, 28, 28), glimpses=64, hidden_size=256, latent_size=100, read_size=2, write_size=5)
+        out = model(x)
+        out.loss.backward()
+
+    image_shape            (C, H, W) of the images, in pixels
+    glimpses               T, steps in which an image is read and drawn
+    hidden_size            h, units of each LSTM
+    latent_size            Z, latent dimensions per glimpse
+    read_size, write_size  N, filters along each side of the window; None: no attention there (equations 17, 18)
+
+    `DRAW.from_config(fastdraw.presets["mnist"])` builds the paper's models. Raises TypeError or ValueError, naming the
+    argument, for anything but whole numbers of at least 1.
+
+    model(x, noise=None) -> DRAWOutput
+        x      [B, C, H, W] in [0, 1]: pixels as Bernoulli probabilities. NaN, infinity and values outside are refused where
+               looking does not wait for the device: on the CPU; everywhere with FASTDRAW_CHECK_VALUES=1, nowhere with 0.
+        noise  [T, B, Z] from N(0, 1), for exact repeats; drawn from torch's default generator if None.
+        loss            scalar: (reconstruction + kl summed over t).mean(), nats per image, equation 12
+        reconstruction  [B]: -log D(x | c_T), nats, equation 9
+        kl              [T, B]: KL of each glimpse's latent from N(0, 1), nats, equation 11
+        canvas          [B, C, H, W]: c_T, logits
+    model.sample(n, noise=None, return_trajectory=False)
+        images [n, C, H, W] in [0, 1] from the prior, equations 13 to 16; noise [T, n, Z] is the latent sample.
+    model.reconstruct(x, noise=None, return_trajectory=False)
+        images [B, C, H, W] in [0, 1], as forward drew them.
+        With return_trajectory both give (images, Trajectory): the logits after every glimpse, and every window.
+
+    Weights and states are float32 (or float64, after .double()). Under torch.autocast the matrix products run in autocast's
+    dtype; states, canvas and KL stay float32. Nothing is kept on the module between calls.
+    """
+
+    def recurrence(self, x: Tensor | None, noise: Tensor, return_trajectory: bool = False) -> reference.Recurrence:
+        """All glimpses, on the backend in force; see `fastdraw.ops.recurrence`."""
+        if dispatch.current() == "reference":
+            return super().recurrence(x, noise, return_trajectory)
+        return ops.recurrence(x, noise, self._weights(), self.config, return_trajectory)
+
+    def _weights(self) -> ops.Weights:
+        attends_read, attends_write = self.config.read_size is not None, self.config.write_size is not None
+        return ops.Weights(
+            encoder=reference.lstm_weights(self.encoder),
+            decoder=reference.lstm_weights(self.decoder),
+            latent=(self.latent.weight, self.latent.bias),
+            patch=(self.patch.weight, self.patch.bias),
+            read_attention=(self.read_attention.weight, self.read_attention.bias) if attends_read else None,
+            write_attention=(self.write_attention.weight, self.write_attention.bias) if attends_write else None,
+            initial_canvas=self.initial_canvas,
+            initial_encoder=self.initial_encoder,
+            initial_decoder=self.initial_decoder,
+        )
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As nn.Module.load_state_dict; weights of another configuration are refused before any is copied.
+
+        Raises ValueError naming the first weight that differs, what came and what was expected.
+        """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"state_dict: expected a mapping of names to tensors, got {type(state_dict).__name__}")
+        for name, own in self.state_dict().items():
+            if name in state_dict and state_dict[name].shape != own.shape:
+                raise StateDictError(
+                    f"state_dict: expected {name} of shape {tuple(own.shape)} for {self.config},"
+                    f" got {tuple(state_dict[name].shape)}"
+                )
+        try:
+            return super().load_state_dict(state_dict, strict, assign)
+        except RuntimeError as error:
+            raise StateDictError(f"state_dict: {error}") from None
+

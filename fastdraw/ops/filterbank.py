@@ -1,0 +1,80 @@
+"""Filterbanks as matrices, for people who want them; read and write make their own and never store them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastdraw import checks, dispatch, reference
+from fastdraw.ops import registry
+from fastdraw.reference import FilterBank
+
+
+def filterbank(params: Tensor, size: int, image_size: tuple[int, int]) -> FilterBank:
+    """Gaussian filters of a window, equations 19 to 26 of the paper.
+
+    params      [B, 5]: raw outputs (g~x, g~y, log sigma^2, log delta~, log gamma) of a linear layer, any finite values.
+                g~ = 0, log delta~ = 0 centres the window and lets it span the image.
+    size        N >= 1, filters along each side.
+    image_size  (H, W) in pixels.
+
+    Gives FilterBank(y [B, N, H], x [B, N, W], gamma [B]): every row sums to one. float16 and bfloat16 params give float32
+    results. Differentiable once in params.
+
+    Raises TypeError or ValueError, naming the argument, for integers, other shapes, or N, H, W below 1.
+    """
+    checks.check_params(params)
+    size = checks.check_size("size", size)
+    height, width = checks.check_pair("image_size", image_size)
+    if dispatch.current() == "reference":
+        return reference.filterbank(params, size, (height, width))
+    return FilterBank(*_filterbank(params, size, height, width, dispatch.current()))
+
+
+def _forward(params: Tensor, size: int, height: int, width: int, backend: str) -> tuple[Tensor, Tensor, Tensor]:
+    if params.numel() == 0:
+        return _fake(params, size, height, width, backend)
+    return dispatch.kernels(backend, params.device.type).filterbank(params.contiguous(), size, height, width)
+
+
+def _fake(params: Tensor, size: int, height: int, width: int, backend: str) -> tuple[Tensor, Tensor, Tensor]:
+    batch, dtype = params.shape[0], registry.geometry_dtype(params.dtype)
+    y, x = (params.new_empty(batch, size, length, dtype=dtype) for length in (height, width))
+    return y, x, params.new_empty(batch, dtype=dtype)
+
+
+def _gradient(grad_y: Tensor, grad_x: Tensor, grad_gamma: Tensor, params: Tensor, backend: str) -> Tensor:
+    if params.numel() == 0:
+        return torch.empty_like(params)
+    size, height, width = grad_y.shape[1], grad_y.shape[2], grad_x.shape[2]
+    grads = (grad.contiguous() for grad in (grad_y, grad_x, grad_gamma))
+    kernels = dispatch.kernels(backend, params.device.type)
+    return kernels.filterbank_backward(*grads, params.contiguous(), size, height, width)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(inputs[0])
+    ctx.backend = inputs[4]
+
+
+def _backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    (params,) = ctx.saved_tensors
+    return _filterbank_backward(*grads, params, ctx.backend), None, None, None, None
+
+
+_filterbank_backward = registry.register(
+    "filterbank_backward(Tensor grad_y, Tensor grad_x, Tensor grad_gamma, Tensor params, str backend) -> Tensor",
+    _gradient,
+    lambda grad_y, grad_x, grad_gamma, params, backend: params.new_empty(params.shape),
+    backward=registry.refuse_double_backward("filterbank"),
+)
+_filterbank = registry.register(
+    "filterbank(Tensor params, SymInt size, SymInt height, SymInt width, str backend) -> (Tensor, Tensor, Tensor)",
+    _forward,
+    _fake,
+    setup_context=_setup,
+    backward=_backward,
+    autocast=registry.to_float32(lambda: _filterbank),
+)

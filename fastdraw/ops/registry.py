@@ -1,0 +1,73 @@
+"""How an operator is made known to PyTorch: a schema, one implementation for every device, shapes for tracing, a gradient.
+
+An operator takes the name of its backend as its last argument, so that its backward pass runs where its forward pass ran.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+_library = torch.library.Library("fastdraw", "DEF")
+
+
+def register(
+    schema: str,
+    implementation: Callable[..., Any],
+    fake: Callable[..., Any],
+    *,
+    backward: Callable[..., Any],
+    setup_context: Callable[..., None] | None = None,
+    autocast: Callable[..., Any] | None = None,
+) -> Any:
+    """Define `fastdraw::schema` and give back the operator. `autocast(dtype, *args)` runs it under torch.autocast."""
+    name = schema.split("(")[0]
+    _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    _library.impl(name, implementation, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"fastdraw::{name}", fake, lib=_library)
+    torch.library.register_autograd(f"fastdraw::{name}", backward, setup_context=setup_context, lib=_library)
+    operator = getattr(torch.ops.fastdraw, name).default
+    if autocast is not None:
+        for device_type, key in (("cpu", "AutocastCPU"), ("cuda", "AutocastCUDA")):
+            _library.impl(name, _under_autocast(autocast, device_type, key), key)
+    return operator
+
+
+def _under_autocast(function: Callable[..., Any], device_type: str, key: str) -> Callable[..., Any]:
+    keys = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
+
+    def run(*args: Any) -> Any:
+        dtype = torch.get_autocast_dtype(device_type)
+        with torch._C._ExcludeDispatchKeyGuard(keys):
+            return function(dtype, *args)
+
+    return run
+
+
+def refuse_double_backward(name: str) -> Callable[..., Any]:
+    """The gradient of a gradient: a sentence and no number."""
+
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise RuntimeError(
+            f"fastdraw.{name} cannot be differentiated twice: its gradient is written by hand. "
+            'The plain form can: with fastdraw.backend("reference"): ...'
+        )
+
+    return backward
+
+
+def geometry_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of windows, filters, sums and states: float64 stays, everything else is float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def to_float32(operator: Any) -> Callable[..., Any]:
+    """Autocast rule of the operators whose geometry needs float32: every lower-precision tensor is widened."""
+
+    def widen(argument: Any) -> Any:
+        half = isinstance(argument, torch.Tensor) and argument.dtype in (torch.float16, torch.bfloat16)
+        return argument.float() if half else argument
+
+    return lambda dtype, *args: operator()(*map(widen, args))
