@@ -1,0 +1,16 @@
+"""Training DRAW from end to end: `fastdraw train`, and the same from Python.
+
+    from fastdraw.train import TrainOptions, train
+    result = train(TrainOptions(data="digits", epochs=10, out="runs/digits"))
+
+    from fastdraw.train.checkpoint import load_checkpoint, load_model
+    model = load_model("runs/digits")
+
+`import fastdraw` imports nothing of this. Needs the extra: pip install "fastdraw[train]".
+"""
+
+from fastdraw.train.checkpoint import CheckpointError
+from fastdraw.train.loop import DivergedError, Interrupted, Result, train
+from fastdraw.train.options import TrainOptions
+
+__all__ = ["CheckpointError", "DivergedError", "Interrupted", "Result", "TrainOptions", "train"]

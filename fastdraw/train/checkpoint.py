@@ -1,0 +1,174 @@
+"""Checkpoints: one safetensors file with everything needed to go on, or only to use the model.
+
+The file holds tensors under three prefixes, and one JSON text under "fastdraw" in the safetensors metadata:
+
+    model.NAME                 the weights, by their names in state_dict
+    optimizer.NAME.FIELD       Adam's exp_avg, exp_avg_sq and step for the weight NAME
+    progress.NAME              whatever else a training loop carries
+    {"format": 1, "version": fastdraw's, "config": DRAWConfig's fields, "step": steps taken, "training": {...}}
+
+Nothing is pickled, so a file from anywhere can be opened safely.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from fastdraw import reference
+from fastdraw._version import __version__
+from fastdraw.config import DRAWConfig
+from fastdraw.model import DRAW
+from fastdraw.train.files import write_atomically
+
+NAME = "checkpoint.safetensors"
+FORMAT = 1
+ADAM = ("exp_avg", "exp_avg_sq", "step")
+
+
+class CheckpointError(ValueError):
+    """A file that is no checkpoint of fastdraw, or a damaged one. The message names the file and what is wrong."""
+
+
+@dataclass
+class Checkpoint:
+    """What a checkpoint holds. Tensors are on the CPU. optimizer is keyed NAME.FIELD, and empty where only weights were saved."""
+
+    config: DRAWConfig
+    model: dict[str, Tensor]
+    step: int = 0
+    optimizer: dict[str, Tensor] = field(default_factory=dict)
+    progress: dict[str, Tensor] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+def locate(path: str | os.PathLike[str]) -> Path:
+    """The checkpoint's file, from its own path or that of the run's folder."""
+    path = Path(path)
+    return path / NAME if path.is_dir() else path
+
+
+def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
+    """Writes `checkpoint` to `path`, a file or an existing folder, in place of what was there and in one instant.
+
+    Raises OSError where it cannot be written; the file that was there before is then untouched.
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in checkpoint.model.items()}
+    tensors |= {f"optimizer.{name}": tensor for name, tensor in checkpoint.optimizer.items()}
+    tensors |= {f"progress.{name}": tensor for name, tensor in checkpoint.progress.items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    about = {"format": FORMAT, "version": __version__, "config": checkpoint.config.to_dict(), "step": checkpoint.step}
+    text = json.dumps({**about, "training": checkpoint.training})
+    write_atomically(locate(path), save(tensors, {"fastdraw": text}))
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Reads what `save_checkpoint` wrote, from the file or the run's folder.
+
+    Raises FileNotFoundError where there is none, and CheckpointError for a truncated file, one of another format, or one whose
+    weights do not fit its configuration or are not finite.
+    """
+    file = locate(path)
+    tensors, about = _read(file)
+    try:
+        config = DRAWConfig(**about["config"])
+        step, training = about["step"], about["training"]
+        if type(step) is not int or step < 0 or not isinstance(training, dict):
+            raise ValueError("step: expected a whole number of at least 0, beside the training's options")
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{file}: expected a model's configuration, got {_short(error)}") from error
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "progress": {}}
+    for name, tensor in tensors.items():
+        prefix, _, rest = name.partition(".")
+        if prefix not in parts:
+            raise CheckpointError(f"{file}: expected tensors of a model, its optimizer and its progress, got {_short(name)}")
+        parts[prefix][rest] = tensor
+    shapes = _shapes(file, config)
+    _check(file, "model", parts["model"], shapes)
+    if parts["optimizer"]:
+        adam = {f"{name}.{kind}": (() if kind == "step" else shape) for name, shape in shapes.items() for kind in ADAM}
+        _check(file, "optimizer", parts["optimizer"], adam)
+    return Checkpoint(config, parts["model"], step, parts["optimizer"], parts["progress"], training)
+
+
+def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> DRAW:
+    """The model of a checkpoint, on `device`, in the dtype it was saved in. Raises as `load_checkpoint`."""
+    checkpoint = load_checkpoint(path)
+    model = DRAW.from_config(checkpoint.config)
+    model.to(device, checkpoint.model["initial_canvas"].dtype).load_state_dict(checkpoint.model)
+    return model
+
+
+def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Adam's state by the names of the weights; zeros where no step was taken yet."""
+    out: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        state = optimizer.state.get(parameter, {})
+        for kind in ADAM:
+            empty = torch.zeros(()) if kind == "step" else torch.zeros_like(parameter)
+            out[f"{name}.{kind}"] = state.get(kind, empty)
+    return out
+
+
+def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Puts `optimizer_tensors` back. The optimizer must have been made from model.parameters()."""
+    state = {
+        i: {kind: tensors[f"{name}.{kind}"].clone() for kind in ADAM} for i, (name, _) in enumerate(model.named_parameters())
+    }
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    if not file.exists():
+        raise FileNotFoundError(2, "no such checkpoint", str(file))
+    try:
+        with safe_open(file, framework="pt", device="cpu") as opened:
+            text = (opened.metadata() or {}).get("fastdraw", "")
+            # Cloned: the tensors would otherwise be views of a mapped file that somebody may cut short.
+            tensors = {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
+        raise CheckpointError(f"{file}: expected a whole safetensors file, got {_short(error)}") from error
+    try:
+        about = json.loads(text)
+    except (ValueError, RecursionError):
+        raise CheckpointError(f"{file}: expected a checkpoint of fastdraw, got a safetensors file of another kind") from None
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        came = about.get("format") if isinstance(about, dict) else about
+        raise CheckpointError(f"{file}: expected checkpoint format {FORMAT}, got {_short(came)}")
+    return tensors, about
+
+
+def _shapes(file: Path, config: DRAWConfig) -> dict[str, tuple[int, ...]]:
+    """The weights that `config` means, made without memory: a hostile file may claim any size."""
+    try:
+        with torch.device("meta"):
+            model = reference.DRAW.from_config(config)
+    except (RuntimeError, OverflowError) as error:
+        raise CheckpointError(f"{file}: expected a model's configuration, got sizes that no memory holds") from error
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def _check(file: Path, what: str, tensors: dict[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    for name, shape in shapes.items():
+        tensor = tensors.get(name)
+        if tensor is None or tuple(tensor.shape) != shape or not tensor.is_floating_point():
+            came = "nothing" if tensor is None else f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+            raise CheckpointError(f"{file}: expected {what}.{name} to be floats of shape {shape}, got {came}")
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{file}: expected finite numbers in {what}.{name}, got NaN or infinity")
+    if extra := tensors.keys() - shapes.keys():
+        raise CheckpointError(f"{file}: expected the {what} that its configuration means, got {_short(min(extra))} as well")
+
+
+def _short(value: object) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 120 else f"{text[:117]}..."

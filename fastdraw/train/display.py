@@ -1,0 +1,84 @@
+"""What a person sees while training runs: a progress bar on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, TextIO
+
+
+def figures(record: dict[str, Any]) -> str:
+    """The nats of a record of metrics, in one short text."""
+    error = record.get("standard_error")
+    spread = f" +- {error:.2f}" if error is not None else ""
+    parts = f"(reconstruction {record['reconstruction']:.2f}, KL {record['kl']:.2f})"
+    rate = f", {record['images_per_second']:,.0f} images/s" if "images_per_second" in record else ""
+    return f"{record['nats']:.2f}{spread} nats per image {parts}{rate}"
+
+
+class Display:
+    """Plain lines on `stream`, one for each line of metrics: for files, pipes and CI logs."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stdout
+
+    def start(self, step: int, total: int) -> None:
+        self.total = total
+
+    def step(self, step: int, record: dict[str, Any] | None) -> None:
+        """After each step; with the step's own figures where reading them costs nothing."""
+
+    def metrics(self, record: dict[str, Any]) -> None:
+        self.note(f"step {record['step']}/{self.total}  epoch {record['epoch']}  {record['split']:<10}  {figures(record)}")
+
+    def note(self, text: str) -> None:
+        print(text, file=self.stream, flush=True)
+
+    def stop(self) -> None:
+        """Gives the terminal back. May be called twice."""
+
+
+class TerminalDisplay(Display):
+    """A bar with the latest nats and images/s; evaluations stay above it."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        super().__init__(stream)
+        self._bar = Progress(
+            TextColumn("steps"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=Console(file=self.stream, highlight=False),
+        )
+        self._task = self._bar.add_task("train", total=None, figures="")
+
+    def start(self, step: int, total: int) -> None:
+        super().start(step, total)
+        self._bar.update(self._task, completed=step, total=total)
+        self._bar.start()
+
+    def step(self, step: int, record: dict[str, Any] | None) -> None:
+        self._bar.update(self._task, completed=step)
+        if record is not None:
+            self._bar.update(self._task, figures=figures(record))
+
+    def metrics(self, record: dict[str, Any]) -> None:
+        if record["split"] == "train":
+            self._bar.update(self._task, figures=figures(record))
+        else:
+            super().metrics(record)
+
+    def note(self, text: str) -> None:
+        self._bar.console.print(text, markup=False, soft_wrap=True)
+
+    def stop(self) -> None:
+        self._bar.stop()
+
+
+def display(stream: TextIO | None = None) -> Display:
+    """The display that fits `stream`, standard output by default."""
+    stream = stream or sys.stdout
+    return TerminalDisplay(stream) if stream.isatty() else Display(stream)

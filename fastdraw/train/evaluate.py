@@ -1,0 +1,67 @@
+"""The bound on held-out images, in nats, with the same noise at every evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fastdraw.model import DRAW
+from fastdraw.train.randomness import generator, noise
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Nats per image, averaged over `images` images: nats = reconstruction + kl, an upper bound on -log p(x).
+
+    standard_error: of nats, from the spread between images; NaN for a single one.
+    """
+
+    nats: float
+    standard_error: float
+    reconstruction: float
+    kl: float
+    images: int
+
+
+def to_input(images: Tensor, device: torch.device, seed: int | None, purpose: str = "", index: int = 0) -> Tensor:
+    """uint8 images [B, C, H, W] as the model takes them: float32 in [0, 1] on `device`.
+
+    With a seed each pixel becomes 0 or 1, drawn with its intensity as probability; None keeps intensities.
+    """
+    x = images.to(device).float() / 255
+    return x if seed is None else torch.bernoulli(x, generator=generator(seed, purpose, index, device))
+
+
+@torch.inference_mode()
+def evaluate(
+    model: DRAW,
+    images: Tensor,
+    batch_size: int,
+    seed: int,
+    binarize: bool,
+    autocast: torch.dtype | None = None,
+    between: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """One sample of the bound for each of `images` (uint8 [n, C, H, W], n at least 1).
+
+    Noise, and binarisation where asked for, depend on seed and batch_size alone, so evaluations can be compared.
+    `between` is called between batches; what it raises ends the evaluation.
+    """
+    device, config = model.initial_canvas.device, model.config
+    nats, kls = [], []
+    for start in range(0, len(images), batch_size):
+        between()
+        x = to_input(images[start : start + batch_size], device, seed if binarize else None, "evaluation images", start)
+        e = noise(seed, "evaluation noise", start, (config.glimpses, len(x), config.latent_size), device)
+        with torch.autocast(device.type, autocast, enabled=autocast is not None):
+            out = model(x, e)
+        kl = out.kl.double().sum(0)
+        nats.append(out.reconstruction.double() + kl)
+        kls.append(kl)
+    total, kl = torch.cat(nats), torch.cat(kls)
+    error = total.std().item() / math.sqrt(len(total)) if len(total) > 1 else math.nan
+    return Evaluation(total.mean().item(), error, (total - kl).mean().item(), kl.mean().item(), len(total))

@@ -1,0 +1,52 @@
+"""Metrics on disk: one JSON object a line in metrics.jsonl, and the same figures for TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from fastdraw.train.files import write_atomically
+
+NAME = "metrics.jsonl"
+
+
+class Metrics:
+    """Appends records to RUN/metrics.jsonl and RUN/events.*.
+
+    A run that goes on from a checkpoint says how many `lines` were written when it was made: later ones belong to steps that
+    will be taken again, and are cut off; TensorBoard is told to forget steps after `step`.
+    """
+
+    def __init__(self, folder: Path, lines: int = 0, step: int = 0) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        path = folder / NAME
+        if lines == 0:
+            kept = []
+        else:
+            kept = path.read_bytes().splitlines(keepends=True)[:lines] if path.exists() else []
+        write_atomically(path, b"".join(kept))
+        self.lines = len(kept)
+        self._file = open(path, "ab")  # noqa: SIM115
+        self._board = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """One record: step, epoch and split, and the figures that they mean."""
+        self._file.write((json.dumps(record, allow_nan=False) + "\n").encode())
+        self._file.flush()
+        self.lines += 1
+        for name, value in record.items():
+            if name not in ("step", "epoch", "split", "images") and value is not None:
+                self._board.add_scalar(f"{name}/{record['split']}", value, record["step"])
+
+    def sync(self) -> None:
+        """Makes what was written outlive a crash of the machine: before a checkpoint counts on it."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._board.flush()
+
+    def close(self) -> None:
+        self._file.close()
+        self._board.close()
