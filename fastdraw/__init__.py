@@ -2,8 +2,8 @@
 
 from fastdraw import reference
 from fastdraw._version import __version__
-from fastdraw.dispatch import backend, backends
 from fastdraw.config import DRAWConfig, presets
+from fastdraw.dispatch import backend, backends
 from fastdraw.model import DRAW
 from fastdraw.ops import filterbank, lstm_step, read, write
 from fastdraw.reference import DRAWOutput, FilterBank, Trajectory, Window

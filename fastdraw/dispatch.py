@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from types import ModuleType
 
 from fastdraw import env
@@ -59,7 +59,7 @@ def backends() -> dict[str, str | None]:
     return {name: _unavailable(name) for name in _NAMES if name != "auto"}
 
 
-@lru_cache(maxsize=None)
+@cache
 def _unavailable(name: str) -> str | None:
     if name not in _MODULES:
         return None
@@ -70,7 +70,7 @@ def _unavailable(name: str) -> str | None:
     return module.unavailable()
 
 
-@lru_cache(maxsize=None)
+@cache
 def kernels(name: str, device_type: str) -> ModuleType:
     """The module of kernels for tensors on this kind of device; see docs/design.md for what each module has."""
     if name == "auto":

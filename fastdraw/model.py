@@ -18,7 +18,7 @@ class StateDictError(ValueError, RuntimeError):
 class DRAW(reference.DRAW):
     """DRAW, a recurrent attention model that draws images (Gregor et al. 2015, arXiv 1502.04623).
 
-        model = fastdraw.DRAW(image_shape=(1, 28, 28), glimpses=64, hidden_size=256, latent_size=100, read_size=2, write_size=5)
+        model = fastdraw.DRAW((1, 28, 28), glimpses=64, hidden_size=256, latent_size=100, read_size=2, write_size=5)
         out = model(x)
         out.loss.backward()
 
@@ -86,4 +86,3 @@ class DRAW(reference.DRAW):
             return super().load_state_dict(state_dict, strict, assign)
         except RuntimeError as error:
             raise StateDictError(f"state_dict: {error}") from None
-

@@ -54,7 +54,7 @@ class DRAWOutput(NamedTuple):
 
 
 class Trajectory(NamedTuple):
-    """How images came to be. canvases [T, B, C, H, W]: logits after each glimpse. windows: fields [T, B], None without attention."""
+    """How images came to be. canvases [T, B, C, H, W]: logits after each glimpse. Windows: fields [T, B], or None."""
 
     canvases: Tensor
     write_windows: Window | None
@@ -177,7 +177,9 @@ class DRAW(nn.Module):
         x, noise = self._check_images(x), self._check_noise(noise, x.shape[0], x)
         canvas, kl, _ = self.recurrence(x, noise)
         assert kl is not None
-        reconstruction = binary_cross_entropy_with_logits(canvas, x.to(canvas.dtype), reduction="none").flatten(1).sum(1)  # (9)
+        reconstruction = (
+            binary_cross_entropy_with_logits(canvas, x.to(canvas.dtype), reduction="none").flatten(1).sum(1)
+        )  # (9)
         return DRAWOutput((reconstruction + kl.sum(0)).mean(), reconstruction, kl, canvas)  # (10), (12)
 
     def sample(self, n: int, noise: Tensor | None = None, return_trajectory: bool = False) -> Any:

@@ -16,7 +16,9 @@ def lstm_step(
 ) -> tuple[Tensor, Tensor]:
     """One step of an LSTM with forget gates.
 
-        i, f, g, o = x W_ih^T + b_ih + h W_hh^T + b_hh      c' = sigmoid(f) c + sigmoid(i) tanh(g)      h' = sigmoid(o) tanh(c')
+        i, f, g, o = x W_ih^T + b_ih + h W_hh^T + b_hh
+        c' = sigmoid(f) c + sigmoid(i) tanh(g)
+        h' = sigmoid(o) tanh(c')
 
     x          [B, I]
     state      (h, c), [B, H] each

@@ -1,4 +1,4 @@
-"""All glimpses of DRAW. Today a loop over the operators; the seam behind which one operator for the whole sequence will stand."""
+"""All glimpses of DRAW: a loop over the operators, behind the seam where one operator for the whole sequence will stand."""
 
 from __future__ import annotations
 

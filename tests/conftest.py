@@ -1,0 +1,51 @@
+"""What every test runs under: uninitialised memory is NaN, one torch thread a worker, and the backends of this machine."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+import fastdraw
+
+#: The tests of Triton kernels need a CUDA device, or a process of their own in Triton's interpreter (make test starts one).
+collect_ignore = [] if fastdraw.backends()["triton"] is None else ["test_triton_kernels.py"]
+
+KERNELS = [name for name, reason in fastdraw.backends().items() if reason is None and name != "reference"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" in metafunc.fixturenames:
+        metafunc.parametrize("backend", KERNELS, indirect=True)
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest):
+    """Each backend this machine has, in turn, in force during the test."""
+    with fastdraw.backend(request.param):
+        yield request.param
+
+
+@pytest.fixture
+def device(backend: str) -> str:
+    return "cuda" if backend == "triton" and torch.cuda.is_available() else "cpu"
+
+
+@pytest.fixture(autouse=True)
+def poisoned_memory():
+    """torch.empty gives NaN, so that an element nobody wrote shows up in a result."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)

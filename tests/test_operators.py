@@ -1,0 +1,299 @@
+"""The public operators on every backend: values and gradients by error budget, registration, autocast, refusals."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import fastdraw
+from budget import GLIMPSES, WINDOWS, assert_within_budget, error
+from fastdraw import env, reference
+
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+# The interpreter runs a program in milliseconds; it gets the same cases, and fewer random ones.
+EXAMPLES = 4 if env.triton_interpreted() else 40
+
+
+def run(function, inputs: tuple[Tensor, ...], weight_seed: int = 1) -> tuple[list[Tensor], list[Tensor]]:
+    """Outputs, and gradients to every input of a random weighting of all outputs (the same one for every dtype)."""
+    leaves = [tensor.detach().clone().requires_grad_() for tensor in inputs]
+    outputs = function(*leaves)
+    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    generator = torch.Generator().manual_seed(weight_seed)
+    weights = [torch.randn(output.shape, generator=generator, dtype=torch.float64) for output in outputs]
+    loss = sum((output * weight.to(output)).sum() for output, weight in zip(outputs, weights, strict=True))
+    return outputs, list(torch.autograd.grad(loss, leaves))
+
+
+def compare(operator, specification, inputs: tuple[Tensor, ...], dtype: torch.dtype, device: str) -> None:
+    """`operator` on a backend against the specification in the same dtype, both against the specification in float64.
+
+    The budget is the larger of two errors, plus the tolerance: that of the specification in the same dtype, and that of
+    the exact function at params nudged by a few roundings. Where sigma is far below a pixel the nearest pixel, and with it
+    everything, hangs on the last bit of mu, and no arithmetic can do better than the second.
+    """
+    low = tuple(tensor.to(dtype) for tensor in inputs)
+    wide = tuple(tensor.double() for tensor in low)
+    actual = flatten(run(operator, tuple(tensor.to(device) for tensor in low)))
+    exact = flatten(run(specification, wide))
+    rivals = [flatten(run(specification, low))]
+    if wide[-1].shape[-1] == 5:
+        rivals += [flatten(run(specification, (*wide[:-1], nudged))) for nudged in nudge(wide[-1], dtype)]
+    for index, (a, e) in enumerate(zip(actual, exact, strict=True)):
+        assert a.dtype == rivals[0][index].dtype
+        worst = max((rival[index] for rival in rivals), key=lambda n: error(n, e))
+        assert_within_budget(f"result {index}", a, worst, e, dtype)
+
+
+def flatten(results: tuple[list[Tensor], list[Tensor]]) -> list[Tensor]:
+    outputs, gradients = results
+    return [*outputs, *gradients]
+
+
+def nudge(params: Tensor, dtype: torch.dtype) -> list[Tensor]:
+    """params moved by four roundings of the arithmetic's dtype, in four random directions."""
+    step = 4 * torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps * (1 + params.abs())
+    return [params + step * torch.randn_like(params).sign() for _ in range(4)]
+
+
+def moderate_params(batch: int) -> Tensor:
+    return torch.randn(batch, 5, dtype=torch.float64) * torch.tensor([0.7, 0.7, 1.0, 0.7, 0.7], dtype=torch.float64)
+
+
+def glimpse_operators(size: int, image_size: tuple[int, int]):
+    """(operator, specification) for read, write and the filterbank; the filterbank ignores its first argument."""
+    return {
+        "read": (lambda i, p: fastdraw.read(i, p, size), lambda i, p: reference.read(i, p, size)),
+        "write": (lambda w, p: fastdraw.write(w, p, image_size), lambda w, p: reference.write(w, p, image_size)),
+    }
+
+
+def glimpse_inputs(name: str, shape: tuple[int, ...], params: Tensor) -> tuple[Tensor, Tensor]:
+    batch, channels, height, width, size = shape
+    sides = (height, width) if name == "read" else (size, size)
+    return torch.randn(batch, channels, *sides, dtype=torch.float64), params
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", GLIMPSES)
+@pytest.mark.parametrize("name", ["read", "write"])
+def test_read_and_write(backend: str, device: str, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    operator, specification = glimpse_operators(shape[4], shape[2:4])[name]
+    compare(operator, specification, glimpse_inputs(name, shape, moderate_params(shape[0])), dtype, device)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", GLIMPSES)
+def test_filterbank(backend: str, device: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    size, image_size = shape[4], shape[2:4]
+    compare(
+        lambda p: fastdraw.filterbank(p, size, image_size),
+        lambda p: reference.filterbank(p, size, image_size),
+        (moderate_params(shape[0]),),
+        dtype,
+        device,
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["read", "write"])
+@pytest.mark.parametrize("values", WINDOWS)
+def test_extreme_windows(backend: str, device: str, values: tuple[float, ...], name: str, dtype: torch.dtype) -> None:
+    operator, specification = glimpse_operators(4, (9, 13))[name]
+    inputs = glimpse_inputs(name, (1, 2, 9, 13, 4), torch.tensor([values], dtype=torch.float64).clamp(-3e38, 3e38))
+    compare(operator, specification, inputs, dtype, device)
+
+
+@pytest.mark.parametrize("values", WINDOWS)
+def test_rows_sum_to_one(backend: str, device: str, values: tuple[float, ...]) -> None:
+    bank = fastdraw.filterbank(torch.tensor([values], device=device), 6, (11, 40))
+    for rows in (bank.y, bank.x):
+        torch.testing.assert_close(rows.sum(-1), torch.ones(1, 6, device=device), rtol=0, atol=1e-6)
+        assert (rows >= 0).all()
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    shape=st.tuples(*(st.integers(1, high) for high in (3, 4, 40, 40, 20))),
+    params=st.lists(st.tuples(*(st.floats(-limit, limit, width=32) for limit in (50, 50, 30, 5, 8))), min_size=3, max_size=3),
+    name=st.sampled_from(["read", "write"]),
+)
+def test_any_shape_and_window(backend: str, device: str, shape: tuple[int, ...], params: list, name: str) -> None:
+    operator, specification = glimpse_operators(shape[4], shape[2:4])[name]
+    inputs = glimpse_inputs(name, shape, torch.tensor(params, dtype=torch.float64)[: shape[0]])
+    compare(operator, specification, inputs, torch.float32, device)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 3, 7), (33, 65, 17), (2, 130, 64)])
+def test_lstm_step(backend: str, device: str, shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+    """(B, I, H): ones, primes, one over powers of two, a power of two."""
+    batch, inputs, hidden = shape
+    sizes = [(batch, inputs), (batch, hidden), (batch, hidden), (4 * hidden, inputs), (4 * hidden, hidden)]
+    tensors = [torch.randn(size, dtype=torch.float64) / (1 if index < 3 else hidden**0.5) for index, size in enumerate(sizes)]
+    tensors += [torch.randn(4 * hidden, dtype=torch.float64) for _ in range(2)]
+    low = [tensor.to(dtype) for tensor in tensors]
+
+    def step(function, cast: torch.dtype):
+        return lambda x, h, c, *weights: tuple(part.to(cast) for part in function(x, (h, c), *weights))
+
+    compare(step(fastdraw.lstm_step, dtype), step(reference.lstm_step, dtype), tuple(low), dtype, device)
+
+
+def test_saturated_lstm_gates_are_not_nan(backend: str, device: str) -> None:
+    weights = [torch.zeros(8, 3), torch.zeros(8, 2), torch.tensor([300.0, -300.0] * 4), torch.zeros(8)]
+    x, h, c = torch.zeros(4, 3), torch.zeros(4, 2), torch.tensor([[1e4, -1e4]] * 4)
+    actual = fastdraw.lstm_step(x.to(device), (h.to(device), c.to(device)), *(w.to(device) for w in weights))
+    torch.testing.assert_close([t.cpu() for t in actual], list(reference.lstm_step(x, (h, c), *weights)))
+
+
+def test_the_state_of_half_precision_is_float32(backend: str, device: str) -> None:
+    sizes = [(2, 3), (2, 4), (2, 4), (16, 3), (16, 4), (16,), (16,)]
+    x, h, c, *weights = (torch.randn(size, dtype=torch.bfloat16, device=device) for size in sizes)
+    h, c = fastdraw.lstm_step(x, (h, c), *weights)
+    assert (h.dtype, c.dtype) == (torch.bfloat16, torch.float32)
+    fastdraw.lstm_step(x, (h, c), *weights)
+
+
+@pytest.mark.parametrize("shape", [(0, 1, 4, 4), (2, 0, 4, 4)])
+def test_empty_batches(backend: str, device: str, shape: tuple[int, ...]) -> None:
+    image = torch.rand(shape, device=device).requires_grad_()
+    params = torch.randn(shape[0], 5, device=device).requires_grad_()
+    patch = fastdraw.read(image, params, 3)
+    drawn = fastdraw.write(patch, params, (6, 5))
+    assert patch.shape == (*shape[:2], 3, 3)
+    assert drawn.shape == (*shape[:2], 6, 5)
+    drawn.sum().backward()
+    assert torch.equal(params.grad, torch.zeros_like(params))
+    bank = fastdraw.filterbank(params[:0], 3, (4, 5))
+    assert [tuple(t.shape) for t in bank] == [(0, 3, 4), (0, 3, 5), (0,)]
+
+
+def test_strided_and_expanded_inputs(backend: str, device: str) -> None:
+    wide = torch.rand(5, 9, 3, 8, device=device)
+    image = wide.permute(0, 2, 3, 1)[::2]
+    params = torch.randn(1, 10, device=device)[:, ::2].expand(3, 5)
+    torch.testing.assert_close(fastdraw.read(image, params, 3), fastdraw.read(image.contiguous(), params.contiguous(), 3))
+    patch = torch.rand(1, 3, 4, 4, device=device).expand(3, 3, 4, 4).mT
+    drawn = fastdraw.write(patch.contiguous(), params.contiguous(), (5, 6))
+    torch.testing.assert_close(fastdraw.write(patch, params, (5, 6)), drawn)
+    # A gradient that autograd hands over expanded, from sum().
+    leaf = params.contiguous().requires_grad_()
+    (expanded,) = torch.autograd.grad(fastdraw.read(image, leaf, 3).sum(), leaf)
+    (plain,) = torch.autograd.grad((fastdraw.read(image, leaf, 3) * torch.ones(3, 3, 3, 3, device=device)).sum(), leaf)
+    torch.testing.assert_close(expanded, plain)
+
+
+def test_the_image_and_its_window_may_differ_in_dtype(backend: str, device: str) -> None:
+    image = torch.rand(2, 1, 8, 8, device=device)
+    params = torch.randn(2, 5, device=device).requires_grad_()
+    patch = fastdraw.read(image.bfloat16(), params, 3)
+    assert patch.dtype == torch.bfloat16
+    (grad,) = torch.autograd.grad(patch.float().sum(), params)
+    assert grad.dtype == torch.float32
+
+
+def test_gradients_not_asked_for(backend: str, device: str) -> None:
+    image, patch = torch.rand(2, 1, 5, 5, device=device), torch.rand(2, 1, 3, 3, device=device)
+    params = torch.randn(2, 5, device=device).requires_grad_()
+    fastdraw.read(image, params, 3).sum().backward()
+    fastdraw.write(patch, params, (5, 5)).sum().backward()
+    assert image.grad is None
+    assert patch.grad is None
+    image.requires_grad_()
+    fastdraw.read(image, params.detach(), 3).sum().backward()
+    assert image.grad is not None
+
+
+@pytest.mark.parametrize("name", ["filterbank", "read", "write", "lstm_step"])
+def test_double_backward_is_refused_with_a_sentence(backend: str, device: str, name: str) -> None:
+    params = torch.randn(2, 5, device=device).requires_grad_()
+    image, patch = torch.rand(2, 1, 5, 5, device=device), torch.rand(2, 1, 3, 3, device=device)
+    x = torch.randn(2, 3, device=device).requires_grad_()
+    h, *weights = (torch.randn(size, device=device) for size in [(2, 4), (16, 3), (16, 4), (16,), (16,)])
+    output, leaf = {
+        "filterbank": lambda: (fastdraw.filterbank(params, 3, (5, 5)).y, params),
+        "read": lambda: (fastdraw.read(image, params, 3), params),
+        "write": lambda: (fastdraw.write(patch, params, (5, 5)), params),
+        "lstm_step": lambda: (fastdraw.lstm_step(x, (h, h), *weights)[0], x),
+    }[name]()
+    (grad,) = torch.autograd.grad(output.square().sum(), leaf, create_graph=True)
+    with pytest.raises(RuntimeError, match=f"fastdraw.{name} cannot be differentiated twice"):
+        grad.sum().backward()
+
+
+def test_opcheck(backend: str, device: str) -> None:
+    ops = torch.ops.fastdraw
+    params = torch.randn(2, 5, device=device).requires_grad_()
+    image, patch = (torch.randn(2, 2, *sides, device=device).requires_grad_() for sides in ((5, 4), (3, 3)))
+    grads = [torch.randn(size, device=device) for size in [(2, 3, 5), (2, 3, 4), (2,), (2, 2, 3, 3), (2, 2, 5, 4)]]
+    sizes = [(2, 3), (2, 4), (2, 4), (16, 3), (16, 4), (16,), (16,)]
+    lstm = [torch.randn(size, device=device).requires_grad_() for size in sizes]
+    x, h, c, weight_ih, weight_hh, *_ = (tensor.detach() for tensor in lstm)
+    gates = torch.rand(2, 16, device=device)
+    plain = params.detach(), image.detach(), patch.detach()
+    for operator, arguments in [
+        (ops.filterbank.default, (params, 3, 5, 4)),
+        (ops.read.default, (image, params, 3)),
+        (ops.write.default, (patch, params, 5, 4)),
+        (ops.lstm_step.default, tuple(lstm)),
+        (ops.filterbank_backward.default, (*grads[:3], plain[0])),
+        (ops.read_backward.default, (grads[3], plain[1], plain[0], True)),
+        (ops.read_backward.default, (grads[3], plain[1], plain[0], False)),
+        (ops.write_backward.default, (grads[4], plain[2], plain[0])),
+        (ops.lstm_step_backward.default, (h, c, gates, c, c, x, h, weight_ih, weight_hh)),
+    ]:
+        torch.library.opcheck(operator, (*arguments, backend))
+
+
+def test_autocast_keeps_geometry_and_state_in_float32(backend: str, device: str) -> None:
+    params, image = torch.randn(2, 5, device=device), torch.rand(2, 1, 9, 9, device=device)
+    sizes = [(2, 3), (2, 4), (2, 4), (16, 3), (16, 4), (16,), (16,)]
+    x, h, c, *weights = (torch.randn(size, device=device).requires_grad_() for size in sizes)
+    with torch.autocast(device, torch.bfloat16):
+        patch = fastdraw.read(image.bfloat16(), params.bfloat16(), 3)
+        new_h, new_c = fastdraw.lstm_step(x, (h, c), *weights)
+        torch.testing.assert_close(patch, fastdraw.read(image.bfloat16().float(), params.bfloat16().float(), 3))
+    assert patch.dtype == torch.float32
+    assert (new_h.dtype, new_c.dtype) == (torch.bfloat16, torch.float32)
+    exact_h, exact_c = reference.lstm_step(x, (h, c), *weights)
+    torch.testing.assert_close(new_c, exact_c, rtol=2e-2, atol=2e-2)
+    grads = torch.autograd.grad(new_h.float().sum() + new_c.sum(), (x, h, c, *weights))
+    exact = torch.autograd.grad(exact_h.sum() + exact_c.sum(), (x, h, c, *weights))
+    for grad, value in zip(grads, exact, strict=True):
+        assert grad.dtype == torch.float32
+        torch.testing.assert_close(grad, value, rtol=5e-2, atol=5e-2)
+
+
+def test_torch_compile_sees_whole_operators(backend: str, device: str) -> None:
+    def step(image: Tensor, params: Tensor) -> Tensor:
+        return fastdraw.write(fastdraw.read(image, params, 3).tanh(), params, (5, 6)).square().sum()
+
+    image, params = torch.rand(2, 1, 6, 5, device=device), torch.randn(2, 5, device=device).requires_grad_()
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
+    (grad,) = torch.autograd.grad(compiled(image, params), params)
+    (expected,) = torch.autograd.grad(step(image, params), params)
+    torch.testing.assert_close(grad, expected)
+
+
+def test_same_bits_twice(backend: str, device: str) -> None:
+    image = torch.randn(3, 2, 30, 20, device=device).requires_grad_()
+    params = torch.randn(3, 5, device=device).requires_grad_()
+
+    def once() -> list[Tensor]:
+        drawn = fastdraw.write(fastdraw.read(image, params, 7), params, (20, 30))
+        return [drawn, *torch.autograd.grad(drawn.square().sum(), (image, params))]
+
+    for first, second in zip(once(), once(), strict=True):
+        assert torch.equal(first, second)
+
+
+def test_nan_goes_in_and_comes_out(backend: str, device: str) -> None:
+    params = torch.zeros(2, 5, device=device)
+    params[0, 0] = float("nan")
+    patch = fastdraw.read(torch.rand(2, 1, 6, 6, device=device), params, 3)
+    assert patch[0].isnan().all()
+    assert patch[1].isfinite().all()
