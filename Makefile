@@ -1,0 +1,53 @@
+# make demo   sets everything up, trains on handwritten digits for a minute or two, and draws some
+# make test   sets everything up and runs every check that needs no GPU
+# make gpu    on a machine with a GPU: tests, sanitizers and benchmarks; uses that machine's python3, installs nothing
+
+PYTHON ?= python3
+VENV ?= .venv
+# The versions that are tested here; fastdraw itself takes torch >= 2.11 and triton >= 3.6.
+TORCH ?= torch==2.13.0
+TRITON ?= triton==3.7.1
+OUT ?= results
+WORKERS ?= 2
+
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml setup.py CMakeLists.txt $(wildcard kernels/cpu/*.cpp kernels/cpu/*.h)
+
+.PHONY: demo test lint test-triton benchmark gpu clean
+
+demo: $(VENV)/installed
+	$(BIN)/fastdraw train --data digits --out runs/demo --overwrite
+
+test: $(VENV)/installed lint
+	$(BIN)/python -m pytest -q -n $(WORKERS) tests
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -n $(WORKERS) tests/test_triton_kernels.py tests/test_operators.py -k triton
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The kernel tests once more, with another triton: make test-triton TRITON=triton==3.6.0
+test-triton: $(VENV)/installed
+	rm -rf $(VENV)/other-triton
+	$(BIN)/pip install -q --no-deps --target $(VENV)/other-triton $(TRITON)
+	PYTHONPATH=$(VENV)/other-triton $(BIN)/python -c "import triton; print('triton', triton.__version__)"
+	PYTHONPATH=$(VENV)/other-triton $(BIN)/python -m pytest -q -n $(WORKERS) tests/test_triton_aot.py
+	PYTHONPATH=$(VENV)/other-triton TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -n $(WORKERS) tests/test_triton_kernels.py
+
+benchmark: $(VENV)/installed
+	$(BIN)/python -m pytest --benchmark
+
+gpu:
+	$(PYTHON) -m benchmarks.gpu --out $(OUT)
+
+$(VENV)/installed: $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --upgrade "pip>=24"
+	$(BIN)/pip install -q $(TORCH) numpy
+	test "$$(uname)" != Linux || $(BIN)/pip install -q --no-deps $(TRITON)
+	$(BIN)/pip install -q -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info kernels/cpu/*.so
