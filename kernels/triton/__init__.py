@@ -1,0 +1,106 @@
+"""The kernels in Triton: for CUDA tensors, and for CPU tensors where TRITON_INTERPRET=1 runs them one program at a time.
+
+Inputs are validated, contiguous and not empty; see fastdraw.kernels.aten for the formulas. Importing this needs triton.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastdraw import env
+
+from . import wide
+from .filterbank import filterbank_grad_launch, filterbank_launch
+from .launch import compute_dtype, dot_precision, run
+from .lstm import lstm_step, lstm_step_backward
+from .read import read_launch
+from .tables import FUSED_GRAD_SIZE, MAX_SIZE
+from .window_grad import window_grad_launch
+from .write import write_launch
+
+__all__ = [
+    "filterbank",
+    "filterbank_backward",
+    "lstm_step",
+    "lstm_step_backward",
+    "read",
+    "read_backward",
+    "unavailable",
+    "write",
+    "write_backward",
+]
+
+
+def unavailable() -> str | None:
+    """None where these kernels can run, else one sentence saying why not."""
+    if torch.cuda.is_available() or env.triton_interpreted():
+        return None
+    return "no CUDA device was found, and TRITON_INTERPRET=1 is not set."
+
+
+def filterbank(params: Tensor, size: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """params [B, 5] -> F_Y [B, N, H], F_X [B, N, W], gamma [B], in float64 or float32."""
+    batch, dtype = params.shape[0], compute_dtype(params)
+    y = params.new_empty((batch, size, height), dtype=dtype)
+    x = params.new_empty((batch, size, width), dtype=dtype)
+    gamma = params.new_empty((batch,), dtype=dtype)
+    run(filterbank_launch(params, y, x, gamma))
+    return y, x, gamma
+
+
+def filterbank_backward(
+    grad_y: Tensor, grad_x: Tensor, grad_gamma: Tensor, params: Tensor, size: int, height: int, width: int
+) -> Tensor:
+    grad_params = torch.empty_like(params)
+    run(filterbank_grad_launch(grad_y, grad_x, grad_gamma, params, grad_params))
+    return grad_params
+
+
+def read(image: Tensor, params: Tensor, size: int, power: int) -> Tensor:
+    """image [B, C, H, W] -> patch [B, C, N, N]: gamma^power F_Y image F_X^T."""
+    dtype = compute_dtype(image)
+    if size > MAX_SIZE[dtype]:
+        return wide.read(filterbank, image, params, size, power)
+    patch = image.new_empty((*image.shape[:2], size, size))
+    run(read_launch(image, params, patch, power, dot_precision(image.dtype)))
+    return patch
+
+
+def write(patch: Tensor, params: Tensor, height: int, width: int, power: int) -> Tensor:
+    """patch [B, C, N, N] -> image [B, C, H, W]: gamma^power F_Y^T patch F_X."""
+    dtype = compute_dtype(patch)
+    if patch.shape[2] > MAX_SIZE[dtype]:
+        return wide.write(filterbank, patch, params, height, width, power)
+    image = patch.new_empty((*patch.shape[:2], height, width))
+    run(write_launch(patch, params, image, power, dot_precision(patch.dtype)))
+    return image
+
+
+def read_backward(
+    grad_patch: Tensor, image: Tensor, params: Tensor, power: int, need_image: bool
+) -> tuple[Tensor | None, Tensor]:
+    """Two launches, one without the image's gradient."""
+    height, width = image.shape[2:]
+    grad_image = write(grad_patch, params, height, width, power) if need_image else None
+    grad_params = torch.empty_like(params)
+    if grad_patch.shape[2] > MAX_SIZE[compute_dtype(image)]:
+        grad_params = wide.window_grad(filterbank, filterbank_backward, grad_patch, image, params, power)
+    else:
+        run(window_grad_launch(grad_patch, image, params, grad_params, None, power, dot_precision(image.dtype)))
+    return grad_image, grad_params
+
+
+def write_backward(grad_image: Tensor, patch: Tensor, params: Tensor, power: int) -> tuple[Tensor, Tensor]:
+    """One launch up to the table's FUSED_GRAD_SIZE, two above."""
+    size, dtype, precision = patch.shape[2], compute_dtype(patch), dot_precision(patch.dtype)
+    if size > MAX_SIZE[dtype]:
+        grad_params = wide.window_grad(filterbank, filterbank_backward, patch, grad_image, params, power)
+        return wide.read(filterbank, grad_image, params, size, power), grad_params
+    grad_params = torch.empty_like(params)
+    if size > FUSED_GRAD_SIZE[dtype]:
+        run(window_grad_launch(patch, grad_image, params, grad_params, None, power, precision))
+        return read(grad_image, params, size, power), grad_params
+    grad_patch = torch.empty_like(patch)
+    run(window_grad_launch(patch, grad_image, params, grad_params, grad_patch, power, precision))
+    return grad_patch, grad_params

@@ -1,0 +1,149 @@
+"""The filterbank itself: F_Y [B, N, H], F_X [B, N, W] and gamma [B] (equations 19 to 26), and its gradient to params.
+
+Forward: one launch, one program for each image, axis and chunk of filters; it sums its rows' f, then makes them again, divided.
+Backward: one launch, one program an image, which walks over both axes. rows.py has the maths. Any N, H and W.
+
+Where the design stops: read and write never use this (wide.py does); it is for those who want the matrices.
+"""
+
+from typing import TYPE_CHECKING
+
+import triton
+import triton.language as tl
+
+from .rows import filters, offsets, row_means, row_sums, rows, store_params_grad, window
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+from .launch import Launch, compute_dtype, tl_dtype
+from .tables import filterbank_blocks
+
+
+@triton.jit
+def axis_forward(
+    p_rows, i_b, o_n, centre, delta, inverse, length, size, DTYPE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_A: tl.constexpr
+):
+    b_mu = centre + offsets(o_n, size, DTYPE) * delta
+    b_z = row_sums(b_mu, length, inverse, length, BLOCK_N, BLOCK_A, DTYPE)
+    p_own = p_rows + (i_b * size + o_n.to(tl.int64))[:, None] * length
+    for i_a in range(0, length, BLOCK_A):
+        o_a = i_a + tl.arange(0, BLOCK_A)
+        b_f = filters(b_mu[:, None], o_a[None, :], length, inverse, DTYPE) / b_z[:, None]
+        tl.store(p_own + o_a[None, :], b_f.to(p_rows.dtype.element_ty), mask=(o_n < size)[:, None] & (o_a < length)[None, :])
+
+
+@triton.jit
+def filterbank_kernel(
+    p_params,
+    p_y,
+    p_x,
+    p_gamma,
+    height,
+    width,
+    size,
+    DTYPE: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_A: tl.constexpr,
+):
+    i_b = tl.program_id(0).to(tl.int64)
+    o_n = tl.program_id(2) * BLOCK_N + tl.arange(0, BLOCK_N)
+    centre_y, centre_x, delta, inverse, log_gamma = window(p_params, i_b, height, width, size, DTYPE)
+    if tl.program_id(1) == 0:
+        axis_forward(p_y, i_b, o_n, centre_y, delta, inverse, height, size, DTYPE, BLOCK_N, BLOCK_A)
+        if tl.program_id(2) == 0:
+            tl.store(p_gamma + i_b, tl.exp(log_gamma).to(p_gamma.dtype.element_ty))
+    else:
+        axis_forward(p_x, i_b, o_n, centre_x, delta, inverse, width, size, DTYPE, BLOCK_N, BLOCK_A)
+
+
+@triton.jit
+def axis_backward(
+    p_grad, i_b, centre, delta, inverse, length, size, DTYPE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_A: tl.constexpr
+):
+    """(sum S_i, sum S_i (i - (N-1)/2), sum F G (e - ebar)) of one axis, as store_params_grad takes them."""
+    b_dmu = tl.zeros([BLOCK_N], DTYPE)
+    b_dmu_offset = tl.zeros([BLOCK_N], DTYPE)
+    b_de = tl.zeros([BLOCK_N], DTYPE)
+    for i_n in range(0, size, BLOCK_N):
+        o_n = i_n + tl.arange(0, BLOCK_N)
+        b_offset = offsets(o_n, size, DTYPE)
+        b_mu = centre + b_offset * delta
+        b_z, b_mean_d, b_mean_e = row_means(b_mu, length, inverse, length, BLOCK_N, BLOCK_A, DTYPE)
+        p_own = p_grad + (i_b * size + o_n.to(tl.int64))[:, None] * length
+        b_s = tl.zeros([BLOCK_N], DTYPE)
+        for i_a in range(0, length, BLOCK_A):
+            o_a = i_a + tl.arange(0, BLOCK_A)
+            b_f, b_d, b_e = rows(b_mu[:, None], o_a[None, :], length, inverse, DTYPE)
+            m_grad = (o_n < size)[:, None] & (o_a < length)[None, :]
+            b_g = b_f / b_z[:, None] * tl.load(p_own + o_a[None, :], mask=m_grad, other=0.0).to(DTYPE)
+            b_s += tl.sum(b_g * (b_d - b_mean_d[:, None]), axis=1)
+            b_de += tl.sum(b_g * (b_e - b_mean_e[:, None]), axis=1)
+        b_dmu += b_s
+        b_dmu_offset += b_s * b_offset
+    return tl.sum(b_dmu, axis=0), tl.sum(b_dmu_offset, axis=0), tl.sum(b_de, axis=0)
+
+
+@triton.jit
+def filterbank_grad_kernel(
+    p_grad_y,
+    p_grad_x,
+    p_grad_gamma,
+    p_params,
+    p_grad_params,
+    height,
+    width,
+    size,
+    DTYPE: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_A: tl.constexpr,
+):
+    i_b = tl.program_id(0).to(tl.int64)
+    centre_y, centre_x, delta, inverse, log_gamma = window(p_params, i_b, height, width, size, DTYPE)
+    dmu_y, offset_y, de_y = axis_backward(p_grad_y, i_b, centre_y, delta, inverse, height, size, DTYPE, BLOCK_N, BLOCK_A)
+    dmu_x, offset_x, de_x = axis_backward(p_grad_x, i_b, centre_x, delta, inverse, width, size, DTYPE, BLOCK_N, BLOCK_A)
+    dlog_gamma = tl.load(p_grad_gamma + i_b).to(DTYPE) * tl.exp(log_gamma)
+    dmu_offset, de = offset_y + offset_x, de_y + de_x
+    store_params_grad(
+        p_params, p_grad_params, i_b, height, width, dmu_y, dmu_x, dmu_offset, de, dlog_gamma, delta, inverse, DTYPE
+    )
+
+
+def filterbank_launch(params: "Tensor", y: "Tensor", x: "Tensor", gamma: "Tensor") -> Launch:
+    batch, size, height = y.shape
+    width = x.shape[2]
+    dtype = compute_dtype(params)
+    blocks = filterbank_blocks(size, max(height, width), dtype)
+    arguments = {
+        "p_params": params,
+        "p_y": y,
+        "p_x": x,
+        "p_gamma": gamma,
+        "height": height,
+        "width": width,
+        "size": size,
+        "DTYPE": tl_dtype(dtype),
+    }
+    grid = (batch, 2, triton.cdiv(size, blocks.constants["BLOCK_N"]))
+    return Launch(filterbank_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages)
+
+
+def filterbank_grad_launch(
+    grad_y: "Tensor", grad_x: "Tensor", grad_gamma: "Tensor", params: "Tensor", grad_params: "Tensor"
+) -> Launch:
+    batch, size, height = grad_y.shape
+    width = grad_x.shape[2]
+    dtype = compute_dtype(params)
+    blocks = filterbank_blocks(size, max(height, width), dtype)
+    arguments = {
+        "p_grad_y": grad_y,
+        "p_grad_x": grad_x,
+        "p_grad_gamma": grad_gamma,
+        "p_params": params,
+        "p_grad_params": grad_params,
+        "height": height,
+        "width": width,
+        "size": size,
+        "DTYPE": tl_dtype(dtype),
+    }
+    return Launch(filterbank_grad_kernel, (batch,), {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages)

@@ -1,0 +1,65 @@
+"""How a kernel is launched: a Launch holds everything that one needs, `run` is the only place where one happens.
+
+Launchers build a Launch without touching the device, so that ahead-of-time compilation (aot.py) makes its signatures and
+constants from the very same functions, with tensors on the meta device.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import torch
+import triton.language as tl
+from torch import Tensor
+
+TL_DTYPES = {
+    torch.float64: tl.float64,
+    torch.float32: tl.float32,
+    torch.bfloat16: tl.bfloat16,
+    torch.float16: tl.float16,
+}
+
+
+class Launch(NamedTuple):
+    """arguments: every argument by name, constexprs in capitals; tensors have to be contiguous."""
+
+    kernel: Any
+    grid: tuple[int, ...]
+    arguments: dict[str, Any]
+    num_warps: int
+    num_stages: int
+
+
+def run(launch: Launch) -> None:
+    device = next(value.device for value in launch.arguments.values() if isinstance(value, Tensor))
+    # Triton launches on the current device, which need not be the tensors'.
+    elsewhere = device.type == "cuda" and device.index != torch.cuda.current_device()
+    with torch.cuda.device(device) if elsewhere else nullcontext():
+        launch.kernel[launch.grid](**launch.arguments, num_warps=launch.num_warps, num_stages=launch.num_stages)
+
+
+def compute_dtype(tensor: Tensor) -> torch.dtype:
+    """Arithmetic is float64 for float64 and float32 for everything else."""
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
+def tl_dtype(dtype: torch.dtype) -> Any:
+    return TL_DTYPES[dtype]
+
+
+def tf32_allowed() -> bool:
+    """torch's own switches; ROCm has none that reaches Triton on all of its devices."""
+    if torch.version.hip is not None:
+        return False
+    return torch.get_float32_matmul_precision() != "highest" or torch.backends.cuda.matmul.allow_tf32
+
+
+def dot_precision(dtype: torch.dtype) -> str:
+    """`input_precision` of products for operands in `dtype`, which for half precision are held in float32.
+
+    bfloat16 and float16 fit tf32 without a loss, and the filters' 11 bits are as many as float16 has.
+    """
+    if dtype == torch.float64 or torch.version.hip is not None:
+        return "ieee"
+    return "tf32" if dtype in (torch.bfloat16, torch.float16) or tf32_allowed() else "ieee"

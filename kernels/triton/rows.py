@@ -1,0 +1,153 @@
+"""What every window kernel shares: the window's geometry, rows of the filterbank, and products of tiles.
+
+One axis of length L, pixels a = 0..L-1, filters i = 0..N-1 (equations 19 to 26, 0-based):
+    mu_i = centre + (i - (N-1)/2) delta     k = the pixel nearest to mu_i     d = a - k
+    e = min(d (d + 2 (k - mu_i)) / 2 sigma^2, EXPONENT_LIMIT)     f = exp(-e)     F = f / sum_a f
+f is 1 at a = k, so that the sum is at least 1 and nothing overflows. Kernels work with f and divide by the sums late.
+
+Comparisons are written so that NaN falls through: NaN in params gives NaN out. tl.minimum would turn it into a number.
+"""
+
+import triton
+import triton.language as tl
+
+from fastdraw.reference import EXPONENT_LIMIT, PARAM_LIMITS
+
+G_LIMIT: tl.constexpr = tl.constexpr(PARAM_LIMITS[0])
+SIGMA_LIMIT: tl.constexpr = tl.constexpr(PARAM_LIMITS[2])
+DELTA_LIMIT: tl.constexpr = tl.constexpr(PARAM_LIMITS[3])
+GAMMA_LIMIT: tl.constexpr = tl.constexpr(PARAM_LIMITS[4])
+CUT: tl.constexpr = tl.constexpr(EXPONENT_LIMIT)
+assert PARAM_LIMITS[0] == PARAM_LIMITS[1], "the kernels have one limit for g~x and g~y"
+
+
+@triton.jit
+def clamp(b, LIMIT: tl.constexpr):
+    b = tl.where(b > LIMIT, LIMIT, b)
+    return tl.where(b < -LIMIT, -LIMIT, b)
+
+
+@triton.jit
+def inside(b, LIMIT: tl.constexpr):
+    """1 where the raw parameter has a gradient: in the closed interval, and for NaN, which must show."""
+    return tl.where((b > LIMIT) | (b < -LIMIT), 0.0, 1.0)
+
+
+@triton.jit
+def window(p_params, i_b, height, width, size, DTYPE: tl.constexpr):
+    """(centre_y, centre_x, delta, 1 / 2 sigma^2, log gamma), scalars of image i_b (int64)."""
+    p_own = p_params + i_b * 5
+    g_x = clamp(tl.load(p_own).to(DTYPE), G_LIMIT)
+    g_y = clamp(tl.load(p_own + 1).to(DTYPE), G_LIMIT)
+    log_sigma2 = clamp(tl.load(p_own + 2).to(DTYPE), SIGMA_LIMIT)
+    log_delta = clamp(tl.load(p_own + 3).to(DTYPE), DELTA_LIMIT)
+    log_gamma = clamp(tl.load(p_own + 4).to(DTYPE), GAMMA_LIMIT)
+    centre_y = tl.cast(height + 1, DTYPE) * 0.5 * (g_y + 1.0) - 1.0
+    centre_x = tl.cast(width + 1, DTYPE) * 0.5 * (g_x + 1.0) - 1.0
+    span = tl.cast(tl.maximum(height, width) - 1, DTYPE)
+    stride = span / tl.cast(tl.maximum(size - 1, 1), DTYPE)
+    # One filter has no stride. A select and not a product with zero: log delta~ may be NaN there without meaning anything.
+    delta = tl.where(size > 1, stride * tl.exp(log_delta), 0.0)
+    return centre_y, centre_x, delta, 0.5 * tl.exp(-log_sigma2), log_gamma
+
+
+@triton.jit
+def offsets(o_n, size, DTYPE: tl.constexpr):
+    """i - (N-1)/2."""
+    return o_n.to(DTYPE) - tl.cast(size - 1, DTYPE) * 0.5
+
+
+@triton.jit
+def rows(b_mu, o_a, length, inverse, DTYPE: tl.constexpr):
+    """(f, d, e) for centres and pixels shaped to broadcast against each other; f is 0 past the axis's end."""
+    last = tl.cast(length - 1, DTYPE)
+    # Rounding by floor: mu - floor(mu) is exact, so k is the nearest pixel and e is never below zero.
+    b_k = tl.floor(b_mu)
+    b_k = tl.where(b_mu - b_k > 0.5, b_k + 1.0, b_k)
+    b_k = tl.where(b_k > last, last, b_k)
+    b_k = tl.where(b_k < 0.0, 0.0, b_k)
+    b_d = o_a.to(DTYPE) - b_k
+    b_e = b_d * (b_d + 2.0 * (b_k - b_mu)) * inverse
+    # Past the end e could be below zero, and f infinite.
+    b_e = tl.where((b_e > CUT) | (o_a >= length), CUT, b_e)
+    return tl.exp(-b_e), b_d, b_e
+
+
+@triton.jit
+def filters(b_mu, o_a, length, inverse, DTYPE: tl.constexpr):
+    """f alone."""
+    b_f, b_d, b_e = rows(b_mu, o_a, length, inverse, DTYPE)
+    return b_f
+
+
+@triton.jit
+def row_sums(b_mu, length, inverse, END, BLOCK_N: tl.constexpr, BLOCK_A: tl.constexpr, DTYPE: tl.constexpr):
+    """sum_a f [BLOCK_N], from tiles [BLOCK_N, BLOCK_A]. END: where the loop over pixels ends."""
+    b_sum = tl.zeros([BLOCK_N, BLOCK_A], DTYPE)
+    for i_a in range(0, END, BLOCK_A):
+        b_sum += filters(b_mu[:, None], (i_a + tl.arange(0, BLOCK_A))[None, :], length, inverse, DTYPE)
+    return tl.sum(b_sum, axis=1)
+
+
+@triton.jit
+def column_sums(b_mu, length, inverse, END, BLOCK_N: tl.constexpr, BLOCK_A: tl.constexpr, DTYPE: tl.constexpr):
+    """The same from tiles [BLOCK_A, BLOCK_N], for kernels that use the transposed rows: one tile is then made once."""
+    b_sum = tl.zeros([BLOCK_A, BLOCK_N], DTYPE)
+    for i_a in range(0, END, BLOCK_A):
+        b_sum += filters(b_mu[None, :], (i_a + tl.arange(0, BLOCK_A))[:, None], length, inverse, DTYPE)
+    return tl.sum(b_sum, axis=0)
+
+
+@triton.jit
+def row_means(b_mu, length, inverse, END, BLOCK_N: tl.constexpr, BLOCK_A: tl.constexpr, DTYPE: tl.constexpr):
+    """(sum f, sum F d, sum F e), [BLOCK_N] each: what the gradients of rows are centred by."""
+    b_sum = tl.zeros([BLOCK_N, BLOCK_A], DTYPE)
+    b_sum_d = tl.zeros([BLOCK_N, BLOCK_A], DTYPE)
+    b_sum_e = tl.zeros([BLOCK_N, BLOCK_A], DTYPE)
+    for i_a in range(0, END, BLOCK_A):
+        b_f, b_d, b_e = rows(b_mu[:, None], (i_a + tl.arange(0, BLOCK_A))[None, :], length, inverse, DTYPE)
+        b_sum += b_f
+        b_sum_d += b_f * b_d
+        b_sum_e += b_f * b_e
+    b_z = tl.sum(b_sum, axis=1)
+    return b_z, tl.sum(b_sum_d, axis=1) / b_z, tl.sum(b_sum_e, axis=1) / b_z
+
+
+@triton.jit
+def store_params_grad(
+    p_params, p_grad, i_b, height, width, dmu_y, dmu_x, dmu_offset, de, log_gamma, delta, inverse, DTYPE: tl.constexpr
+):
+    """grad_params of image i_b. With S_i = sum_a F G (d - dbar) of row i, that is sigma^2 dL/d mu_i, the scalars are
+    dmu_y and dmu_x: sum_i S_i of one axis;  dmu_offset: sum S_i (i - (N-1)/2), both axes;  de: sum F G (e - ebar), both axes.
+
+    d log sigma^2 = de, since e is proportional to 1 / sigma^2;  d g~ = (L+1)/2 sum_i d mu_i;
+    d log delta~ = sum_i d mu_i (i - (N-1)/2) delta.
+    """
+    p_own, p_out = p_params + i_b * 5, p_grad + i_b * 5
+    g_x = dmu_x * (2.0 * inverse) * (tl.cast(width + 1, DTYPE) * 0.5)
+    g_y = dmu_y * (2.0 * inverse) * (tl.cast(height + 1, DTYPE) * 0.5)
+    log_delta = dmu_offset * (2.0 * inverse) * delta
+    out = p_grad.dtype.element_ty
+    tl.store(p_out, (g_x * inside(tl.load(p_own).to(DTYPE), G_LIMIT)).to(out))
+    tl.store(p_out + 1, (g_y * inside(tl.load(p_own + 1).to(DTYPE), G_LIMIT)).to(out))
+    tl.store(p_out + 2, (de * inside(tl.load(p_own + 2).to(DTYPE), SIGMA_LIMIT)).to(out))
+    tl.store(p_out + 3, (log_delta * inside(tl.load(p_own + 3).to(DTYPE), DELTA_LIMIT)).to(out))
+    tl.store(p_out + 4, (log_gamma * inside(tl.load(p_own + 4).to(DTYPE), GAMMA_LIMIT)).to(out))
+
+
+@triton.jit
+def to_tf32(b):
+    """Rounded to nearest; tensor cores cut the last 13 bits off instead, which biases every sum. NaN stays NaN."""
+    b_cut = ((b.to(tl.int32, bitcast=True) + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
+    return tl.where(b == b, b_cut, b)
+
+
+@triton.jit
+def product(b_a, b_b, b_sum, DOT: tl.constexpr, PRECISION: tl.constexpr):
+    """b_sum + a b. Sides below 16 are no tl.dot: there the products are summed as they stand."""
+    if DOT:
+        if PRECISION == "tf32":
+            b_a = to_tf32(b_a)
+            b_b = to_tf32(b_b)
+        return tl.dot(b_a, b_b, b_sum, input_precision=PRECISION, out_dtype=b_sum.dtype)
+    return b_sum + tl.sum(b_a[:, :, None] * b_b[None, :, :], axis=1)

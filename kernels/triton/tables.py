@@ -1,0 +1,119 @@
+"""Block sizes as data: the first row whose thresholds hold is taken. Every figure that tunes a kernel is on this page.
+
+Thresholds stand for what was reasoned or measured on an H100 (132 SMs, 64 K registers and 227 KiB of shared memory each) and
+checked by tests/test_triton_aot.py: no row spills a register on sm_80, sm_90, sm_100 or gfx942.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+
+#: Up to this N one launch makes both gradients of the write.
+FUSED_GRAD_SIZE = {torch.float64: 16, torch.float32: 32}
+#: Above this N, read and write go through the filterbank kernel and torch's products (wide.py).
+MAX_SIZE = {torch.float64: 32, torch.float32: 64}
+
+
+class Blocks(NamedTuple):
+    """constants: constexprs by name."""
+
+    constants: dict[str, Any]
+    num_warps: int
+    num_stages: int
+
+
+class Row(NamedTuple):
+    """Up to this N and this many programs: the largest tile side, warps for one tile and for a loop over tiles."""
+
+    size: int
+    programs: float
+    side: int
+    num_warps: int
+
+
+ANY = float("inf")
+FEW = 8 * 132  # programs: below this an SM holds so few that more warps in each are what fills it
+
+#: By kernel and kind of product: "sum" (no tl.dot), "ieee" (float32 FMA), "tf32" (tensor cores).
+WINDOW_ROWS: dict[tuple[str, str], tuple[Row, ...]] = {
+    ("read", "sum"): (Row(8, ANY, 32, 4),),
+    ("write", "sum"): (Row(8, ANY, 32, 4),),
+    ("window_grad", "sum"): (Row(8, ANY, 32, 8),),
+    ("read", "ieee"): (Row(16, ANY, 64, 4), Row(32, ANY, 32, 4), Row(64, ANY, 32, 8), Row(128, ANY, 16, 8)),
+    ("write", "ieee"): (Row(16, ANY, 64, 4), Row(32, ANY, 32, 4), Row(64, ANY, 32, 8), Row(128, ANY, 16, 8)),
+    ("window_grad", "ieee"): (Row(16, ANY, 32, 4), Row(32, ANY, 32, 4), Row(64, ANY, 32, 8), Row(128, ANY, 16, 8)),
+    ("read", "tf32"): (Row(16, FEW, 64, 4), Row(16, ANY, 64, 4), Row(64, ANY, 64, 8), Row(128, ANY, 32, 8)),
+    ("write", "tf32"): (Row(16, FEW, 64, 4), Row(16, ANY, 64, 4), Row(64, ANY, 64, 8), Row(128, ANY, 32, 8)),
+    ("window_grad", "tf32"): (Row(16, FEW, 64, 4), Row(16, ANY, 64, 4), Row(64, ANY, 32, 8), Row(128, ANY, 32, 8)),
+    ("read", "float64"): (Row(16, ANY, 32, 4), Row(64, ANY, 16, 8)),
+    ("write", "float64"): (Row(16, ANY, 32, 4), Row(64, ANY, 16, 8)),
+    ("window_grad", "float64"): (Row(16, ANY, 16, 4), Row(64, ANY, 16, 8)),
+}
+
+
+def next_power_of_2(n: int) -> int:
+    return 1 << (n - 1).bit_length()
+
+
+def window_blocks(
+    kernel: str, programs: int, size: int, height: int, width: int, dtype: torch.dtype, precision: str
+) -> Blocks:
+    """Blocks for N = `size` filters on a height x width image; `programs`: how many there will be at least."""
+    kind = "float64" if dtype == torch.float64 else precision
+    if size <= 8 and kind == "ieee":
+        kind = "sum"
+    dot = kind != "sum"
+    row = next(row for row in WINDOW_ROWS[kernel, kind] if size <= row.size and programs <= row.programs)
+    # Every side of a tl.dot is 16 at least.
+    block_h, block_w = (min(max(next_power_of_2(side), 16), row.side) for side in (height, width))
+    constants = {
+        "DOT": dot,
+        "SINGLE": height <= block_h and width <= block_w,
+        "BLOCK_N": max(next_power_of_2(size), 16 if dot else 2),
+        "BLOCK_H": block_h,
+        "BLOCK_W": block_w,
+    }
+    return Blocks(constants, row.num_warps, 2)
+
+
+def filterbank_blocks(size: int, side: int, dtype: torch.dtype) -> Blocks:
+    """Blocks for N = `size` filters on axes of up to `side` pixels: a tile of about 2,048 elements."""
+    block_a = min(max(next_power_of_2(side), 16), 128 if dtype == torch.float32 else 64)
+    block_n = min(next_power_of_2(size), 16)
+    return Blocks({"BLOCK_N": block_n, "BLOCK_A": block_a}, 4 if block_n * block_a >= 1024 else 2, 2)
+
+
+class LstmRow(NamedTuple):
+    """Up to this B * H: tile sizes (BLOCK_H units make 4 BLOCK_H columns), warps and stages."""
+
+    states: float
+    block_b: int
+    block_h: int
+    block_k: int
+    num_warps: int
+    num_stages: int
+
+
+#: Elements of one program of the LSTM's pointwise kernels.
+POINTWISE_BLOCK = 512
+#: The fused step is taken up to this many multiplications of a gate, B H (I + H). Float32 products run on tensor cores only in tf32.
+LSTM_FUSED_LIMIT = {"ieee": 2**25, "tf32": 2**28, "half": 2**28}
+#: Small states take small tiles, so that about 132 programs share the weights.
+LSTM_ROWS: dict[str, tuple[LstmRow, ...]] = {
+    "ieee": (LstmRow(2**16, 16, 16, 32, 4, 3), LstmRow(ANY, 32, 32, 32, 8, 3)),
+    "tf32": (LstmRow(2**16, 16, 16, 64, 4, 3), LstmRow(ANY, 64, 32, 32, 8, 3)),
+    "half": (LstmRow(2**16, 16, 16, 64, 4, 4), LstmRow(ANY, 64, 32, 64, 8, 3)),
+}
+
+
+def lstm_blocks(batch: int, inputs: int, hidden: int, dtype: torch.dtype, precision: str) -> Blocks | None:
+    """Blocks for the fused LSTM step; None where torch's products and a pointwise launch take its place."""
+    if dtype == torch.float64:
+        return None
+    kind = precision if dtype == torch.float32 else "half"
+    if batch * hidden * (inputs + hidden) > LSTM_FUSED_LIMIT[kind]:
+        return None
+    row = next(row for row in LSTM_ROWS[kind] if batch * hidden <= row.states)
+    return Blocks({"BLOCK_B": row.block_b, "BLOCK_H": row.block_h, "BLOCK_K": row.block_k}, row.num_warps, row.num_stages)
