@@ -10,7 +10,7 @@ proven against it. Numbers in brackets are the paper's equations. Two convention
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -134,6 +134,9 @@ def kl_divergence(mu: Tensor, log_sigma: Tensor) -> Tensor:
     return 0.5 * (mu**2 + (2 * log_sigma).exp() - 2 * log_sigma - 1).sum(-1)
 
 
+Model = TypeVar("Model", bound="DRAW")
+
+
 class DRAW(nn.Module):
     """DRAW as the paper has it. `fastdraw.DRAW` takes the same arguments, has the same weights and gives the same results.
 
@@ -165,7 +168,7 @@ class DRAW(nn.Module):
         self.reset_parameters()
 
     @classmethod
-    def from_config(cls, config: DRAWConfig) -> DRAW:
+    def from_config(cls: type[Model], config: DRAWConfig) -> Model:
         return cls(**config.to_dict())
 
     def reset_parameters(self) -> None:

@@ -75,5 +75,5 @@ _read = registry.register(
     lambda image, params, size, backend: image.new_empty(*image.shape[:2], size, size),
     setup_context=_setup,
     backward=_backward,
-    autocast=registry.to_float32(lambda: _read),
+    autocast=registry.to_float32("read"),
 )

@@ -63,11 +63,11 @@ def geometry_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def to_float32(operator: Any) -> Callable[..., Any]:
+def to_float32(name: str) -> Callable[..., Any]:
     """Autocast rule of the operators whose geometry needs float32: every lower-precision tensor is widened."""
 
     def widen(argument: Any) -> Any:
         half = isinstance(argument, torch.Tensor) and argument.dtype in (torch.float16, torch.bfloat16)
         return argument.float() if half else argument
 
-    return lambda dtype, *args: operator()(*map(widen, args))
+    return lambda dtype, *args: getattr(torch.ops.fastdraw, name).default(*map(widen, args))

@@ -71,5 +71,5 @@ _write = registry.register(
     lambda patch, params, height, width, backend: patch.new_empty(*patch.shape[:2], height, width),
     setup_context=_setup,
     backward=_backward,
-    autocast=registry.to_float32(lambda: _write),
+    autocast=registry.to_float32("write"),
 )
