@@ -1,7 +1,7 @@
 """Every kernel, compiled ahead of time for devices that need not be there, and what it takes of them.
 
-`cases` lists launches by kernel, shape class and dtype. They come from the launchers themselves, with tensors on the meta device,
-so what is compiled here is what runs there: signatures, constexprs, block sizes, warps and stages.
+`cases` lists launches by kernel, shape class and dtype. They come from the launchers themselves, with tensors on the meta
+device, so what is compiled here is what runs there: signatures, constexprs, block sizes, warps and stages.
 
 Not for a process with TRITON_INTERPRET=1: there kernels are no code to compile.
 """

@@ -1,6 +1,7 @@
 """The filterbank itself: F_Y [B, N, H], F_X [B, N, W] and gamma [B] (equations 19 to 26), and its gradient to params.
 
-Forward: one launch, one program for each image, axis and chunk of filters; it sums its rows' f, then makes them again, divided.
+Forward: one launch, one program for each image, axis and chunk of filters; it sums its rows' f, then makes them again and
+divides.
 Backward: one launch, one program an image, which walks over both axes. rows.py has the maths. Any N, H and W.
 
 Where the design stops: read and write never use this (wide.py does); it is for those who want the matrices.

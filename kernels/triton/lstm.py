@@ -2,12 +2,13 @@
 
     a = x W_ih^T + h W_hh^T + b_ih + b_hh      i, f, o = sigmoid(a)   g = tanh(a)      c' = f c + i g      h' = o tanh(c')
 
-Forward, where the table says that it wins (small products, which wait for launches and not for arithmetic): one launch, a program a
-tile [BLOCK_B, BLOCK_H] of h with the four gates' sums in registers. Elsewhere torch's two products and one pointwise launch,
-which adds them in the state's dtype. Backward: one pointwise launch gives the gates' gradients [B, 4H]; the rest is torch's products.
+Forward, where the table says that it wins (small products, which wait for launches and not for arithmetic): one launch, a
+program a tile [BLOCK_B, BLOCK_H] of h with the four gates' sums in registers. Elsewhere torch's two products and one pointwise
+launch, which adds them in the state's dtype. Backward: one pointwise launch gives the gates' gradients [B, 4H]; the rest is
+torch's products.
 
-Sums, gates and c are float32 (float64 for float64, which always takes torch's products). Where the design stops: the fused kernel
-reads x and h again for each tile of the hidden units, and the weights again for each tile of the batch.
+Sums, gates and c are float32 (float64 for float64, which always takes torch's products). Where the design stops: the fused
+kernel reads x and h again for each tile of the hidden units, and the weights again for each tile of the batch.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from fastdraw import env
 
 from .launch import Launch, run, tf32_allowed, tl_dtype
 from .rows import to_tf32
@@ -46,7 +49,7 @@ def tanh(b):
 
 @triton.jit
 def store_cell(b_i, b_f, b_g, b_o, p_c, p_h_new, p_c_new, p_gates, o_state, o_gates, hidden, mask):
-    """Gates before activation -> gates, c' and h' in memory. o_state and o_gates: where they stand in [B, H] and in [B, 4H]."""
+    """Gates before activation -> gates, c' and h' in memory. o_state and o_gates: where in [B, H], in [B, 4H]."""
     b_i, b_f, b_g, b_o = sigmoid(b_i), sigmoid(b_f), tanh(b_g), sigmoid(b_o)
     b_c = b_f * tl.load(p_c + o_state, mask=mask, other=0.0) + b_i * b_g
     tl.store(p_gates + o_gates, b_i, mask=mask)
@@ -58,15 +61,27 @@ def store_cell(b_i, b_f, b_g, b_o, p_c, p_h_new, p_c_new, p_gates, o_state, o_ga
 
 
 @triton.jit
-def add_product(b_sum, p_x, p_weight, o_b, o_row, m_b, m_row, inputs, PRECISION: tl.constexpr, BLOCK_K: tl.constexpr):
+def add_product(
+    b_sum,
+    p_x,
+    p_weight,
+    o_b,
+    o_row,
+    m_b,
+    m_row,
+    inputs,
+    OPERANDS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
     """b_sum [BLOCK_B, rows] + x W^T, for x [B, inputs] and the rows `o_row` of W [4H, inputs]; row numbers are int64."""
     p_x_rows = p_x + o_b[:, None] * inputs
     p_w_rows = p_weight + o_row[None, :] * inputs
     for i_k in range(0, inputs, BLOCK_K):
         o_k = i_k + tl.arange(0, BLOCK_K)
         m_k = o_k < inputs
-        b_x = tl.load(p_x_rows + o_k[None, :], mask=m_b[:, None] & m_k[None, :], other=0.0)
-        b_w = tl.load(p_w_rows + o_k[:, None], mask=m_k[:, None] & m_row[None, :], other=0.0)
+        b_x = tl.load(p_x_rows + o_k[None, :], mask=m_b[:, None] & m_k[None, :], other=0.0).to(OPERANDS)
+        b_w = tl.load(p_w_rows + o_k[:, None], mask=m_k[:, None] & m_row[None, :], other=0.0).to(OPERANDS)
         if PRECISION == "tf32":
             b_x = to_tf32(b_x)
             b_w = to_tf32(b_w)
@@ -76,8 +91,8 @@ def add_product(b_sum, p_x, p_weight, o_b, o_row, m_b, m_row, inputs, PRECISION:
 
 @triton.jit
 def add_bias(b, p_bias_ih, p_bias_hh, o_h, m_h):
-    b_bias = tl.load(p_bias_ih + o_h, mask=m_h, other=0.0).to(b.dtype) + tl.load(p_bias_hh + o_h, mask=m_h, other=0.0).to(b.dtype)
-    return b + b_bias
+    b_bias_ih = tl.load(p_bias_ih + o_h, mask=m_h, other=0.0).to(b.dtype)
+    return b + (b_bias_ih + tl.load(p_bias_hh + o_h, mask=m_h, other=0.0).to(b.dtype))
 
 
 @triton.jit(do_not_specialize=["batch"])
@@ -95,6 +110,7 @@ def lstm_kernel(
     batch,
     inputs,
     hidden,
+    OPERANDS: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_B: tl.constexpr,
     BLOCK_H: tl.constexpr,
@@ -108,8 +124,8 @@ def lstm_kernel(
     o_row = (o_own % 4) * tl.cast(hidden, tl.int64) + o_unit
     m_row = o_unit < hidden
     b_sum = tl.zeros([BLOCK_B, 4 * BLOCK_H], tl.float32)
-    b_sum = add_product(b_sum, p_x, p_weight_ih, o_b, o_row, m_b, m_row, inputs, PRECISION, BLOCK_K)
-    b_sum = add_product(b_sum, p_h, p_weight_hh, o_b, o_row, m_b, m_row, hidden, PRECISION, BLOCK_K)
+    b_sum = add_product(b_sum, p_x, p_weight_ih, o_b, o_row, m_b, m_row, inputs, OPERANDS, PRECISION, BLOCK_K)
+    b_sum = add_product(b_sum, p_h, p_weight_hh, o_b, o_row, m_b, m_row, hidden, OPERANDS, PRECISION, BLOCK_K)
     b_sum = add_bias(b_sum, p_bias_ih, p_bias_hh, o_row[None, :], m_row[None, :])
     b_ig, b_fo = tl.split(tl.reshape(b_sum, [BLOCK_B, BLOCK_H, 2, 2]))
     b_i, b_g = tl.split(b_ig)
@@ -124,8 +140,9 @@ def lstm_kernel(
 
 @triton.jit
 def cell_sum(p_from_x, p_from_h, p_bias_ih, p_bias_hh, o_gates, o_h, mask, DTYPE: tl.constexpr):
-    b = tl.load(p_from_x + o_gates, mask=mask, other=0.0).to(DTYPE) + tl.load(p_from_h + o_gates, mask=mask, other=0.0).to(DTYPE)
-    return add_bias(b, p_bias_ih, p_bias_hh, o_h, mask)
+    b_from_x = tl.load(p_from_x + o_gates, mask=mask, other=0.0).to(DTYPE)
+    b_from_h = tl.load(p_from_h + o_gates, mask=mask, other=0.0).to(DTYPE)
+    return add_bias(b_from_x + b_from_h, p_bias_ih, p_bias_hh, o_h, mask)
 
 
 @triton.jit(do_not_specialize=["batch"])
@@ -200,7 +217,7 @@ def cell_grad_kernel(
 def lstm_launch(
     x: Tensor, h: Tensor, c: Tensor, weights: tuple[Tensor, Tensor, Tensor, Tensor], out: tuple[Tensor, Tensor, Tensor]
 ) -> Launch | None:
-    """The fused step, weights being (weight_ih, weight_hh, bias_ih, bias_hh) and out (h', c', gates); None where torch wins."""
+    """The fused step; weights: (weight_ih, weight_hh, bias_ih, bias_hh), out: (h', c', gates). None where torch wins."""
     (batch, inputs), hidden = x.shape, h.shape[1]
     precision = "tf32" if x.dtype == torch.float32 and tf32_allowed() else "ieee"
     blocks = lstm_blocks(batch, inputs, hidden, x.dtype, precision)
@@ -208,7 +225,9 @@ def lstm_launch(
         return None
     names = ("p_x", "p_h", "p_c", "p_weight_ih", "p_weight_hh", "p_bias_ih", "p_bias_hh", "p_h_new", "p_c_new", "p_gates")
     arguments = dict(zip(names, (x, h, c, *weights, *out), strict=True))
-    sizes = {"batch": batch, "inputs": inputs, "hidden": hidden, "PRECISION": precision}
+    # Triton's interpreter multiplies the bits of bfloat16 as integers; widened operands have the same products.
+    operands = torch.float32 if env.triton_interpreted() else x.dtype
+    sizes = {"batch": batch, "inputs": inputs, "hidden": hidden, "OPERANDS": tl_dtype(operands), "PRECISION": precision}
     grid = (triton.cdiv(batch, blocks.constants["BLOCK_B"]), triton.cdiv(hidden, blocks.constants["BLOCK_H"]))
     return Launch(lstm_kernel, grid, {**arguments, **sizes, **blocks.constants}, blocks.num_warps, blocks.num_stages)
 
@@ -222,7 +241,13 @@ def cell_launch(
 
 
 def cell_grad_launch(
-    grad_h: Tensor | None, grad_c: Tensor | None, gates: Tensor, c: Tensor, c_new: Tensor, grad_gates: Tensor, grad_c_old: Tensor
+    grad_h: Tensor | None,
+    grad_c: Tensor | None,
+    gates: Tensor,
+    c: Tensor,
+    c_new: Tensor,
+    grad_gates: Tensor,
+    grad_c_old: Tensor,
 ) -> Launch:
     arguments = {
         # Where there is no gradient another tensor stands in, and is not read.

@@ -76,8 +76,7 @@ def rows(b_mu, o_a, length, inverse, DTYPE: tl.constexpr):
 @triton.jit
 def filters(b_mu, o_a, length, inverse, DTYPE: tl.constexpr):
     """f alone."""
-    b_f, b_d, b_e = rows(b_mu, o_a, length, inverse, DTYPE)
-    return b_f
+    return rows(b_mu, o_a, length, inverse, DTYPE)[0]
 
 
 @triton.jit

@@ -98,7 +98,7 @@ class LstmRow(NamedTuple):
 
 #: Elements of one program of the LSTM's pointwise kernels.
 POINTWISE_BLOCK = 512
-#: The fused step is taken up to this many multiplications of a gate, B H (I + H). Float32 products run on tensor cores only in tf32.
+#: The fused step is taken up to this many multiplications of a gate, B H (I + H). Float32 runs on tensor cores only as tf32.
 LSTM_FUSED_LIMIT = {"ieee": 2**25, "tf32": 2**28, "half": 2**28}
 #: Small states take small tiles, so that about 132 programs share the weights.
 LSTM_ROWS: dict[str, tuple[LstmRow, ...]] = {

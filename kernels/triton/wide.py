@@ -1,4 +1,4 @@
-"""Read and write for N beyond what one program's registers hold (tables.MAX_SIZE): the filterbank kernel, then torch's products.
+"""Read and write for N beyond one program's registers (tables.MAX_SIZE): the filterbank kernel, then torch's products.
 
 The filterbanks are in memory here, and gradients follow the same formulas as the fused kernels.
 """

@@ -1,7 +1,7 @@
 """write: image = gamma^power F_Y^T patch F_X (equation 29), one launch, one program a stripe of an image channel.
 
-gamma^power and the rows' sums go into the patch, which stays in registers; f_Y^T patch is made once a stripe, and each tile of the
-stripe is one product with f_X and one store. This kernel is also the read's gradient to its image.
+gamma^power and the rows' sums go into the patch, which stays in registers; f_Y^T patch is made once a stripe, and each tile of
+the stripe is one product with f_X and one store. This kernel is also the read's gradient to its image.
 
 Where the design stops: every pixel is computed and stored, also where a small window leaves zeros; every stripe sums all rows.
 """
