@@ -1,0 +1,253 @@
+"""The cases: inputs, every way to compute them that is at hand, the exact results, and the least cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import fastdraw
+from benchmarks import cost
+from benchmarks.cost import Cost
+from benchmarks.timing import Variant
+from fastdraw import reference
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+#: More sets of inputs than this are not made, however large L2 is: a graph holds a few dozen kernels for each.
+MOST_SETS = 256
+
+Inputs = tuple[Tensor, ...]
+Function = Callable[..., Any]
+
+
+@dataclass
+class Case:
+    """variants: the first is fastdraw as it comes, "reference" is among the rest. exact: outputs and gradients in float64."""
+
+    title: str
+    measured: str
+    dtype: torch.dtype
+    precision: str
+    cost: Cost
+    variants: list[Variant]
+    exact: Callable[[], list[Tensor]]
+    sets: int
+    input_bytes: int
+
+
+def fastdraw_backends() -> list[str]:
+    """Backends that run on DEVICE here, the one that "auto" means first."""
+    order = ["triton", "aten"] if DEVICE == "cuda" else ["native", "aten"]
+    return [name for name in order if fastdraw.backends()[name] is None]
+
+
+def differentiate(function: Function, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
+    """Outputs, and the gradients to all inputs of their sum weighted by `weights`."""
+    outputs = function(*inputs)
+    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    weights = [weight.to(output.dtype) for output, weight in zip(outputs, weights, strict=True)]
+    return [*(output.detach() for output in outputs), *torch.autograd.grad(outputs, inputs, weights)]
+
+
+def leaves(tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype]) -> Inputs:
+    return tuple(tensor.to(dtype, copy=True).requires_grad_() for tensor, dtype in zip(tensors, dtypes, strict=True))
+
+
+@contextmanager
+def matmul_precision(name: str):
+    """torch's switch for float32 products: "high" lets them run in tf32."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(name)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def operator_case(
+    title: str,
+    measured: str,
+    least: Callable[[int], Cost],
+    operator: Function,
+    naive: Function,
+    peers: dict[str, Function],
+    make: Callable[[], list[Tensor]],
+    precision: str,
+    keep_wide: Sequence[int] = (),
+    compiled: bool = False,
+) -> Case:
+    """A case of one operator. make() gives float64 inputs; those numbered in `keep_wide` are never narrower than float32."""
+    dtype = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+    torch.manual_seed(0)
+    exact_inputs = [tensor.to(DEVICE) for tensor in make()]
+    dtypes = [torch.float32 if index in keep_wide else dtype for index in range(len(exact_inputs))]
+    first = leaves(exact_inputs, dtypes)
+    # The yardstick starts from the very numbers that the variants get.
+    exact_inputs = [tensor.detach().double().requires_grad_() for tensor in first]
+    outputs = naive(*exact_inputs)
+    weights = [torch.randn_like(t) for t in ([outputs] if isinstance(outputs, Tensor) else outputs)]
+    # Gradients come in the dtype of what they belong to.
+    output_dtypes = [t.dtype for t in _as_list(operator(*first))]
+    narrow = [weight.detach().to(d) for weight, d in zip(weights, output_dtypes, strict=True)]
+    exact_weights = [weight.double() for weight in narrow]
+
+    input_bytes = sum(tensor.nbytes for tensor in (*first, *narrow))
+    sets = 1
+    if DEVICE == "cuda":
+        sets = min(MOST_SETS, math.ceil(2 * torch.cuda.get_device_properties(0).L2_cache_size / input_bytes))
+    all_inputs = [first, *(leaves([t.detach() for t in first], dtypes) for _ in range(sets - 1))]
+    all_weights = [narrow, *([t.clone() for t in narrow] for _ in range(sets - 1))]
+
+    def variant(name: str, function: Function, backend: str | None = None) -> Variant:
+        setting = (lambda: matmul_precision("high")) if precision == "tf32" else (lambda: matmul_precision("highest"))
+        return Variant(name, lambda k: differentiate(function, all_inputs[k], all_weights[k]), backend, setting)
+
+    variants = [variant(f"fastdraw {name}", operator, name) for name in fastdraw_backends()]
+    variants.append(variant("reference", naive))
+    variants += [variant(name, function) for name, function in peers.items()]
+    if compiled and DEVICE == "cuda":
+        variants.append(variant("torch.compile", torch.compile(naive, dynamic=False)))
+    exact = lambda: differentiate(naive, exact_inputs, exact_weights)  # noqa: E731
+    element = torch.empty((), dtype=dtype).element_size()
+    return Case(f"{title}, {precision}", measured, dtype, precision, least(element), variants, exact, sets, input_bytes)
+
+
+def _as_list(outputs: Any) -> list[Tensor]:
+    return [outputs] if isinstance(outputs, Tensor) else list(outputs)
+
+
+def window_params(batch: int) -> Tensor:
+    """Windows as a model in training has them: anywhere in the image, of about half its size."""
+    return torch.randn(batch, 5, dtype=torch.float64) * 0.5 + torch.tensor([0.0, 0.0, -0.5, -0.5, 0.0], dtype=torch.float64)
+
+
+def read_case(b: int, c: int, h: int, w: int, n: int, precision: str = "float32", compiled: bool = False) -> Case:
+    def with_einsum(image: Tensor, params: Tensor) -> Tensor:
+        y, x, gamma = reference.filterbank(params, n, (h, w))
+        return torch.einsum("bnh,bchw,bmw,b->bcnm", y, image.to(y.dtype), x, gamma).to(image.dtype)
+
+    return operator_case(
+        f"read {b}x{c}x{h}x{w}, N={n}",
+        "forward and backward, gradients to image and params",
+        lambda e: cost.read(b, c, h, w, n, e),
+        lambda image, params: fastdraw.read(image, params, n),
+        lambda image, params: reference.read(image, params, n),
+        {"einsum": with_einsum} if DEVICE == "cuda" else {},
+        lambda: [torch.rand(b, c, h, w, dtype=torch.float64), window_params(b)],
+        precision,
+        keep_wide=[1],
+        compiled=compiled,
+    )
+
+
+def write_case(b: int, c: int, h: int, w: int, n: int, precision: str = "float32", compiled: bool = False) -> Case:
+    def with_einsum(patch: Tensor, params: Tensor) -> Tensor:
+        y, x, gamma = reference.filterbank(params, n, (h, w))
+        return torch.einsum("bnh,bcnm,bmw,b->bchw", y, patch.to(y.dtype), x, 1 / gamma).to(patch.dtype)
+
+    return operator_case(
+        f"write {b}x{c}x{h}x{w}, N={n}",
+        "forward and backward, gradients to patch and params",
+        lambda e: cost.write(b, c, h, w, n, e),
+        lambda patch, params: fastdraw.write(patch, params, (h, w)),
+        lambda patch, params: reference.write(patch, params, (h, w)),
+        {"einsum": with_einsum} if DEVICE == "cuda" else {},
+        lambda: [torch.randn(b, c, n, n, dtype=torch.float64), window_params(b)],
+        precision,
+        keep_wide=[1],
+        compiled=compiled,
+    )
+
+
+def filterbank_case(b: int, h: int, w: int, n: int, compiled: bool = False) -> Case:
+    return operator_case(
+        f"filterbank {b}x{h}x{w}, N={n}",
+        "forward and backward, gradient to params",
+        lambda e: cost.filterbank(b, h, w, n, e),
+        lambda params: fastdraw.filterbank(params, n, (h, w)),
+        lambda params: reference.filterbank(params, n, (h, w)),
+        {},
+        lambda: [window_params(b)],
+        "float32",
+        compiled=compiled,
+    )
+
+
+def lstm_case(b: int, i: int, h: int, precision: str = "float32", compiled: bool = False) -> Case:
+    def cell(x: Tensor, hidden: Tensor, c: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+        # What nn.LSTMCell.forward calls; it wants one dtype.
+        return torch.lstm_cell(x, (hidden, c.to(x.dtype)), *weights)
+
+    def make() -> list[Tensor]:
+        scale = 1 / math.sqrt(h)
+        shapes = [(4 * h, i), (4 * h, h), (4 * h,), (4 * h,)]
+        states = [torch.randn(b, k, dtype=torch.float64) for k in (i, h, h)]
+        return [*states, *(torch.empty(shape, dtype=torch.float64).uniform_(-scale, scale) for shape in shapes)]
+
+    return operator_case(
+        f"lstm_step {b}, {i}->{h}",
+        "forward and backward, gradients to x, h, c and all weights",
+        lambda e: cost.lstm_step(b, i, h, e),
+        lambda x, hidden, c, *weights: fastdraw.lstm_step(x, (hidden, c), *weights),
+        lambda x, hidden, c, *weights: reference.lstm_step(x, (hidden, c), *weights),
+        {"nn.LSTMCell": cell},
+        make,
+        precision,
+        keep_wide=[2],
+        compiled=compiled,
+    )
+
+
+def gradients(out: reference.DRAWOutput, weights: Sequence[Tensor]) -> list[Tensor]:
+    return [out.loss.detach(), out.kl.detach(), out.canvas.detach(), *torch.autograd.grad(out.loss, weights)]
+
+
+def draw_case(batch: int, glimpses: int, precision: str = "float32") -> Case:
+    """A training step of the paper's MNIST model, without the optimiser, which is the same for every variant."""
+    config = fastdraw.DRAWConfig((1, 28, 28), glimpses, 256, 100, 2, 5)
+    torch.manual_seed(0)
+    # Weights larger than the initial ones, so that windows move and every gradient is of a size to be compared.
+    yardstick = reference.DRAW.from_config(config).to(DEVICE)
+    for parameter in yardstick.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    x = torch.rand(batch, 1, 28, 28, device=DEVICE)
+    noise = torch.randn(glimpses, batch, 100, device=DEVICE)
+    autocast = precision == "bfloat16"
+
+    def variant(name: str, kind: type[reference.DRAW], backend: str | None = None) -> Variant:
+        model = kind.from_config(config).to(DEVICE)
+        model.load_state_dict(yardstick.state_dict())
+        weights = list(model.parameters())
+
+        def step(_: int) -> list[Tensor]:
+            with torch.autocast(DEVICE, torch.bfloat16, enabled=autocast):
+                out = model(x, noise)
+            return gradients(out, weights)
+
+        return Variant(name, step, backend)
+
+    def exact() -> list[Tensor]:
+        model = reference.DRAW.from_config(config).to(DEVICE).double()
+        model.load_state_dict(yardstick.state_dict())
+        return gradients(model(x.double(), noise.double()), list(model.parameters()))
+
+    numel = sum(parameter.numel() for parameter in yardstick.parameters() if parameter.dim() == 2)
+    least = cost.draw(batch, glimpses, (1, 28, 28), 100, 2, 5, numel, 4)
+    variants = [variant(f"fastdraw {name}", fastdraw.DRAW, name) for name in fastdraw_backends()]
+    variants.append(variant("reference", reference.DRAW))
+    return Case(
+        f"DRAW MNIST {batch}, T={glimpses}, {precision}{' autocast' if autocast else ''}",
+        "forward and backward of a training step, gradients to all weights",
+        torch.bfloat16 if autocast else torch.float32,
+        precision,
+        least,
+        variants,
+        exact,
+        1,
+        x.nbytes + noise.nbytes,
+    )

@@ -1,0 +1,134 @@
+"""The race: a case is proven, then its variants run in turns, and its figures go to pytest-benchmark, a file and a table."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import ceilings, environment, table
+from benchmarks.cases import DEVICE, Case
+from benchmarks.timing import Runner, Variant, advance, runner
+from budget import assert_within_budget
+
+_RESULTS = pytest.StashKey[list[table.Result]]()
+#: Turns of a variant: never more, however quick it is.
+_MOST_TURNS = 40
+
+
+def prove(case: Case) -> dict[str, str]:
+    """Values and gradients of every variant against float64, by the tests' own error budget.
+
+    A variant of fastdraw's that exceeds it raises AssertionError. Of the rest, gives those that fail, each with the reason.
+    """
+    exact = case.exact()
+    # tf32 keeps as many bits of a product's operands as float16 does.
+    dtype = torch.float16 if case.precision == "tf32" else case.dtype
+    naive = _values(next(variant for variant in case.variants if variant.name == "reference"))
+    failures = {}
+    for variant in case.variants:
+        try:
+            for index, (value, n, e) in enumerate(zip(_values(variant), naive, exact, strict=True)):
+                assert_within_budget(f"{variant.name}, result {index}", value, n, e, dtype)
+        except Exception as error:
+            if variant.backend is not None:
+                raise
+            failures[variant.name] = _one_line(error)
+    return failures
+
+
+def _values(variant: Variant) -> list[torch.Tensor]:
+    with variant.in_force():
+        return variant.step(0)
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else ''}"[:160]
+
+
+@pytest.fixture
+def race(benchmark, pytestconfig: pytest.Config) -> Callable[[Case], None]:
+    def run(case: Case) -> None:
+        failures = prove(case)
+        runners: list[Runner] = []
+        for variant in case.variants:
+            if variant.name in failures:
+                continue
+            try:
+                runners.append(runner(variant, case.sets, DEVICE))
+            except Exception as error:
+                if variant.backend is not None:
+                    raise
+                failures[variant.name] = _one_line(error)
+        times = take_turns(benchmark, runners, pytestconfig)
+        floor, floor_by = ceilings.floor(case.cost, DEVICE, case.precision)
+        rows = [table.row(r.name, times[r.name], r.eager(), r.note) for r in runners]
+        rows += [table.row(name, [], note=reason) for name, reason in failures.items()]
+        result: table.Result = {
+            "title": case.title,
+            "measured": case.measured,
+            "precision": case.precision,
+            "device": DEVICE,
+            **asdict(case.cost),
+            "floor": floor,
+            "floor_by": floor_by,
+            "rotated_bytes": case.sets * case.input_bytes,
+            "rows": rows,
+        }
+        record(result, benchmark, pytestconfig)
+
+    return run
+
+
+def take_turns(benchmark, runners: Sequence[Runner], config: pytest.Config) -> dict[str, list[float]]:
+    """Seconds by name, one figure a turn. The first runner is the one that pytest-benchmark keeps statistics of.
+
+    Turns last pytest-benchmark's --benchmark-max-time for each variant, and are no fewer than its --benchmark-min-rounds.
+    """
+    first, *rest = runners
+    times: dict[str, list[float]] = {r.name: [] for r in runners}
+
+    def others() -> None:
+        for r in rest:
+            times[r.name].append(r.turn())
+
+    def own() -> None:
+        times[first.name].append(first.turn())
+        advance(times[first.name][-1])
+
+    seconds = float(config.getoption("benchmark_max_time")) * len(runners)
+    rounds = math.ceil(seconds / sum(r.turn_seconds for r in runners))
+    rounds = max(int(config.getoption("benchmark_min_rounds")), min(rounds, _MOST_TURNS))
+    benchmark.pedantic(own, setup=others, rounds=rounds)
+    return times
+
+
+def record(result: table.Result, benchmark, config: pytest.Config) -> None:
+    benchmark.extra_info.update(result)
+    config.stash.setdefault(_RESULTS, []).append(result)
+    path = config.getoption("benchmark_log")
+    if path:
+        with Path(path).open("a") as file:
+            file.write(json.dumps(result) + "\n")
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler() -> Iterator[None]:
+    """torch.compile gives up on a function that it has compiled for too many cases."""
+    yield
+    if DEVICE == "cuda":
+        torch.compiler.reset()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    results = config.stash.get(_RESULTS, [])
+    if results:
+        terminalreporter.section("fastdraw's benchmarks")
+        for text in table.terminal(results, environment.line(environment.describe())):
+            terminalreporter.write_line(text)

@@ -1,0 +1,93 @@
+"""What the figures were measured on. `python -m benchmarks.environment PATH` writes it as JSON."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.checkout import ROOT, activate
+
+_SMI_FIELDS = "name,driver_version,clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem,power.limit,temperature.gpu,memory.total"
+
+
+def describe() -> dict[str, Any]:
+    """Names and versions; what cannot be found out is None."""
+    import torch
+
+    import fastdraw
+
+    found: dict[str, Any] = {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "triton": _version("triton"),
+        "fastdraw": fastdraw.__version__,
+        "commit": output_of("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"),
+        "changed files": output_of("git", "-C", str(ROOT), "status", "--short", "--untracked-files=no"),
+        "backends": fastdraw.backends(),
+        "device": "cpu",
+    }
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        found |= {
+            "device": properties.name,
+            "capability": f"{properties.major}.{properties.minor}",
+            "multiprocessors": properties.multi_processor_count,
+            "memory bytes": properties.total_memory,
+            "L2 bytes": getattr(properties, "L2_cache_size", None),
+            "cuda": torch.version.cuda or torch.version.hip,
+            "cudnn": torch.backends.cudnn.version(),
+            "nvidia-smi": output_of("nvidia-smi", f"--query-gpu={_SMI_FIELDS}", "--format=csv"),
+        }
+    return found
+
+
+def line(found: dict[str, Any]) -> str:
+    """One line for the head of a table."""
+    device = "" if found["device"] == "cpu" else f"{found['device']}, CUDA {found['cuda']}, triton {found['triton']}; "
+    return (
+        f"{device}{found['cpu']}, {found['cores']} cores, {found['threads']} threads; Python {found['python']}, "
+        f"torch {found['torch']}, fastdraw {found['fastdraw']} ({found['commit'] or 'commit unknown'})"
+    )
+
+
+def output_of(*command: str) -> str | None:
+    """What a program prints; None where there is none, or where it fails or hangs."""
+    if shutil.which(command[0]) is None:
+        return None
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except subprocess.TimeoutExpired:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((text.split(":", 1)[1].strip() for text in lines if text.startswith("model name")), platform.machine())
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+if __name__ == "__main__":
+    activate()
+    text = json.dumps(describe(), indent=1)
+    Path(sys.argv[1]).write_text(text) if len(sys.argv) > 1 else print(text)

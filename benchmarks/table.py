@@ -1,0 +1,123 @@
+"""Figures as text: a block for each case in the terminal, and Markdown tables for the documentation and for reports."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+#: A case's figures as JSON holds them: what conftest.py's `race` makes.
+Result = dict[str, Any]
+
+EXPLANATION = (
+    "Medians over turns that alternate between the variants, and in brackets the quartiles. x: the reference's time divided by"
+    " this time. Floor: the least time for the bytes and operations named, at the rates of a copy and of a matrix product"
+    " measured on this machine."
+)
+
+
+def row(name: str, seconds: list[float], eager: float | None = None, note: str = "") -> dict[str, Any]:
+    """One variant's figures; `seconds` holds a figure for each turn, and is empty for what could not be measured."""
+    low, middle, high = (None, None, None)
+    if seconds:
+        low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else seconds * 3
+    return {"name": name, "median": middle, "low": low, "high": high, "turns": len(seconds), "eager": eager, "note": note}
+
+
+def time_text(seconds: float) -> str:
+    """Three digits and a unit: 1.23 ms."""
+    unit, size = next(((u, s) for u, s in (("s", 1.0), ("ms", 1e-3)) if seconds >= s), ("us", 1e-6))
+    return f"{_digits(seconds / size)} {unit}"
+
+
+def count_text(number: float, unit: str) -> str:
+    """Three digits and a prefix: 1.23 MB."""
+    prefixes = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
+    prefix, size = next(((p, s) for p, s in prefixes if number >= s), ("", 1.0))
+    return f"{_digits(number / size)} {prefix}{unit}"
+
+
+def _digits(number: float) -> str:
+    return f"{number:.0f}" if number >= 99.95 else f"{number:.1f}" if number >= 9.995 else f"{number:.2f}"
+
+
+def speedup(result: Result, name: str) -> float | None:
+    """How many times faster than the reference; None where either was not measured."""
+    medians = {r["name"]: r["median"] for r in result["rows"]}
+    return medians["reference"] / medians[name] if medians.get(name) and medians.get("reference") else None
+
+
+def cost_line(result: Result) -> str:
+    if result["floor"] is None:
+        return ""
+    moved = f"{count_text(result['bytes'], 'B')} = {result['bytes_formula']}"
+    computed = f"{count_text(result['operations'], 'FLOP')} = {result['operations_formula']}"
+    return f"{moved}; {computed}; floor {time_text(result['floor'])} by {result['floor_by']}"
+
+
+def block(result: Result) -> list[str]:
+    """The lines of one case."""
+    lines = [f"{result['title']}: {result['measured']}"]
+    if result["floor"] is not None:
+        lines.append(f"  {cost_line(result)}")
+    for r in result["rows"]:
+        if r["median"] is None:
+            lines.append(f"  {r['name']:<20} not measured: {r['note']}")
+            continue
+        ratio = speedup(result, r["name"])
+        text = f"  {r['name']:<20} {time_text(r['median']):>9}  [{time_text(r['low'])}, {time_text(r['high'])}]".ljust(56)
+        text += f"{ratio:6.2f}x" if ratio else "      - "
+        if result["floor"] is not None:
+            moved = count_text(result["bytes"] / r["median"], "B/s")
+            computed = count_text(result["operations"] / r["median"], "FLOP/s")
+            text += f"  {moved:>10}  {computed:>12}  {100 * result['floor'] / r['median']:5.1f} % of floor"
+        if r["eager"] is not None:
+            text += f"  {time_text(r['eager'])} from Python"
+        lines.append(text + (f"  ({r['note']})" if r["note"] else ""))
+    return lines
+
+
+def terminal(results: list[Result], environment: str) -> list[str]:
+    lines = [environment, EXPLANATION, ""]
+    for result in results:
+        lines += [*block(result), ""]
+    return lines
+
+
+def markdown(results: list[Result]) -> str:
+    """One line a case, one column a variant: the median, and how many times faster than the reference."""
+    names: list[str] = []
+    for result in results:
+        names += [r["name"] for r in result["rows"] if r["name"] not in names]
+    lines = [f"| case | floor | {' | '.join(names)} |", f"|{' --- |' * (len(names) + 2)}"]
+    for result in results:
+        rows = {r["name"]: r for r in result["rows"]}
+        floor = "" if result["floor"] is None else f"{time_text(result['floor'])} ({result['floor_by']})"
+        cells = [_cell(result, rows.get(name)) for name in names]
+        lines.append(f"| {result['title']} | {floor} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(result: Result, r: dict[str, Any] | None) -> str:
+    if r is None:
+        return ""
+    if r["median"] is None:
+        return "not measured"
+    ratio = speedup(result, r["name"])
+    return time_text(r["median"]) + (f" ({ratio:.2f}x)" if ratio and r["name"] != "reference" else "")
+
+
+def roofline(results: list[Result]) -> str:
+    """What fastdraw reaches of the measured ceilings: the first row of every case."""
+    lines = ["| case | time | bytes | GB/s | operations | GFLOP/s | floor | share of floor |", f"|{' --- |' * 8}"]
+    for result in results:
+        r = result["rows"][0]
+        if r["median"] is None or result["floor"] is None:
+            continue
+        moved = f"{count_text(result['bytes'], 'B')} = {result['bytes_formula']}"
+        computed = f"{count_text(result['operations'], 'FLOP')} = {result['operations_formula']}"
+        rates = (result["bytes"] / r["median"] * 1e-9, result["operations"] / r["median"] * 1e-9)
+        share = f"{100 * result['floor'] / r['median']:.0f} %"
+        floor = f"{time_text(result['floor'])} by {result['floor_by']}"
+        cells = [result["title"], time_text(r["median"]), moved, _digits(rates[0]), computed, _digits(rates[1]), floor, share]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
