@@ -1,0 +1,214 @@
+"""The kernels in C++ for the CPU: read, write and filterbank whole, and of the LSTM step what is not a matrix product.
+
+The library is a plain C interface built beside this file at install time, so it fits every torch version. It runs on the
+threads of the OpenMP runtime that torch has loaded, torch.get_num_threads() of them; results are the same bits for any
+number of threads. A child made by fork cannot use that runtime's threads and runs on one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastdraw.kernels.cpu.gemm import product
+
+_FOLDER = Path(__file__).parent
+#: Whole-number arguments, and how many pointers follow them, for each function in the order of kernels.cpp.
+_POINTERS = {"glimpse": 6, "filterbank": 4, "filterbank_backward": 5, "lstm_forward": 7, "lstm_backward": 8, "elementwise": 2}
+
+
+class Kernels(NamedTuple):
+    """The functions of one instruction set for one dtype. Each takes sizes, then pointers; 0 for a pointer left out."""
+
+    glimpse: Callable[..., int]
+    filterbank: Callable[..., int]
+    filterbank_backward: Callable[..., int]
+    lstm_forward: Callable[..., int]
+    lstm_backward: Callable[..., int]
+    elementwise: Callable[..., int]
+
+
+def unavailable() -> str | None:
+    return _load()[1]
+
+
+@cache
+def _load() -> tuple[ctypes.CDLL | None, str | None]:
+    """The library, or a sentence that says why there is none."""
+    path = _FOLDER / "libfastdraw_cpu.so"
+    if not path.exists():
+        reason = _FOLDER / "not_built.txt"
+        return None, reason.read_text().strip() if reason.exists() else "the C++ kernels were left out at install time"
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        return None, f"the C++ kernels do not load: {error}"
+    library.fastdraw_kernels.restype = ctypes.POINTER(ctypes.c_void_p)
+    library.fastdraw_set_parallel_region.argtypes = [ctypes.c_void_p]
+    library.fastdraw_set_parallel_region.restype = None
+    # Looked up among what the process has loaded, which is torch's own OpenMP runtime. Without one, one thread does all.
+    region = getattr(ctypes.CDLL(None), "GOMP_parallel", None)
+    library.fastdraw_set_parallel_region(ctypes.cast(region, ctypes.c_void_p) if region is not None else None)
+    os.register_at_fork(after_in_child=lambda: library.fastdraw_set_parallel_region(None))
+    return library, None
+
+
+@cache
+def kernels(dtype: torch.dtype, level: int | None = None) -> Kernels:
+    """float32's or float64's functions. level: 0 for any machine, 1 AVX2, 2 AVX-512; None takes the highest that runs here.
+
+    Raises RuntimeError where the library, or that level on this machine, is missing.
+    """
+    library, reason = _load()
+    if library is None:
+        raise RuntimeError(reason)
+    for candidate in (2, 1, 0) if level is None else (level,):
+        table = library.fastdraw_kernels(candidate)
+        if table:
+            offset = int(dtype == torch.float64)
+            functions = {}
+            for i, (name, pointers) in enumerate(_POINTERS.items()):
+                prototype = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * (pointers + 1))
+                functions[name] = prototype(table[2 * i + offset])
+            return Kernels(**functions)
+    raise RuntimeError(f"this machine cannot run level {level} of the C++ kernels")
+
+
+@lru_cache(maxsize=1024)
+def _sizes(*numbers: int) -> Any:
+    return (ctypes.c_int64 * len(numbers))(*numbers)
+
+
+def _check(status: int) -> None:
+    if status:
+        raise MemoryError("the C++ kernels found no memory for their scratch")
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """float64 and float32 as they are, half precision as float32."""
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+
+
+def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
+
+
+def filterbank(params: Tensor, size: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    params = _wide(params)
+    batch, dtype = params.shape[0], params.dtype
+    y = torch.empty((batch, size, height), dtype=dtype)
+    x = torch.empty((batch, size, width), dtype=dtype)
+    gamma = torch.empty((batch,), dtype=dtype)
+    sizes = _sizes(batch, height, width, size, torch.get_num_threads())
+    _check(kernels(dtype).filterbank(sizes, params.data_ptr(), y.data_ptr(), x.data_ptr(), gamma.data_ptr()))
+    return y, x, gamma
+
+
+def filterbank_backward(
+    grad_y: Tensor, grad_x: Tensor, grad_gamma: Tensor, params: Tensor, size: int, height: int, width: int
+) -> Tensor:
+    wide = _wide(params)
+    grad_y, grad_x, grad_gamma = (_as(t, wide.dtype).contiguous() for t in (grad_y, grad_x, grad_gamma))
+    out = torch.empty_like(wide)
+    sizes = _sizes(wide.shape[0], height, width, size, torch.get_num_threads())
+    pointers = (t.data_ptr() for t in (wide, grad_y, grad_x, grad_gamma, out))
+    _check(kernels(wide.dtype).filterbank_backward(sizes, *pointers))
+    return _as(out, params.dtype)
+
+
+def read(image: Tensor, params: Tensor, size: int, power: int) -> Tensor:
+    wide = _wide(image)
+    dtype = wide.dtype
+    params = _as(params, dtype)
+    batch, channels, height, width = image.shape
+    patch = torch.empty((batch, channels, size, size), dtype=dtype)
+    sizes = _sizes(batch, channels, height, width, size, power, torch.get_num_threads())
+    _check(kernels(dtype).glimpse(sizes, params.data_ptr(), wide.data_ptr(), 0, 0, patch.data_ptr(), 0))
+    return _as(patch, image.dtype)
+
+
+def read_backward(
+    grad_patch: Tensor, image: Tensor, params: Tensor, power: int, need_image: bool
+) -> tuple[Tensor | None, Tensor]:
+    wide = _wide(image)
+    dtype = wide.dtype
+    patch, window = _as(grad_patch, dtype), _as(params, dtype)
+    grad_image = torch.empty_like(wide) if need_image else None
+    grad_params = torch.empty_like(window)
+    sizes = _sizes(*image.shape, patch.shape[2], power, torch.get_num_threads())
+    image_out = 0 if grad_image is None else grad_image.data_ptr()
+    pointers = window.data_ptr(), wide.data_ptr(), patch.data_ptr(), image_out, 0, grad_params.data_ptr()
+    _check(kernels(dtype).glimpse(sizes, *pointers))
+    return None if grad_image is None else _as(grad_image, image.dtype), _as(grad_params, params.dtype)
+
+
+def write(patch: Tensor, params: Tensor, height: int, width: int, power: int) -> Tensor:
+    wide = _wide(patch)
+    dtype = wide.dtype
+    params = _as(params, dtype)
+    batch, channels, size, _ = patch.shape
+    image = torch.empty((batch, channels, height, width), dtype=dtype)
+    sizes = _sizes(batch, channels, height, width, size, power, torch.get_num_threads())
+    _check(kernels(dtype).glimpse(sizes, params.data_ptr(), 0, wide.data_ptr(), image.data_ptr(), 0, 0))
+    return _as(image, patch.dtype)
+
+
+def write_backward(grad_image: Tensor, patch: Tensor, params: Tensor, power: int) -> tuple[Tensor, Tensor]:
+    wide = _wide(patch)
+    dtype = wide.dtype
+    image, window = _as(grad_image, dtype), _as(params, dtype)
+    grad_patch, grad_params = torch.empty_like(wide), torch.empty_like(window)
+    sizes = _sizes(*image.shape, patch.shape[2], power, torch.get_num_threads())
+    pointers = window.data_ptr(), image.data_ptr(), wide.data_ptr(), 0, grad_patch.data_ptr(), grad_params.data_ptr()
+    _check(kernels(dtype).glimpse(sizes, *pointers))
+    return _as(grad_patch, patch.dtype), _as(grad_params, params.dtype)
+
+
+def lstm_step(
+    x: Tensor, h: Tensor, c: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    dtype = c.dtype
+    gates, recurrent = _as(product(x, weight_ih.t()), dtype), _as(product(h, weight_hh.t()), dtype)
+    bias_ih, bias_hh = _as(bias_ih, dtype), _as(bias_hh, dtype)
+    h_new, c_new = torch.empty_like(c), torch.empty_like(c)
+    sizes = _sizes(*c.shape, torch.get_num_threads())
+    tensors = (gates, recurrent, bias_ih, bias_hh, c, h_new, c_new)
+    _check(kernels(dtype).lstm_forward(sizes, *[t.data_ptr() for t in tensors]))
+    return _as(h_new, x.dtype), c_new, gates
+
+
+def lstm_step_backward(
+    grad_h: Tensor | None,
+    grad_c: Tensor | None,
+    gates: Tensor,
+    c: Tensor,
+    c_new: Tensor,
+    x: Tensor,
+    h: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    dtype = c.dtype
+    grad_h = None if grad_h is None else _as(grad_h, dtype)
+    grad_c = None if grad_c is None else _as(grad_c, dtype)
+    grad_gates, grad_c_old = torch.empty_like(gates), torch.empty_like(c)
+    grad_bias = torch.empty((gates.shape[1],), dtype=dtype)
+    sizes = _sizes(*c.shape, torch.get_num_threads())
+    tensors = (grad_h, grad_c, gates, c, c_new, grad_gates, grad_c_old, grad_bias)
+    _check(kernels(dtype).lstm_backward(sizes, *[0 if t is None else t.data_ptr() for t in tensors]))
+    grad = _as(grad_gates, x.dtype)
+    return (
+        product(grad, weight_ih),
+        product(grad, weight_hh),
+        grad_c_old,
+        product(grad.t(), x),
+        product(grad.t(), h),
+        _as(grad_bias, x.dtype),
+    )

@@ -1,0 +1,162 @@
+// The rows of a filterbank along one axis, and the gradients that reach the window through them.
+//
+// One row: mu_i = centre + (i - (N-1)/2) delta; k the pixel nearest to mu; d = a - k; e = min(d (d + 2 (k - mu)) / 2 sigma^2,
+// 1e4); F = exp(-e) / sum exp(-e). With G = dL/dF, dL/dmu = sum F G (d - mean d) / sigma^2 and dL/dlog sigma^2 =
+// sum F G (e - mean e), means under F. So three rows, F, F d and F e, hold all that values and gradients need, and a gradient
+// is the product of G with each of them. No comparison below is true for NaN, and none is turned into a whole number.
+#pragma once
+
+#include "vector.h"
+
+namespace {
+
+constexpr int kParams = 5;
+
+// What raw parameters mean, in pixels counted from 0, and the raw parameters' own limits.
+template <class T>
+struct Window {
+  T centre_x, centre_y, delta, half_inverse_sigma2, gain;
+};
+
+template <class T>
+FASTDRAW_INLINE T limit(int i) {
+  return i < 2 ? T(1e30) : T(60);
+}
+
+template <class T>
+FASTDRAW_INLINE T clamped(const T* params, int i) {
+  const T bound = limit<T>(i), p = params[i];
+  return p > bound ? bound : (p < -bound ? -bound : p);
+}
+
+FASTDRAW_INLINE float exponential(float x) { return __builtin_expf(x); }
+FASTDRAW_INLINE double exponential(double x) { return __builtin_exp(x); }
+FASTDRAW_INLINE float nearest_whole(float x) { return __builtin_rintf(x); }
+FASTDRAW_INLINE double nearest_whole(double x) { return __builtin_rint(x); }
+
+// gain is gamma^power.
+template <class T>
+Window<T> window_of(const T* params, int64_t size, int64_t height, int64_t width, int power) {
+  const T longest = T((height > width ? height : width) - 1);
+  Window<T> w;
+  w.centre_x = T(width + 1) / 2 * (clamped(params, 0) + 1) - 1;
+  w.centre_y = T(height + 1) / 2 * (clamped(params, 1) + 1) - 1;
+  w.half_inverse_sigma2 = T(0.5) * exponential(-clamped(params, 2));
+  w.delta = size > 1 ? longest / T(size - 1) * exponential(clamped(params, 3)) : T(0);
+  w.gain = exponential(T(power) * clamped(params, 4));
+  return w;
+}
+
+template <class T>
+struct Axis {
+  int64_t length;
+  int64_t stride;  // length, padded to whole vectors.
+  T* rows;         // [N, stride]: F. With gradients [3 N, stride]: F, then F d, then F e. Zero behind `length`.
+  T* mean_step;    // [N]: sum F d
+  T* mean_exponent;  // [N]: sum F e
+};
+
+// Rows of kVectors vectors stay in registers between their two passes; 0 stands for any number of vectors.
+template <class T, bool kGradients, int kVectors>
+void fill_rows_of(const Axis<T>& axis, int64_t size, T centre, T delta, T half_inverse_sigma2) {
+  typedef Vector<T> V;
+  const int64_t vectors = kVectors ? kVectors : axis.stride / kLanes<T>, next = size * axis.stride;
+  const T end = T(axis.length - 1);
+  for (int64_t i = 0; i < size; ++i) {
+    const T mu = centre + (T(i) - T(size - 1) / 2) * delta;
+    T nearest = nearest_whole(mu);
+    nearest = nearest < 0 ? T(0) : (nearest > end ? end : nearest);
+    const T shift = 2 * (nearest - mu);
+    const auto exponent_of = [=](V step) {
+      const V e = step * (step + shift) * half_inverse_sigma2;
+      return e > T(1e4) ? broadcast(T(1e4)) : e;
+    };
+    T* row = axis.rows + i * axis.stride;
+    V kept[kVectors ? kVectors : 1], total{};
+    for (int64_t v = 0; v < vectors; ++v) {
+      const V pixel = iota<T>() + T(v * kLanes<T>);
+      V f = vector_exp_in_range(-exponent_of(pixel - nearest));
+      f = pixel > end ? V{} : f;
+      total += f;
+      if (kVectors)
+        kept[v] = f;
+      else
+        store(row + v * kLanes<T>, f);
+    }
+    const T scale = 1 / sum<T>(total);
+    V steps{}, exponents{};
+    for (int64_t v = 0; v < vectors; ++v) {
+      T* to = row + v * kLanes<T>;
+      const V f = (kVectors ? kept[v] : load(to)) * scale;
+      store(to, f);
+      if (kGradients) {
+        const V step = iota<T>() + T(v * kLanes<T>) - nearest, f_step = f * step, f_exponent = f * exponent_of(step);
+        store(to + next, f_step);
+        store(to + 2 * next, f_exponent);
+        steps += f_step;
+        exponents += f_exponent;
+      }
+    }
+    if (kGradients) {
+      axis.mean_step[i] = sum<T>(steps);
+      axis.mean_exponent[i] = sum<T>(exponents);
+    }
+  }
+}
+
+template <class T, bool kGradients>
+void fill_rows(const Axis<T>& axis, int64_t size, T centre, T delta, T half_inverse_sigma2) {
+  switch (axis.stride / kLanes<T>) {
+    case 1: return fill_rows_of<T, kGradients, 1>(axis, size, centre, delta, half_inverse_sigma2);
+    case 2: return fill_rows_of<T, kGradients, 2>(axis, size, centre, delta, half_inverse_sigma2);
+    case 4: return fill_rows_of<T, kGradients, 4>(axis, size, centre, delta, half_inverse_sigma2);
+    default: return fill_rows_of<T, kGradients, 0>(axis, size, centre, delta, half_inverse_sigma2);
+  }
+}
+
+// From moments [3 N]: the products of dL/dF with F, F d and F e, row by row.
+template <class T>
+struct AxisGradient {
+  T centre, log_delta, log_sigma2;
+};
+
+template <class T>
+AxisGradient<T> axis_gradient(const Axis<T>& axis, int64_t size, const T* moments, T delta, T half_inverse_sigma2) {
+  AxisGradient<T> g{0, 0, 0};
+  for (int64_t i = 0; i < size; ++i) {
+    const T grad_mu = 2 * half_inverse_sigma2 * (moments[size + i] - axis.mean_step[i] * moments[i]);
+    g.centre += grad_mu;
+    g.log_delta += grad_mu * (T(i) - T(size - 1) / 2) * delta;
+    g.log_sigma2 += moments[2 * size + i] - axis.mean_exponent[i] * moments[i];
+  }
+  return g;
+}
+
+// Adds to moments [3 N] the products of the rows of g [N, g_row] with those of f [3 N, f_row], over `columns` padded columns.
+template <class T>
+void add_moments(int64_t size, int64_t columns, const T* g, int64_t g_row, const T* f, int64_t f_row, T* moments) {
+  for (int64_t i = 0; i < size; ++i) {
+    Vector<T> totals[3] = {};
+    for (int64_t a = 0; a < columns; a += kLanes<T>) {
+      const Vector<T> v = load(g + i * g_row + a);
+      for (int part = 0; part < 3; ++part) totals[part] += v * load(f + (part * size + i) * f_row + a);
+    }
+    for (int part = 0; part < 3; ++part) moments[part * size + i] += sum<T>(totals[part]);
+  }
+}
+
+// Zero beyond the limits of the raw parameters, as clamping makes it; grad_log_gamma is dL/dlog gamma.
+template <class T>
+void finish_params(const Axis<T>& y, const Axis<T>& x, const Window<T>& w, int64_t size, const T* moments_y,
+                   const T* moments_x, T grad_log_gamma, const T* params, T* grad_params) {
+  const AxisGradient<T> gy = axis_gradient(y, size, moments_y, w.delta, w.half_inverse_sigma2);
+  const AxisGradient<T> gx = axis_gradient(x, size, moments_x, w.delta, w.half_inverse_sigma2);
+  const T grads[kParams] = {gx.centre * (T(x.length + 1) / 2), gy.centre * (T(y.length + 1) / 2), gx.log_sigma2 + gy.log_sigma2,
+                            gx.log_delta + gy.log_delta, grad_log_gamma};
+  for (int i = 0; i < kParams; ++i) {
+    const bool outside = params[i] > limit<T>(i) || params[i] < -limit<T>(i);
+    grad_params[i] = outside ? T(0) : grads[i];
+  }
+}
+
+}  // namespace

@@ -1,0 +1,66 @@
+"""Matrix products for the LSTM by the fastest library that torch carries on this machine: MKL (or OpenBLAS), or oneDNN.
+
+torch.mm sends float32 to the first. On some machines the second is twice as fast, reached through the operator that torch's
+own compiler uses; on others it is slower. One short measurement per process decides, with a margin wide enough that noise
+does not; FASTDRAW_GEMM=mkl or onednn decides without measuring, for results that must be the same bits on every run.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor
+
+#: oneDNN is taken where torch.mm takes this many times as long. Either it is much faster or hardly at all, so that
+#: two runs on one machine choose alike.
+_MARGIN = 1.2
+#: Multiplications below which a product is torch.mm's in any case: calling oneDNN costs some 20 microseconds more.
+_SMALL = 1 << 22
+_CHOICES = ("auto", "mkl", "onednn")
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """a [M, K] times b [K, N], both of one dtype; either may be a transposed view. Not differentiable."""
+    # A transposed `a` (weight gradients) would be copied by oneDNN, which costs what it wins.
+    large = a.dtype == torch.float32 and a.stride(1) == 1 and a.shape[0] * b.numel() >= _SMALL
+    # Whether oneDNN is switched on is asked at each call, since a program may switch it off at any time.
+    return _onednn(a, b) if large and chosen() == "onednn" and torch.backends.mkldnn.enabled else torch.mm(a, b)
+
+
+@cache
+def chosen() -> str:
+    """ "mkl" or "onednn": what float32 products go to in this process."""
+    choice = os.environ.get("FASTDRAW_GEMM", "auto")
+    if choice not in _CHOICES:
+        raise ValueError(f"FASTDRAW_GEMM: expected one of {', '.join(_CHOICES)}, got {choice!r}")
+    if choice == "mkl" or not _has_onednn():
+        return "mkl"
+    return _measured() if choice == "auto" else choice
+
+
+def _onednn(a: Tensor, b: Tensor) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise.default(a, b.t(), None, "none", [], "")
+
+
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def _measured() -> str:
+    """A few milliseconds: the best of several trials of each, taken in turn, so that other programs count for little."""
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        # An encoder's step. Constants, so that no random numbers are drawn from the user's generator.
+        a, b = torch.full((128, 512), 0.5), torch.full((1024, 512), 0.5).t()
+        functions: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (torch.mm, _onednn)
+        best = [float("inf")] * 2
+        for trial in range(10):
+            for i, function in enumerate(functions):
+                start = time.perf_counter()
+                function(a, b)
+                # The first trial is for starting threads and choosing code.
+                best[i] = min(best[i], time.perf_counter() - start) if trial else best[i]
+    return "onednn" if best[0] > _MARGIN * best[1] else "mkl"

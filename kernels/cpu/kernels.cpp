@@ -1,0 +1,205 @@
+// Whole batches: the functions that Python calls. Compiled once for each instruction set, with FASTDRAW_LEVEL its name.
+//
+// All return 0, or 1 where memory ran out. `sizes` are whole numbers, in the order that each function unpacks.
+
+#include <stdlib.h>
+
+#include "glimpse.h"
+#include "lstm.h"
+
+#define FASTDRAW_JOIN_(a, b) a##b
+#define FASTDRAW_JOIN(a, b) FASTDRAW_JOIN_(a, b)
+
+namespace {
+
+// Read, write and their gradients are one function of what is given (in) and what is asked for (out); the rest is null.
+//   read: image -> patch   write: patch -> image   gradients: image and patch -> params, and image or patch
+template <class T>
+struct GlimpseJob {
+  Shape shape;
+  int64_t strips, strip;  // An image is cut into `strips` pieces of `strip` columns.
+  const T *params, *image, *patch;
+  T *image_out, *patch_out, *params_out;
+  T* partial;  // With several strips: [B, strips, C N N + 6 N], patches and moments to be summed.
+
+  int64_t patch_numel() const { return shape.channels * shape.size * shape.size; }
+  int64_t partial_numel() const { return patch_numel() + 6 * shape.size; }
+};
+
+template <class T>
+void do_piece(const GlimpseJob<T>& job, Scratch<T>& w, int64_t b, int64_t from, int64_t columns, T* patch_out) {
+  const Shape& s = job.shape;
+  const int64_t pixels = s.height * s.width, numel = s.size * s.size;
+  open_window(w, s, job.params + b * kParams, job.params_out != nullptr, patch_out != nullptr);
+  for (int64_t c = 0; c < s.channels; ++c) {
+    const int64_t channel = b * s.channels + c;
+    if (job.image) filter_columns(w, s, job.image + channel * pixels, job.params_out ? 3 * s.size : s.size, from, columns);
+    if (patch_out) read_patch(w, s, patch_out + c * numel, from, columns);
+    if (job.patch) spread_patch(w, s, job.patch + channel * numel, from, columns);
+    if (job.image_out) write_columns(w, s, job.image_out + channel * pixels, from, columns);
+    if (job.params_out) add_window_gradient(w, s, c == 0, columns);
+  }
+  if (job.params_out) close_window_gradient(w, s, from, columns);
+}
+
+template <class T>
+bool glimpse_pieces(void* data, int64_t begin, int64_t end) {
+  const GlimpseJob<T>& job = *static_cast<GlimpseJob<T>*>(data);
+  const Shape& s = job.shape;
+  Scratch<T> w;
+  if (!make_scratch(w, s, job.strip)) return false;
+  for (int64_t task = begin; task < end; ++task) {
+    const int64_t b = task / job.strips, from = task % job.strips * job.strip;
+    const int64_t columns = s.width - from < job.strip ? s.width - from : job.strip;
+    if (job.strips == 1) {
+      do_piece(job, w, b, from, columns, job.patch_out ? job.patch_out + b * job.patch_numel() : nullptr);
+      if (job.params_out) window_gradient(w, s, w.moments, job.params + b * kParams, job.params_out + b * kParams);
+    } else {
+      T* partial = job.partial ? job.partial + task * job.partial_numel() : nullptr;
+      do_piece(job, w, b, from, columns, job.patch_out ? partial : nullptr);
+      if (job.params_out) memcpy(partial + job.patch_numel(), w.moments, size_t(6 * s.size) * sizeof(T));
+    }
+  }
+  return true;
+}
+
+// Sums the pieces of each image, in their order, and finishes what needs the whole.
+template <class T>
+bool glimpse_sums(void* data, int64_t begin, int64_t end) {
+  const GlimpseJob<T>& job = *static_cast<GlimpseJob<T>*>(data);
+  const int64_t numel = job.partial_numel(), patch = job.patch_numel();
+  Scratch<T> w;
+  if (!make_scratch(w, job.shape, 1)) return false;
+  for (int64_t b = begin; b < end; ++b) {
+    T* total = job.partial + b * job.strips * numel;
+    for (int64_t strip = 1; strip < job.strips; ++strip)
+      for (int64_t i = job.patch_out ? 0 : patch; i < (job.params_out ? numel : patch); ++i) total[i] += total[strip * numel + i];
+    if (job.patch_out) memcpy(job.patch_out + b * patch, total, size_t(patch) * sizeof(T));
+    if (job.params_out) {
+      open_window(w, job.shape, job.params + b * kParams, true, false);
+      window_gradient(w, job.shape, total + patch, job.params + b * kParams, job.params_out + b * kParams);
+    }
+  }
+  return true;
+}
+
+// Few large images are cut into strips of columns. The cut depends on the shape and never on the number of threads, so that
+// results do not either.
+template <class T>
+int64_t strip_width(int64_t batch, const Shape& s) {
+  if (batch >= 16 || s.channels * s.height * s.width < 1 << 18 || s.width < 512) return s.width;
+  const int64_t wanted = s.width / 16 > 256 ? s.width / 16 : 256;
+  return (wanted + 63) / 64 * 64;
+}
+
+template <class T>
+int glimpse(const int64_t* sizes, const T* params, const T* image, const T* patch, T* image_out, T* patch_out, T* params_out) {
+  const int64_t batch = sizes[0], threads = sizes[6];
+  const Shape s{sizes[1], sizes[2], sizes[3], sizes[4], int(sizes[5])};
+  const int64_t strip = strip_width<T>(batch, s), strips = (s.width + strip - 1) / strip;
+  GlimpseJob<T> job{s, strips, strip, params, image, patch, image_out, patch_out, params_out, nullptr};
+  const bool sums = strips > 1 && (patch_out || params_out);
+  if (sums) {
+    job.partial = static_cast<T*>(malloc(size_t(batch * strips * job.partial_numel()) * sizeof(T)));
+    if (!job.partial) return 1;
+  }
+  // Waking threads takes microseconds, in which one thread does this much.
+  const int64_t products = batch * s.channels * s.size * s.height * s.width;
+  bool done = fastdraw_parallel(batch * strips, products < 1 << 16 ? 1 : threads, glimpse_pieces<T>, &job);
+  if (sums) {
+    done = done && fastdraw_parallel(batch, threads, glimpse_sums<T>, &job);
+    free(job.partial);
+  }
+  return done ? 0 : 1;
+}
+
+template <class T>
+struct FilterbankJob {
+  Shape shape;
+  const T *params, *grad_y, *grad_x, *grad_gamma;
+  T *y, *x, *gamma, *params_out;
+};
+
+// Rows of `columns` numbers, with zeros behind them up to `filled`.
+template <class T>
+void copy_rows(const T* from, int64_t from_row, T* to, int64_t to_row, int64_t rows, int64_t columns, int64_t filled) {
+  for (int64_t i = 0; i < rows; ++i) {
+    memcpy(to + i * to_row, from + i * from_row, size_t(columns) * sizeof(T));
+    memset(to + i * to_row + columns, 0, size_t(filled - columns) * sizeof(T));
+  }
+}
+
+template <class T>
+bool filterbanks(void* data, int64_t begin, int64_t end) {
+  const FilterbankJob<T>& job = *static_cast<FilterbankJob<T>*>(data);
+  const Shape& s = job.shape;
+  const int64_t n = s.size;
+  Scratch<T> w;
+  if (!make_scratch(w, s, s.width > s.height ? s.width : s.height)) return false;
+  for (int64_t b = begin; b < end; ++b) {
+    const T* params = job.params + b * kParams;
+    open_window(w, s, params, job.params_out != nullptr, false);
+    if (job.params_out) {
+      copy_rows(job.grad_y + b * n * s.height, s.height, w.v, w.row, n, s.height, w.y.stride);
+      add_moments(n, w.y.stride, w.v, w.row, w.y.rows, w.y.stride, w.moments);
+      copy_rows(job.grad_x + b * n * s.width, s.width, w.grad_x, w.row, n, s.width, w.x.stride);
+      add_moments(n, w.x.stride, w.grad_x, w.row, w.x.rows, w.x.stride, w.moments + 3 * n);
+      finish_params(w.y, w.x, w.window, n, w.moments, w.moments + 3 * n, job.grad_gamma[b] * w.window.gain, params,
+                    job.params_out + b * kParams);
+    } else {
+      copy_rows(w.y.rows, w.y.stride, job.y + b * n * s.height, s.height, n, s.height, s.height);
+      copy_rows(w.x.rows, w.x.stride, job.x + b * n * s.width, s.width, n, s.width, s.width);
+      job.gamma[b] = w.window.gain;
+    }
+  }
+  return true;
+}
+
+template <class T>
+int filterbank(const int64_t* sizes, const T* params, T* y, T* x, T* gamma) {
+  FilterbankJob<T> job{{1, sizes[1], sizes[2], sizes[3], 1}, params, nullptr, nullptr, nullptr, y, x, gamma, nullptr};
+  return fastdraw_parallel(sizes[0], sizes[4], filterbanks<T>, &job) ? 0 : 1;
+}
+
+template <class T>
+int filterbank_backward(const int64_t* sizes, const T* params, const T* grad_y, const T* grad_x, const T* grad_gamma, T* out) {
+  FilterbankJob<T> job{{1, sizes[1], sizes[2], sizes[3], 1}, params, grad_y, grad_x, grad_gamma, nullptr, nullptr, nullptr, out};
+  return fastdraw_parallel(sizes[0], sizes[4], filterbanks<T>, &job) ? 0 : 1;
+}
+
+template <class T>
+int lstm_forward(const int64_t* sizes, T* gates, const T* recurrent, const T* bias_ih, const T* bias_hh, const T* c, T* h_new,
+                 T* c_new) {
+  LstmForward<T> job{sizes[1], gates, recurrent, bias_ih, bias_hh, c, h_new, c_new};
+  return fastdraw_parallel(sizes[0], sizes[2], lstm_forward_rows<T>, &job) ? 0 : 1;
+}
+
+template <class T>
+int lstm_backward(const int64_t* sizes, const T* grad_h, const T* grad_c, const T* gates, const T* c, const T* c_new,
+                  T* grad_gates, T* grad_c_old, T* grad_bias) {
+  LstmBackward<T> job{sizes[0], sizes[1], grad_h, grad_c, gates, c, c_new, grad_gates, grad_c_old, grad_bias};
+  const int64_t strips = (sizes[1] + kLstmStrip<T> - 1) / kLstmStrip<T>;
+  return fastdraw_parallel(strips, sizes[2], lstm_backward_strips<T>, &job) ? 0 : 1;
+}
+
+// For tests: function 0 is exp, 1 the sigmoid, 2 tanh, of sizes[1] numbers.
+template <class T>
+int elementwise(const int64_t* sizes, const T* x, T* y) {
+  const int64_t n = sizes[1];
+  for (int64_t i = 0; i < n; i += kLanes<T>) {
+    const Vector<T> v = load_some(x + i, n - i);
+    store_some(y + i, sizes[0] == 0 ? vector_exp(v) : (sizes[0] == 1 ? vector_sigmoid(v) : vector_tanh(v)), n - i);
+  }
+  return 0;
+}
+
+#define FASTDRAW_BOTH(f) reinterpret_cast<const void*>(&f<float>), reinterpret_cast<const void*>(&f<double>)
+
+const void* const kernels[] = {FASTDRAW_BOTH(glimpse),      FASTDRAW_BOTH(filterbank),    FASTDRAW_BOTH(filterbank_backward),
+                               FASTDRAW_BOTH(lstm_forward), FASTDRAW_BOTH(lstm_backward), FASTDRAW_BOTH(elementwise)};
+
+}  // namespace
+
+extern "C" __attribute__((visibility("hidden"))) const void* const* FASTDRAW_JOIN(fastdraw_kernels_, FASTDRAW_LEVEL)() {
+  return kernels;
+}

@@ -1,0 +1,96 @@
+// The library's face: which instruction sets were compiled in and run here, the threads, and the scratch memory.
+//
+// Threads are those of the OpenMP runtime that torch has already loaded, so that a process never holds two. The library is not
+// linked with one: the loader hands over the address of GOMP_parallel, which GNU's, LLVM's and Intel's runtimes all have.
+
+#include "parallel.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+extern "C" {
+const void* const* fastdraw_kernels_baseline();
+#ifdef FASTDRAW_HAS_v3
+const void* const* fastdraw_kernels_v3();
+const void* const* fastdraw_kernels_v4();
+#endif
+}
+
+namespace {
+
+typedef void (*ParallelRegion)(void (*body)(void*), void* data, unsigned threads, unsigned flags);
+ParallelRegion parallel_region = nullptr;
+
+struct Share {
+  FastdrawTasks run;
+  void* job;
+  int64_t tasks, chunk;
+  int64_t next;
+  bool failed;
+};
+
+void take_chunks(void* data) {
+  Share* share = static_cast<Share*>(data);
+  for (;;) {
+    const int64_t begin = __atomic_fetch_add(&share->next, share->chunk, __ATOMIC_RELAXED);
+    if (begin >= share->tasks) return;
+    const int64_t end = begin + share->chunk < share->tasks ? begin + share->chunk : share->tasks;
+    if (!share->run(share->job, begin, end)) __atomic_store_n(&share->failed, true, __ATOMIC_RELAXED);
+  }
+}
+
+struct Arena {
+  void* base = nullptr;
+  size_t bytes = 0;
+  ~Arena() { free(base); }
+};
+
+thread_local Arena arena;
+
+}  // namespace
+
+bool fastdraw_parallel(int64_t tasks, int64_t threads, FastdrawTasks run, void* job) {
+  if (threads <= 1 || tasks <= 1 || !parallel_region) return tasks <= 0 || run(job, 0, tasks);
+  // A few chunks per thread, so that a thread held up by something else does not hold up the rest.
+  Share share{run, job, tasks, tasks / (4 * threads) + 1, 0, false};
+  parallel_region(take_chunks, &share, unsigned(threads), 0);
+  return !share.failed;
+}
+
+void* fastdraw_scratch(size_t bytes) {
+  if (bytes > arena.bytes) {
+    free(arena.base);
+    arena.bytes = 0;
+    const size_t wanted = (bytes + bytes / 4 + 4095) / 4096 * 4096;
+    if (posix_memalign(&arena.base, 64, wanted) != 0) return arena.base = nullptr;
+    // Numbers in the padding of rows are multiplied and thrown away: they shall not be slow ones.
+    memset(arena.base, 0, wanted);
+    arena.bytes = wanted;
+  }
+  return arena.base;
+}
+
+extern "C" {
+
+#define FASTDRAW_EXPORT __attribute__((visibility("default")))
+
+// Hands over GOMP_parallel; null makes everything run on the calling thread.
+FASTDRAW_EXPORT void fastdraw_set_parallel_region(void* address) {
+  parallel_region = reinterpret_cast<ParallelRegion>(address);
+}
+
+// The kernels of one instruction set (0: any machine, 1: AVX2 with FMA, 2: AVX-512), in the order of kernels.cpp: for each
+// function its address for float32, then for float64. Null where this machine or this build lacks the instructions.
+FASTDRAW_EXPORT const void* const* fastdraw_kernels(int level) {
+  if (level == 0) return fastdraw_kernels_baseline();
+#ifdef FASTDRAW_HAS_v3
+  __builtin_cpu_init();
+  const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (level == 1 && v3) return fastdraw_kernels_v3();
+  if (level == 2 && v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))
+    return fastdraw_kernels_v4();
+#endif
+  return nullptr;
+}
+}
