@@ -19,13 +19,14 @@ def error(actual: Tensor, exact: Tensor) -> float:
 
 
 def assert_within_budget(name: str, actual: Tensor, naive: Tensor, exact: Tensor, dtype: torch.dtype) -> None:
-    """error(actual) <= error(the reference in the same dtype) + tolerance, both against float64.
+    """error(actual) <= error(the reference in the same dtype) + tolerance, both against float64."""
+    assert_errors_within_budget(name, error(actual, exact), error(naive, exact), dtype)
 
-    The tolerance is relative to the larger of the exact result and the naive error, which is the naive result's own size
-    where rounding decides everything.
-    """
-    rival = error(naive, exact)
-    got, allowed = error(actual, exact), rival + TOLERANCE[dtype] * max(1.0, rival)
+
+def assert_errors_within_budget(name: str, got: float, naive: float, dtype: torch.dtype) -> None:
+    """The tolerance is relative to the larger of the exact result and the naive error, which is the naive result's own size
+    where rounding decides everything."""
+    allowed = naive + TOLERANCE[dtype] * max(1.0, naive)
     # Written so that a NaN fails.
     assert got <= allowed, f"{name}: error {got:.3g} exceeds the budget {allowed:.3g} ({dtype})"
 
