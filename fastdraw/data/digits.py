@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastdraw.data.splits import Splits, make, needs_extra
+from fastdraw.data.splits import Splits, complete, needs_extra
 
 
 def load() -> Splits:
@@ -19,15 +19,15 @@ def load() -> Splits:
     order = order[np.argsort(labels[order], kind="stable")]
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order)) % 10
-    rows = {"test": place == 0, "validation": place == 5, "train": (place != 0) & (place != 5)}
-    return make("digits", {"train": (pixels, labels)}, {part: np.flatnonzero(chosen) for part, chosen in rows.items()})
+    rows = {"train": (place != 0) & (place != 5), "validation": place == 5, "test": place == 0}
+    return complete({part: (pixels[chosen], labels[chosen]) for part, chosen in rows.items()}, "digits")
 
 
 def enlarge(image: np.ndarray) -> np.ndarray:
     """8 x 8, each value the ink (0 to 16) of a 4 x 4 block of the scanned bitmap -> uint8 28 x 28."""
     with needs_extra("the data set digits"):
         from PIL import Image
-    # A rim of two, 12 x 12 -> 30 x 30 (2.5 pixels each), and the outermost pixel off: 20 x 20 of digit in the middle of 28 x 28.
+    # A rim of two, 12 x 12 -> 30 x 30 (2.5 pixels each), and the outermost pixel off: a digit of 20 x 20 in the middle.
     framed = Image.fromarray(np.pad(image / 16, 2).astype(np.float32))
     smooth = np.asarray(framed.resize((30, 30), Image.Resampling.BICUBIC))[1:-1, 1:-1]
     # The bitmap was black and white. Twice the contrast round the middle gives strokes back the narrow edges of a scanned one.

@@ -43,42 +43,36 @@ def binarize(batch: Tensor, generator: torch.Generator | None = None) -> Tensor:
     return torch.bernoulli(images(batch), generator=generator)
 
 
-def split(pixels: np.ndarray, labels: np.ndarray | None, name: str) -> Splits:
-    """Images of one array [n, C, H, W] dealt out 80/10/10, by a seed that never changes."""
-    test, validation, train = _deal(len(pixels), 2, name)
-    return make(name, {"train": (pixels, labels)}, {"train": train, "validation": validation, "test": test})
+#: (images uint8 [n, C, H, W], class numbers [n] where they are known) of each part that a source has.
+Parts = dict[str, tuple[np.ndarray, np.ndarray | None]]
 
 
-def complete(parts: dict[str, tuple[np.ndarray, np.ndarray | None]], name: str) -> Splits:
-    """Splits of a file that has its own. What it lacks of validation and test comes out of train, a tenth of that each."""
+def complete(parts: Parts, name: str) -> Splits:
+    """Splits from what there is. Of validation and test, what is missing is dealt out of train, a tenth of that each.
+
+    The deal never changes: it depends on the number of images alone. Raises DataError where there are too few of them.
+    """
     missing = [part for part in ("validation", "test") if part not in parts]
-    *drawn, train = _deal(len(parts["train"][0]), len(missing), name)
-    return make(name, parts, {"train": train, **dict(zip(missing, drawn, strict=True))})
+    if missing:
+        pixels, labels = parts["train"]
+        for part, rows in _deal(len(pixels), missing, name).items():
+            parts = {**parts, part: (pixels[rows], None if labels is None else labels[rows])}
+    ordered = [parts[part] for part in ("train", "validation", "test")]
+    # A copy each, so that no split keeps the memory of another alive.
+    train, validation, test = (torch.from_numpy(np.array(pixels, order="C")) for pixels, _ in ordered)
+    known = [torch.from_numpy(labels.astype(np.int64)) for _, labels in ordered if labels is not None]
+    return Splits(train, validation, test, name, Labels(*known) if len(known) == 3 else None)
 
 
-def make(name: str, parts: dict[str, tuple[np.ndarray, np.ndarray | None]], rows: dict[str, np.ndarray | slice]) -> Splits:
-    """Splits from (images, labels) of each part; a part that is not there is made of `rows` of train."""
-    pixels, labels = [], []
-    for part in ("train", "validation", "test"):
-        these, classes = parts.get(part, parts["train"])
-        chosen = rows.get(part, slice(None))
-        # A copy each, so that no split keeps the memory of another alive.
-        pixels.append(torch.from_numpy(np.array(these[chosen], order="C")))
-        labels.append(None if classes is None else torch.from_numpy(classes[chosen].astype(np.int64)))
-    train, validation, test = labels
-    known = train is not None and validation is not None and test is not None
-    return Splits(*pixels, name, Labels(train, validation, test) if known else None)
-
-
-def _deal(n: int, count: int, name: str) -> list[np.ndarray]:
-    """`count` lots of a tenth each (at least one image) of 0 .. n-1, and what is left; each in ascending order."""
+def _deal(n: int, parts: list[str], name: str) -> dict[str, np.ndarray]:
+    """A tenth each (at least one) of the images 0 .. n-1 for `parts`, the others for train; each in ascending order."""
     tenth = max(1, round(n / 10))
-    if n <= count * tenth:
-        raise DataError(f"{name}: expected at least {count + 1} images to train and to test on, got {n}")
+    if n <= len(parts) * tenth:
+        raise DataError(f"{name}: expected at least {len(parts) + 1} images to train and to test on, got {n}")
     # RandomState: numpy promises that its numbers stay the same in every version.
     order = np.random.RandomState(0).permutation(n)
-    lots = [order[i * tenth : (i + 1) * tenth] for i in range(count)]
-    return [np.sort(lot) for lot in (*lots, order[count * tenth :])]
+    lots = {part: order[i * tenth : (i + 1) * tenth] for i, part in enumerate(parts)}
+    return {part: np.sort(rows) for part, rows in {**lots, "train": order[len(parts) * tenth :]}.items()}
 
 
 @contextlib.contextmanager

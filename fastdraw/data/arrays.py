@@ -1,0 +1,83 @@
+"""Arrays of any usual form as images: uint8 [n, C, H, W], 0 to 255."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastdraw.data.splits import DataError, needs_extra
+
+#: A file may hold this many times its own size once unpacked, or this many bytes, whichever is more. Blank paper packs 20 to
+#: 90 times smaller; a file that goes further was made to fill the memory.
+LARGEST_RATIO = 200
+LARGEST_SMALL = 1 << 26
+
+
+def check_unpacked(where: str, path: Path, size: int) -> None:
+    """Refuses what says that it unpacks to `size` bytes, before anything is unpacked."""
+    limit = max(LARGEST_SMALL, LARGEST_RATIO * path.stat().st_size)
+    if size > limit:
+        raise DataError(f"{where}: expected at most {limit:,} bytes unpacked for a file of its size, got {size:,}")
+
+
+def as_images(array: np.ndarray, where: str) -> np.ndarray:
+    """[n, H, W], [n, H, W, C] or [n, C, H, W] of uint8, bool, or floats in [0, 1] -> uint8 [n, C, H, W], C one or three.
+
+    uint8 of nothing but 0 and 1 is taken for binary images: 1 becomes 255. Raises DataError.
+    """
+    array = _channels_first(array, where)
+    if 0 in array.shape:
+        raise DataError(f"{where}: expected at least one image with at least one pixel, got an array of shape {array.shape}")
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * np.uint8(255)
+    if array.dtype == np.uint8:
+        return array * np.uint8(255) if array.max() == 1 else array
+    if array.dtype.kind != "f":
+        raise DataError(f"{where}: expected uint8, bool or floating-point values, got {array.dtype}")
+    low, high = float(array.min()), float(array.max())
+    # Written so that NaN, which compares false, is refused too.
+    if not (low >= 0 and high <= 1):
+        raise DataError(f"{where}: expected floating-point values in [0, 1], got values from {low:g} to {high:g}")
+    # An image at a time: a float64 copy of everything could be more than the memory holds.
+    result = np.empty(array.shape, np.uint8)
+    for source, target in zip(array, result, strict=True):
+        np.rint(source.astype(np.float32) * 255, out=target, casting="unsafe")
+    return result
+
+
+def _channels_first(array: np.ndarray, where: str) -> np.ndarray:
+    if array.ndim == 3:
+        return array[:, None]
+    if array.ndim == 4:
+        first, last = array.shape[1] in (1, 3), array.shape[3] in (1, 3)
+        if first != last:
+            return array if first else array.transpose(0, 3, 1, 2)
+    raise DataError(
+        f"{where}: expected images of shape [n, H, W], [n, H, W, C] or [n, C, H, W] with C one or three and H, W neither, "
+        f"got {list(array.shape)}"
+    )
+
+
+def as_labels(array: np.ndarray, count: int, where: str) -> np.ndarray:
+    """One class number for each image: integers [n]. Raises DataError."""
+    if array.shape != (count,) or array.dtype.kind not in "iu":
+        shape = list(array.shape)
+        raise DataError(f"{where}: expected {count} labels, integers of shape [{count}], got {array.dtype} of shape {shape}")
+    return array
+
+
+def resized(images: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """uint8 [n, C, H, W] -> [n, C, *image_size]: the largest middle part of that form, resampled."""
+    if images.shape[2:] == image_size:
+        return images
+    with needs_extra("resizing images"):
+        from PIL import Image, ImageOps
+    height, width = image_size
+    result = np.empty((*images.shape[:2], height, width), np.uint8)
+    for source, target in zip(images.numpy(), result, strict=True):
+        for channel, out in zip(source, target, strict=True):
+            out[:] = np.asarray(ImageOps.fit(Image.fromarray(channel), (width, height), Image.Resampling.BICUBIC))
+    return torch.from_numpy(result)

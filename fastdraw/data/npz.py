@@ -1,0 +1,121 @@
+""".npz files: named arrays in a zip file. Nothing is unpickled, and nothing is unpacked before its size is known."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastdraw.data.arrays import as_images, as_labels, check_unpacked
+from fastdraw.data.splits import DataError, Parts
+
+_PARTS = {
+    "train": ("train", "train_images", "x_train"),
+    "validation": ("validation", "validation_images", "x_validation", "valid", "valid_images", "x_valid"),
+    "test": ("test", "test_images", "x_test"),
+}
+_LABELS = {
+    "train": ("train_labels", "y_train"),
+    "validation": ("validation_labels", "y_validation", "valid_labels", "y_valid"),
+    "test": ("test_labels", "y_test"),
+}
+_KEYS = "train, validation and test, or train_images and test_images, or images, or a single array"
+
+
+def load(path: Path) -> Parts:
+    """The parts that the file has; a single array, or one named images, is all to train on. Raises DataError."""
+    with _Arrays(path) as arrays:
+        found = {part: key for part, keys in _PARTS.items() if (key := arrays.first(keys))}
+        labels = _LABELS
+        if not found:
+            single = "images" if "images" in arrays.names else arrays.names[0] if len(arrays.names) == 1 else None
+            found, labels = {"train": single} if single else {}, {"train": ("labels",)}
+        if "train" not in found:
+            raise DataError(f"{path}: expected arrays named {_KEYS}, got {', '.join(arrays.names) or 'none'}")
+        parts: Parts = {}
+        for part, key in found.items():
+            pixels = arrays.images(key)
+            if part != "train" and pixels.shape[1:] != parts["train"][0].shape[1:]:
+                one, other = list(parts["train"][0].shape[1:]), list(pixels.shape[1:])
+                raise DataError(f"{path}: expected images of one shape [C, H, W], got {one} in train and {other} in {part}")
+            parts[part] = (pixels, arrays.labels(labels[part], len(pixels)))
+        return parts
+
+
+class _Arrays:
+    """The arrays of an open .npz file, each read when it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
+            raise DataError(f"{path}: expected a whole .npz file, got a truncated or damaged one ({error})") from error
+        except OSError as error:
+            raise DataError(f"{path}: expected a readable file, got: {error.strerror or error}") from error
+        self.names = [entry.removesuffix(".npy") for entry in self._zip.namelist() if entry.endswith(".npy")]
+
+    def __enter__(self) -> _Arrays:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._zip.close()
+
+    def first(self, names: tuple[str, ...]) -> str | None:
+        return next((name for name in names if name in self.names), None)
+
+    def labels(self, names: tuple[str, ...], count: int) -> np.ndarray | None:
+        name = self.first(names)
+        return None if name is None else as_labels(self.read(name), count, f"{self.path}: {name}")
+
+    def images(self, name: str) -> np.ndarray:
+        where = f"{self.path}: {name}"
+        array = self.read(name)
+        # Bits packed eight to a byte, the number of pixels beside them.
+        if array.ndim == 2 and array.dtype == np.uint8 and "shape" in self.names:
+            array = _unpack(array, self.read("shape"), where)
+        return as_images(array, where)
+
+    def read(self, name: str) -> np.ndarray:
+        where = f"{self.path}: {name}"
+        try:
+            info = self._zip.getinfo(f"{name}.npy")
+            check_unpacked(where, self.path, info.file_size)
+            with self._zip.open(info) as member:
+                shape, dtype = _header(member, where)
+                size = math.prod(shape) * dtype.itemsize
+                if member.tell() + size != info.file_size:
+                    raise DataError(f"{where}: expected {size:,} bytes of {dtype}, got {info.file_size - member.tell():,}")
+                member.seek(0)
+                return np.lib.format.read_array(member, allow_pickle=False)
+        except DataError:
+            raise
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, NotImplementedError) as error:
+            raise DataError(f"{where}: expected a whole array, got a damaged one ({error})") from error
+
+
+def _header(member: Any, where: str) -> tuple[tuple[int, ...], np.dtype]:
+    version = np.lib.format.read_magic(member)
+    if version not in ((1, 0), (2, 0)):
+        raise DataError(f"{where}: expected an array of numbers, got .npy version {version}")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(member)
+    if dtype.kind not in "buif":
+        raise DataError(f"{where}: expected an array of numbers, got {'pickled objects' if dtype.hasobject else dtype}")
+    return shape, dtype
+
+
+def _unpack(array: np.ndarray, shape: np.ndarray, where: str) -> np.ndarray:
+    counts = np.unique(shape.reshape(-1, shape.shape[-1])[:, -1]) if shape.ndim and shape.size else shape.ravel()
+    pixels = int(counts[0]) if len(counts) == 1 and counts.dtype.kind in "iu" else 0
+    side = math.isqrt(max(pixels, 0))
+    if pixels < 1 or side * side != pixels or array.shape[1] != -(-pixels // 8):
+        raise DataError(
+            f"{where}: expected rows of packed bits of square images, as many as `shape` states, got {list(array.shape)} "
+            f"for {counts.tolist()} pixels"
+        )
+    return np.unpackbits(array, axis=1, count=pixels).reshape(-1, side, side) * np.uint8(255)
