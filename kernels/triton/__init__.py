@@ -15,7 +15,7 @@ from .filterbank import filterbank_grad_launch, filterbank_launch
 from .launch import compute_dtype, dot_precision, run
 from .lstm import lstm_step, lstm_step_backward
 from .read import read_launch
-from .tables import FUSED_GRAD_SIZE, MAX_SIZE
+from .tables import MAX_SIZE
 from .window_grad import window_grad_launch
 from .write import write_launch
 
@@ -59,8 +59,7 @@ def filterbank_backward(
 
 def read(image: Tensor, params: Tensor, size: int, power: int) -> Tensor:
     """image [B, C, H, W] -> patch [B, C, N, N]: gamma^power F_Y image F_X^T."""
-    dtype = compute_dtype(image)
-    if size > MAX_SIZE[dtype]:
+    if size > MAX_SIZE["read"][compute_dtype(image)]:
         return wide.read(filterbank, image, params, size, power)
     patch = image.new_empty((*image.shape[:2], size, size))
     run(read_launch(image, params, patch, power, dot_precision(image.dtype)))
@@ -69,38 +68,35 @@ def read(image: Tensor, params: Tensor, size: int, power: int) -> Tensor:
 
 def write(patch: Tensor, params: Tensor, height: int, width: int, power: int) -> Tensor:
     """patch [B, C, N, N] -> image [B, C, H, W]: gamma^power F_Y^T patch F_X."""
-    dtype = compute_dtype(patch)
-    if patch.shape[2] > MAX_SIZE[dtype]:
+    if patch.shape[2] > MAX_SIZE["write"][compute_dtype(patch)]:
         return wide.write(filterbank, patch, params, height, width, power)
     image = patch.new_empty((*patch.shape[:2], height, width))
     run(write_launch(patch, params, image, power, dot_precision(patch.dtype)))
     return image
 
 
+def _window_grad(patch: Tensor, image: Tensor, params: Tensor, power: int) -> Tensor:
+    if patch.shape[2] > MAX_SIZE["window_grad"][compute_dtype(image)]:
+        return wide.window_grad(filterbank, filterbank_backward, patch, image, params, power)
+    grad_params = torch.empty_like(params)
+    run(window_grad_launch(patch, image, params, grad_params, None, power, dot_precision(image.dtype)))
+    return grad_params
+
+
 def read_backward(
     grad_patch: Tensor, image: Tensor, params: Tensor, power: int, need_image: bool
 ) -> tuple[Tensor | None, Tensor]:
     """Two launches, one without the image's gradient."""
-    height, width = image.shape[2:]
-    grad_image = write(grad_patch, params, height, width, power) if need_image else None
-    grad_params = torch.empty_like(params)
-    if grad_patch.shape[2] > MAX_SIZE[compute_dtype(image)]:
-        grad_params = wide.window_grad(filterbank, filterbank_backward, grad_patch, image, params, power)
-    else:
-        run(window_grad_launch(grad_patch, image, params, grad_params, None, power, dot_precision(image.dtype)))
-    return grad_image, grad_params
+    grad_image = write(grad_patch, params, image.shape[2], image.shape[3], power) if need_image else None
+    return grad_image, _window_grad(grad_patch, image, params, power)
 
 
 def write_backward(grad_image: Tensor, patch: Tensor, params: Tensor, power: int) -> tuple[Tensor, Tensor]:
-    """One launch up to the table's FUSED_GRAD_SIZE, two above."""
-    size, dtype, precision = patch.shape[2], compute_dtype(patch), dot_precision(patch.dtype)
-    if size > MAX_SIZE[dtype]:
-        grad_params = wide.window_grad(filterbank, filterbank_backward, patch, grad_image, params, power)
-        return wide.read(filterbank, grad_image, params, size, power), grad_params
-    grad_params = torch.empty_like(params)
-    if size > FUSED_GRAD_SIZE[dtype]:
-        run(window_grad_launch(patch, grad_image, params, grad_params, None, power, precision))
-        return read(grad_image, params, size, power), grad_params
-    grad_patch = torch.empty_like(patch)
+    """One launch, two for large N (tables.MAX_SIZE)."""
+    size = patch.shape[2]
+    if size > MAX_SIZE["write_grad"][compute_dtype(patch)]:
+        return read(grad_image, params, size, power), _window_grad(patch, grad_image, params, power)
+    grad_patch, grad_params = torch.empty_like(patch), torch.empty_like(params)
+    precision = dot_precision(patch.dtype)
     run(window_grad_launch(patch, grad_image, params, grad_params, grad_patch, power, precision))
     return grad_patch, grad_params

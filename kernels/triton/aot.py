@@ -11,15 +11,23 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 import triton
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from .launch import TL_DTYPES, Launch
+from .filterbank import filterbank_grad_launch, filterbank_launch
+from .launch import TL_DTYPES, Launch, compute_dtype
+from .lstm import cell_grad_launch, cell_launch, lstm_launch
+from .read import read_launch
+from .tables import MAX_SIZE
+from .window_grad import window_grad_launch
+from .write import write_launch
 
 #: Shared memory that one block may have, bytes.
 SHARED_LIMIT = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024, "gfx942": 64 * 1024}
@@ -31,12 +39,90 @@ TARGETS = {
 }
 
 
+#: (B, C, H, W, N) by name: what each shape class stands for. One case is compiled for each row of the tables and each path.
+GLIMPSES = {
+    "one pixel": (1, 1, 1, 1, 1),
+    "mnist read": (128, 1, 28, 28, 2),
+    "mnist write": (128, 1, 28, 28, 5),
+    "mnist 12": (128, 1, 28, 28, 12),
+    "svhn": (64, 3, 54, 54, 12),
+    "wide patch": (8, 1, 100, 90, 32),
+    "widest patch": (8, 3, 100, 90, 64),
+}
+#: By kind of arithmetic: the image's dtype, the products' precision, and the shapes that are compiled.
+GLIMPSE_CASES = {
+    "float32": (torch.float32, "ieee", ("one pixel", "mnist read", "mnist write", "svhn", "wide patch", "widest patch")),
+    "tf32": (torch.float32, "tf32", ("mnist 12", "svhn", "wide patch", "widest patch")),
+    "bfloat16": (torch.bfloat16, "tf32", ("mnist write", "svhn", "wide patch", "widest patch")),
+    "float16": (torch.float16, "tf32", ("mnist write",)),
+    "float64": (torch.float64, "ieee", ("mnist write", "svhn")),
+}
+#: (B, I, H) of the LSTM step: the paper's MNIST encoder, and one whose sides are no multiples of 16.
+CELLS = {"mnist": (128, 264, 256), "odd": (1000, 77, 130)}
+
+
 class Resources(NamedTuple):
     """registers per thread; shared memory per block and stack (where spilled registers go) per thread, bytes."""
 
     registers: int
     shared: int
     spills: int
+
+
+def cases(target: str) -> Iterator[tuple[str, Launch]]:
+    """(name, launch) for every kernel, shape class and dtype that `target` is compiled for."""
+    for kind, (dtype, precision, shapes) in GLIMPSE_CASES.items():
+        if target == "gfx942":
+            if kind == "tf32":
+                continue
+            precision = "ieee"
+        for shape in shapes:
+            for name, launch in glimpse_launches(GLIMPSES[shape], dtype, precision):
+                yield f"{name}, {kind}, {shape}", launch
+    for dtype in (torch.float32, torch.float64):
+        params, y, x, gamma = (_meta(dtype, *shape) for shape in ((8, 5), (8, 12, 54), (8, 12, 300), (8,)))
+        yield f"filterbank, {dtype}", filterbank_launch(params, y, x, gamma)
+        yield f"filterbank_grad, {dtype}", filterbank_grad_launch(y, x, gamma, params, params)
+    for shape, sizes in CELLS.items():
+        for dtype in (torch.float32, torch.bfloat16, torch.float16):
+            yield from (
+                (f"{name}, {dtype}, {shape}", launch) for name, launch in cell_launches(sizes, dtype, shape == "mnist")
+            )
+    yield from ((f"{name}, float64", launch) for name, launch in cell_launches(CELLS["odd"], torch.float64, True))
+
+
+def glimpse_launches(shape: tuple[int, ...], dtype: torch.dtype, precision: str) -> Iterator[tuple[str, Launch]]:
+    batch, channels, height, width, size = shape
+    image, patch = _meta(dtype, batch, channels, height, width), _meta(dtype, batch, channels, size, size)
+    params = _meta(torch.float32, batch, 5)
+    launches = {
+        "read": lambda: read_launch(image, params, patch, 1, precision),
+        "write": lambda: write_launch(patch, params, image, -1, precision),
+        "window_grad": lambda: window_grad_launch(patch, image, params, params, None, 1, precision),
+        "write_grad": lambda: window_grad_launch(patch, image, params, params, patch, -1, precision),
+    }
+    for name, launch in launches.items():
+        if size <= MAX_SIZE[name][compute_dtype(image)]:
+            yield name, launch()
+
+
+def cell_launches(sizes: tuple[int, int, int], dtype: torch.dtype, pointwise: bool) -> Iterator[tuple[str, Launch]]:
+    batch, inputs, hidden = sizes
+    state_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    x, h, c = _meta(dtype, batch, inputs), _meta(dtype, batch, hidden), _meta(state_dtype, batch, hidden)
+    gates, from_x, bias = _meta(state_dtype, batch, 4 * hidden), _meta(dtype, batch, 4 * hidden), _meta(dtype, 4 * hidden)
+    weights = (_meta(dtype, 4 * hidden, inputs), _meta(dtype, 4 * hidden, hidden), bias, bias)
+    for precision in ("ieee", "tf32") if dtype == torch.float32 else ("ieee",):
+        fused = lstm_launch(x, h, c, weights, (h, c, gates), precision)
+        if fused is not None:
+            yield f"lstm {precision}", fused
+    if pointwise:
+        yield "cell", cell_launch(from_x, from_x, c, (bias, bias), (h, c, gates))
+        yield "cell_grad", cell_grad_launch(h, c, gates, c, c, from_x, c)
+
+
+def _meta(dtype: torch.dtype, *shape: int) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
 
 
 def compile_launch(launch: Launch, target: str) -> Resources:

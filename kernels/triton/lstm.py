@@ -215,11 +215,15 @@ def cell_grad_kernel(
 
 
 def lstm_launch(
-    x: Tensor, h: Tensor, c: Tensor, weights: tuple[Tensor, Tensor, Tensor, Tensor], out: tuple[Tensor, Tensor, Tensor]
+    x: Tensor,
+    h: Tensor,
+    c: Tensor,
+    weights: tuple[Tensor, Tensor, Tensor, Tensor],
+    out: tuple[Tensor, Tensor, Tensor],
+    precision: str,
 ) -> Launch | None:
     """The fused step; weights: (weight_ih, weight_hh, bias_ih, bias_hh), out: (h', c', gates). None where torch wins."""
     (batch, inputs), hidden = x.shape, h.shape[1]
-    precision = "tf32" if x.dtype == torch.float32 and tf32_allowed() else "ieee"
     blocks = lstm_blocks(batch, inputs, hidden, x.dtype, precision)
     if blocks is None:
         return None
@@ -276,7 +280,9 @@ def lstm_step(
     """x [B, I], h and c [B, H] -> (h', c', gates [B, 4H]): gates as activated, in c's dtype."""
     batch, hidden = h.shape
     out = (torch.empty_like(h), torch.empty_like(c), c.new_empty((batch, 4 * hidden)))
-    launch = lstm_launch(x, h, c, (weight_ih, weight_hh, bias_ih, bias_hh), out)
+    # Half precision goes to the tensor cores as it is.
+    precision = "tf32" if x.dtype == torch.float32 and tf32_allowed() else "ieee"
+    launch = lstm_launch(x, h, c, (weight_ih, weight_hh, bias_ih, bias_hh), out, precision)
     run(launch or cell_launch(x @ weight_ih.T, h @ weight_hh.T, c, (bias_ih, bias_hh), out))
     return out
 

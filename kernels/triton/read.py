@@ -77,7 +77,7 @@ def read_launch(image: "Tensor", params: "Tensor", patch: "Tensor", power: int, 
     batch, channels, height, width = image.shape
     size = patch.shape[2]
     dtype = compute_dtype(image)
-    blocks = window_blocks("read", batch * channels, size, height, width, dtype, precision)
+    blocks = window_blocks("read", size, height, width, dtype, precision)
     arguments = {
         "p_image": image,
         "p_params": params,

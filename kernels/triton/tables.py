@@ -10,10 +10,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-#: Up to this N one launch makes both gradients of the write.
-FUSED_GRAD_SIZE = {torch.float64: 16, torch.float32: 32}
-#: Above this N, read and write go through the filterbank kernel and torch's products (wide.py).
-MAX_SIZE = {torch.float64: 32, torch.float32: 64}
+#: The largest N of each kernel, by arithmetic; beyond it registers spill. The write's backward is one launch up to
+#: "write_grad" and two up to "window_grad"; above, and for reads and writes above theirs, wide.py takes over.
+MAX_SIZE: dict[str, dict[torch.dtype, int]] = {
+    "read": {torch.float64: 32, torch.float32: 64},
+    "write": {torch.float64: 32, torch.float32: 64},
+    "window_grad": {torch.float64: 8, torch.float32: 64},
+    "write_grad": {torch.float64: 0, torch.float32: 32},
+}
 
 
 class Blocks(NamedTuple):
@@ -25,31 +29,31 @@ class Blocks(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Up to this N and this many programs: the largest tile side, warps for one tile and for a loop over tiles."""
+    """Up to this N: the largest side of a tile of the image, pixels; warps and stages; whether products are a tl.dot."""
 
     size: int
-    programs: float
     side: int
     num_warps: int
+    num_stages: int
+    dot: bool = True
 
 
 ANY = float("inf")
-FEW = 8 * 132  # programs: below this an SM holds so few that more warps in each are what fills it
-
-#: By kernel and kind of product: "sum" (no tl.dot), "ieee" (float32 FMA), "tf32" (tensor cores).
+#: By kernel and kind of product: "ieee" (float32 FMA), "tf32" (tensor cores), "float64".
 WINDOW_ROWS: dict[tuple[str, str], tuple[Row, ...]] = {
-    ("read", "sum"): (Row(8, ANY, 32, 4),),
-    ("write", "sum"): (Row(8, ANY, 32, 4),),
-    ("window_grad", "sum"): (Row(8, ANY, 32, 8),),
-    ("read", "ieee"): (Row(16, ANY, 64, 4), Row(32, ANY, 32, 4), Row(64, ANY, 32, 8), Row(128, ANY, 16, 8)),
-    ("write", "ieee"): (Row(16, ANY, 64, 4), Row(32, ANY, 32, 4), Row(64, ANY, 32, 8), Row(128, ANY, 16, 8)),
-    ("window_grad", "ieee"): (Row(16, ANY, 32, 4), Row(32, ANY, 32, 4), Row(64, ANY, 32, 8), Row(128, ANY, 16, 8)),
-    ("read", "tf32"): (Row(16, FEW, 64, 4), Row(16, ANY, 64, 4), Row(64, ANY, 64, 8), Row(128, ANY, 32, 8)),
-    ("write", "tf32"): (Row(16, FEW, 64, 4), Row(16, ANY, 64, 4), Row(64, ANY, 64, 8), Row(128, ANY, 32, 8)),
-    ("window_grad", "tf32"): (Row(16, FEW, 64, 4), Row(16, ANY, 64, 4), Row(64, ANY, 32, 8), Row(128, ANY, 32, 8)),
-    ("read", "float64"): (Row(16, ANY, 32, 4), Row(64, ANY, 16, 8)),
-    ("write", "float64"): (Row(16, ANY, 32, 4), Row(64, ANY, 16, 8)),
-    ("window_grad", "float64"): (Row(16, ANY, 16, 4), Row(64, ANY, 16, 8)),
+    ("read", "ieee"): (Row(8, 32, 4, 1, dot=False), Row(16, 64, 4, 2), Row(32, 32, 4, 2), Row(64, 32, 8, 2)),
+    ("read", "tf32"): (Row(16, 64, 4, 2), Row(64, 64, 8, 2)),
+    ("read", "float64"): (Row(16, 32, 4, 2), Row(32, 16, 8, 2)),
+    ("write", "ieee"): (Row(8, 32, 4, 1, dot=False), Row(16, 64, 4, 2), Row(32, 32, 4, 2), Row(64, 32, 8, 2)),
+    ("write", "tf32"): (Row(16, 64, 4, 2), Row(64, 64, 8, 2)),
+    ("write", "float64"): (Row(16, 32, 4, 2), Row(32, 16, 8, 2)),
+    # The gradient to params alone. With one stage fewer registers hold addresses of loads to come.
+    ("window_grad", "ieee"): (Row(8, 32, 8, 1, dot=False), Row(16, 32, 4, 1), Row(32, 16, 4, 1), Row(64, 16, 8, 1)),
+    ("window_grad", "tf32"): (Row(16, 32, 8, 1), Row(32, 16, 4, 1), Row(64, 16, 8, 1)),
+    ("window_grad", "float64"): (Row(8, 16, 8, 1, dot=False),),
+    # The same with the patch's gradient.
+    ("write_grad", "ieee"): (Row(8, 32, 8, 1, dot=False), Row(16, 32, 4, 1), Row(32, 16, 8, 1)),
+    ("write_grad", "tf32"): (Row(16, 16, 8, 1), Row(32, 16, 8, 1)),
 }
 
 
@@ -57,25 +61,20 @@ def next_power_of_2(n: int) -> int:
     return 1 << (n - 1).bit_length()
 
 
-def window_blocks(
-    kernel: str, programs: int, size: int, height: int, width: int, dtype: torch.dtype, precision: str
-) -> Blocks:
-    """Blocks for N = `size` filters on a height x width image; `programs`: how many there will be at least."""
+def window_blocks(kernel: str, size: int, height: int, width: int, dtype: torch.dtype, precision: str) -> Blocks:
+    """Blocks for N = `size` filters on a height x width image."""
     kind = "float64" if dtype == torch.float64 else precision
-    if size <= 8 and kind == "ieee":
-        kind = "sum"
-    dot = kind != "sum"
-    row = next(row for row in WINDOW_ROWS[kernel, kind] if size <= row.size and programs <= row.programs)
+    row = next(row for row in WINDOW_ROWS[kernel, kind] if size <= row.size)
     # Every side of a tl.dot is 16 at least.
     block_h, block_w = (min(max(next_power_of_2(side), 16), row.side) for side in (height, width))
     constants = {
-        "DOT": dot,
+        "DOT": row.dot,
         "SINGLE": height <= block_h and width <= block_w,
-        "BLOCK_N": max(next_power_of_2(size), 16 if dot else 2),
+        "BLOCK_N": max(next_power_of_2(size), 16 if row.dot else 2),
         "BLOCK_H": block_h,
         "BLOCK_W": block_w,
     }
-    return Blocks(constants, row.num_warps, 2)
+    return Blocks(constants, row.num_warps, row.num_stages)
 
 
 def filterbank_blocks(size: int, side: int, dtype: torch.dtype) -> Blocks:

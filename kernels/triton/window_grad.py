@@ -112,7 +112,7 @@ def window_grad_launch(
     batch, channels, height, width = image.shape
     size = patch.shape[2]
     dtype = compute_dtype(image)
-    blocks = window_blocks("window_grad", batch, size, height, width, dtype, precision)
+    blocks = window_blocks("window_grad" if grad_patch is None else "write_grad", size, height, width, dtype, precision)
     arguments = {
         "p_patch": patch,
         "p_image": image,

@@ -75,7 +75,7 @@ def write_launch(patch: "Tensor", params: "Tensor", image: "Tensor", power: int,
     batch, channels, height, width = image.shape
     size = patch.shape[2]
     dtype = compute_dtype(patch)
-    blocks = window_blocks("write", batch * channels, size, height, width, dtype, precision)
+    blocks = window_blocks("write", size, height, width, dtype, precision)
     stripes = triton.cdiv(height, blocks.constants["BLOCK_H"])
     arguments = {
         "p_patch": patch,

@@ -1,0 +1,53 @@
+"""Every Triton kernel compiles for every supported device, with none of them present: no spilled register, no block with more
+shared memory than the device has. The cases are the launchers' own (kernels/triton/aot.py).
+
+A process that runs Triton's interpreter has no compiler, so each target is compiled in a process of its own, which is also
+told to keep nothing: a stale cache would hide a failure.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("triton", reason="there is nothing to compile without triton")
+
+TARGETS = ["sm_80", "sm_90", "sm_100", "gfx942"]
+
+PROGRAM = """
+import json, sys
+from fastdraw.kernels.triton import aot
+part, parts = int(sys.argv[2]), int(sys.argv[3])
+results = {}
+for name, launch in list(aot.cases(sys.argv[1]))[part::parts]:
+    try:
+        results[name] = aot.compile_launch(launch, sys.argv[1])._asdict()
+    except Exception as error:
+        results[name] = {"error": repr(error)[-2000:]}
+print(json.dumps({"results": results, "limit": aot.SHARED_LIMIT[sys.argv[1]]}))
+"""
+
+
+@pytest.mark.slow
+# In two parts, so that two workers share a target.
+@pytest.mark.parametrize("part", [0, 1])
+@pytest.mark.parametrize("target", TARGETS)
+def test_compiles_within_the_device(target, part, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path)
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM, target, str(part), "2"], env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    output = json.loads(run.stdout.splitlines()[-1])
+    assert len(output["results"]) >= 20
+    failures = {
+        name: used
+        for name, used in output["results"].items()
+        if "error" in used or used["spills"] or used["shared"] > output["limit"]
+    }
+    assert not failures, json.dumps(failures, indent=1)
