@@ -1,0 +1,82 @@
+"""What all pictures are made of: tiles of pixels, a grid of them, and a file that is whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from torch import Tensor
+
+from fastdraw.checks import check_size, check_tensor, check_unit_interval, expected
+
+#: Between tiles: a grey that neither ink nor paper comes close to in hue, told apart on white and on dark pages.
+GAP = (104, 110, 122)
+#: Pixels that the longer side of an image is enlarged to, about, where no scale is given.
+TILE = 112
+
+
+def to_bytes(name: str, images: Tensor) -> np.ndarray:
+    """float [n, C, H, W] in [0, 1], C one or three, no dimension empty -> uint8 [n, H, W, 3]. Raises ValueError, TypeError."""
+    images = check_tensor(name, images, "n", "C", "H", "W").detach().cpu().float()
+    if images.shape[1] not in (1, 3) or 0 in images.shape:
+        raise expected(name, "at least one image of one or three channels", images)
+    check_unit_interval(name, images)
+    return (images * 255).round().byte().permute(0, 2, 3, 1).expand(-1, -1, -1, 3).numpy()
+
+
+def default_scale(scale: int | None, height: int, width: int) -> int:
+    return max(1, round(TILE / max(height, width))) if scale is None else check_size("scale", scale)
+
+
+def enlarge(images: np.ndarray, scale: int) -> np.ndarray:
+    """uint8 [n, H, W, 3] -> [n, H scale, W scale, 3]: each pixel becomes a square."""
+    return images.repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def tile(tiles: np.ndarray, columns: int | None, padding: int) -> np.ndarray:
+    """uint8 [n, h, w, 3] -> one picture, row by row, `padding` pixels round each; as square as it goes without `columns`."""
+    n, height, width, _ = tiles.shape
+    columns = math.ceil(math.sqrt(n)) if columns is None else min(check_size("columns", columns), n)
+    padding = check_size("padding", padding, least=0)
+    rows = math.ceil(n / columns)
+    shape = (rows * (height + padding) + padding, columns * (width + padding) + padding, 3)
+    picture = np.broadcast_to(np.array(GAP, np.uint8), shape).copy()
+    for i, pixels in enumerate(tiles):
+        top, left = (padding + (i // columns) * (height + padding), padding + (i % columns) * (width + padding))
+        picture[top : top + height, left : left + width] = pixels
+    return picture
+
+
+def save(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
+    """Calls `write(file)`; what it wrote stands at `path` once it is whole, and before that whatever stood there.
+
+    Raises OSError (a full disk, a missing folder) and leaves nothing behind.
+    """
+    path = Path(path)
+    # Beside the target: a rename is atomic within one file system only. A name of its own for every process.
+    handle, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp lets nobody else read the file; a picture is as readable as any other file of this user's.
+        os.chmod(part, 0o666 & ~_umask())
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+        raise
+
+
+def _umask() -> int:
+    """There is no way to read it but to set it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
