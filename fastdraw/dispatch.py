@@ -11,6 +11,7 @@ from types import ModuleType
 from fastdraw import env
 
 _MODULES = {"aten": "fastdraw.kernels.aten", "native": "fastdraw.kernels.cpu", "triton": "fastdraw.kernels.triton"}
+_PIECES = dict.fromkeys(_MODULES, "fastdraw.kernels.aten_pieces")
 _NAMES = ("auto", "reference", *_MODULES)
 
 
@@ -72,7 +73,17 @@ def _unavailable(name: str) -> str | None:
 
 @cache
 def kernels(name: str, device_type: str) -> ModuleType:
-    """The module of kernels for tensors on this kind of device; see docs/design.md for what each module has."""
+    """The operators' kernels for tensors on this kind of device; kernels/aten.py shows what each module has."""
+    return importlib.import_module(_MODULES[_usable(name, device_type)])
+
+
+@cache
+def pieces(name: str, device_type: str) -> ModuleType:
+    """The recurrence's pieces for tensors on this kind of device; kernels/aten_pieces.py shows what each module has."""
+    return importlib.import_module(_PIECES[_usable(name, device_type)])
+
+
+def _usable(name: str, device_type: str) -> str:
     if name == "auto":
         fastest = {"cuda": "triton", "cpu": "native"}.get(device_type, "aten")
         name = fastest if _unavailable(fastest) is None else "aten"
@@ -83,4 +94,4 @@ def kernels(name: str, device_type: str) -> ModuleType:
         reason = f"its tensors live on a CUDA device, these on {device_type}"
     if reason is not None:
         raise RuntimeError(f"backend {name!r} cannot run here: {reason}")
-    return importlib.import_module(_MODULES[name])
+    return name

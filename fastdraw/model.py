@@ -27,6 +27,8 @@ class DRAW(reference.DRAW):
     hidden_size            h, units of each LSTM
     latent_size            Z, latent dimensions per glimpse
     read_size, write_size  N, filters along each side of the window; None: no attention there (equations 17, 18)
+    canvas_memory          "keep": every canvas is kept for the backward pass; "rebuild": each is rebuilt from the next one
+                           there, so that memory does not grow with T times pixels, at the cost of another write each
 
     `DRAW.from_config(fastdraw.presets["mnist"])` builds the paper's models. Raises TypeError or ValueError, naming the
     argument, for anything but whole numbers of at least 1.
@@ -53,21 +55,7 @@ class DRAW(reference.DRAW):
         """All glimpses, on the backend in force; see `fastdraw.ops.recurrence`."""
         if dispatch.current() == "reference":
             return super().recurrence(x, noise, return_trajectory)
-        return ops.recurrence(x, noise, self._weights(), self.config, return_trajectory)
-
-    def _weights(self) -> ops.Weights:
-        attends_read, attends_write = self.config.read_size is not None, self.config.write_size is not None
-        return ops.Weights(
-            encoder=reference.lstm_weights(self.encoder),
-            decoder=reference.lstm_weights(self.decoder),
-            latent=(self.latent.weight, self.latent.bias),
-            patch=(self.patch.weight, self.patch.bias),
-            read_attention=(self.read_attention.weight, self.read_attention.bias) if attends_read else None,
-            write_attention=(self.write_attention.weight, self.write_attention.bias) if attends_write else None,
-            initial_canvas=self.initial_canvas,
-            initial_encoder=self.initial_encoder,
-            initial_decoder=self.initial_decoder,
-        )
+        return ops.recurrence(self, x, noise, return_trajectory)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As nn.Module.load_state_dict; weights of another configuration are refused before any is copied.

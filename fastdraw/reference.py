@@ -140,7 +140,8 @@ Model = TypeVar("Model", bound="DRAW")
 class DRAW(nn.Module):
     """DRAW as the paper has it. `fastdraw.DRAW` takes the same arguments, has the same weights and gives the same results.
 
-    Arguments are those of `fastdraw.DRAWConfig`. See `fastdraw.DRAW` for what the methods take, give and raise.
+    Arguments are those of `fastdraw.DRAWConfig`, and canvas_memory, which changes nothing here. See `fastdraw.DRAW` for
+    what the methods take, give and raise.
     """
 
     def __init__(
@@ -151,8 +152,12 @@ class DRAW(nn.Module):
         latent_size: int = 100,
         read_size: int | None = 2,
         write_size: int | None = 5,
+        canvas_memory: str = "keep",
     ) -> None:
         super().__init__()
+        if canvas_memory not in ("keep", "rebuild"):
+            raise checks.expected("canvas_memory", '"keep" or "rebuild"', canvas_memory)
+        self.canvas_memory = canvas_memory
         self.config = config = DRAWConfig(image_shape, glimpses, hidden_size, latent_size, read_size, write_size)
         self.encoder = nn.LSTMCell(2 * config.read_numel + hidden_size, hidden_size)
         self.decoder = nn.LSTMCell(latent_size, hidden_size)

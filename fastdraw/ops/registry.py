@@ -22,16 +22,18 @@ def register(
     setup_context: Callable[..., None] | None = None,
     autocast: Callable[..., Any] | None = None,
 ) -> Any:
-    """Define `fastdraw::schema` and give back the operator. `autocast(dtype, *args)` runs it under torch.autocast."""
+    """Define `fastdraw::schema` and give back the operator. `autocast(dtype, *args)` runs it under torch.autocast;
+    left out, it runs there as it does elsewhere."""
     name = schema.split("(")[0]
     _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     _library.impl(name, implementation, "CompositeExplicitAutograd")
     torch.library.register_fake(f"fastdraw::{name}", fake, lib=_library)
     torch.library.register_autograd(f"fastdraw::{name}", backward, setup_context=setup_context, lib=_library)
     operator = getattr(torch.ops.fastdraw, name).default
-    if autocast is not None:
-        for device_type, key in (("cpu", "AutocastCPU"), ("cuda", "AutocastCUDA")):
-            _library.impl(name, _under_autocast(autocast, device_type, key), key)
+    # Inside an operator autocast has no say: its kernels choose their dtypes themselves.
+    rule = autocast or (lambda dtype, *args: operator(*args))
+    for device_type, key in (("cpu", "AutocastCPU"), ("cuda", "AutocastCUDA")):
+        _library.impl(name, _under_autocast(rule, device_type, key), key)
     return operator
 
 

@@ -1,0 +1,263 @@
+"""The loop over glimpses, forward and backward, that all backends share; a backend gives the pieces (docs/design.md).
+
+Forward, glimpse t (the paper's equations in brackets):
+    glimpse   canvas_t = canvas_{t-1} + write(patch, window) (8);  x^ = x - sigmoid(canvas_t) (3);  r = read(x, x^) (4)
+    lstm      h_enc = LSTM([r, h_dec, h_enc]) (5)
+    latent    mu, log sigma = h_enc W + b (1, 2);  z = mu + sigma noise (6);  kl (11)
+    lstm      h_dec = LSTM([z, h_dec]) (7)
+    head      patch, window of the write, window of the next read = h_dec W + b (18, 21, 28)
+One `glimpse` holds write_t and the read that follows it, since both windows come from the same h_dec and meet in one canvas.
+
+Nothing is concatenated: the inputs of both LSTMs are two buffers, encoder_in [T+1, B, 2R+2h] = [r, h_dec, h_enc] and
+decoder_in [T+1, B, Z+h] = [z, h_dec], and each piece writes into the columns that the next one reads. Where no gradient is
+wanted each buffer has two slots instead of T + 1.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Shape(NamedTuple):
+    """Sizes of one call. read_size and write_size are 0 without attention there."""
+
+    glimpses: int
+    batch: int
+    channels: int
+    height: int
+    width: int
+    hidden: int
+    latent: int
+    read_size: int
+    write_size: int
+
+    @property
+    def image(self) -> tuple[int, int, int, int]:
+        return self.batch, self.channels, self.height, self.width
+
+    @property
+    def read_numel(self) -> int:
+        """2R: columns of one read of x and x^."""
+        return 2 * self.channels * (self.read_size**2 if self.read_size else self.height * self.width)
+
+    @property
+    def patch_numel(self) -> int:
+        return self.channels * (self.write_size**2 if self.write_size else self.height * self.width)
+
+
+class Weights(NamedTuple):
+    """Each layer as one matrix, in the dtype of the products, with its bias in the same; initial states."""
+
+    encoder: Tensor  # [4h, 2R + h + h]
+    encoder_bias: Tensor
+    latent: Tensor  # [2Z, h]
+    latent_bias: Tensor
+    decoder: Tensor  # [4h, Z + h]
+    decoder_bias: Tensor
+    head: Tensor  # [patch, + 5 for the write's window, + 5 for the read's, h]
+    head_bias: Tensor
+    canvas: Tensor  # [C, H, W]
+    h_encoder: Tensor  # [h]
+    h_decoder: Tensor  # [h]
+
+
+class Tape(NamedTuple):
+    """What the forward pass leaves for the backward pass. Products' operands are in their dtype, states in float32."""
+
+    canvas: Tensor  # [B, C, H, W], the last one
+    kl: Tensor  # [T, B]
+    latent: Tensor  # [T, B, 2Z]: mu, log sigma
+    head: Tensor  # [T + 1, B, columns of the head]
+    canvases: Tensor  # [T, B, C, H, W], those before the last one; one slot where they are rebuilt
+    encoder_in: Tensor  # [T + 1, B, 2R + 2h]
+    decoder_in: Tensor  # [T + 1, B, Z + h]
+    encoder_gates: Tensor  # [T, B, 4h], activated: i, f, g, o
+    decoder_gates: Tensor
+    encoder_c: Tensor  # [T + 1, B, h]
+    decoder_c: Tensor
+
+
+def make_tape(shape: Shape, like: Tensor, dtype: torch.dtype, keep: bool, keep_canvases: bool, infers: bool) -> Tape:
+    """Empty buffers. `like` gives device and dtype of states; without `keep` two slots serve all glimpses."""
+    s, t = shape, shape.glimpses
+
+    def state(*sizes: int) -> Tensor:
+        return like.new_empty(sizes)
+
+    def operand(*sizes: int) -> Tensor:
+        return like.new_empty(sizes, dtype=dtype)
+
+    steps, one_more = (t, t + 1) if keep else (1, 2)
+    encodes = one_more if infers else 0
+    return Tape(
+        canvas=state(*s.image),
+        kl=state(t if infers else 0, s.batch),
+        latent=state(steps if infers else 0, s.batch, 2 * s.latent),
+        head=state(one_more, s.batch, _head_columns(s, infers)),
+        canvases=state(t if keep_canvases else 1, *s.image),
+        encoder_in=operand(encodes, s.batch, s.read_numel + 2 * s.hidden),
+        decoder_in=operand(one_more, s.batch, s.latent + s.hidden),
+        encoder_gates=operand(steps if infers else 0, s.batch, 4 * s.hidden),
+        decoder_gates=operand(steps, s.batch, 4 * s.hidden),
+        encoder_c=state(encodes, s.batch, s.hidden),
+        decoder_c=state(one_more, s.batch, s.hidden),
+    )
+
+
+def _head_columns(s: Shape, infers: bool) -> int:
+    return s.patch_numel + (5 if s.write_size else 0) + (5 if s.read_size and infers else 0)
+
+
+def _slot(buffer: Tensor, t: int) -> Tensor:
+    return buffer[t % len(buffer)]
+
+
+def forward(pieces: ModuleType, x: Tensor | None, noise: Tensor, weights: Weights, shape: Shape, tape: Tape) -> None:
+    """All glimpses, into the tape. With x None the model generates: noise itself is the latent sample (13)."""
+    w, s = weights, shape
+    dec_h = slice(s.latent, None)
+    enc_dec_h = slice(s.read_numel, s.read_numel + s.hidden)
+    enc_h = slice(s.read_numel + s.hidden, None)
+    tape.decoder_in[0, :, dec_h] = w.h_decoder
+    tape.decoder_c[0].zero_()
+    _slot(tape.canvases, 0).copy_(w.canvas)
+    if x is not None:
+        tape.encoder_in[0, :, enc_dec_h] = w.h_decoder
+        tape.encoder_in[0, :, enc_h] = w.h_encoder
+        tape.encoder_c[0].zero_()
+        # Before anything is drawn the first decoder state places the first read.
+        pieces.head(tape.decoder_in[0, :, dec_h], w.head, w.head_bias, tape.head[0])
+    for t in range(s.glimpses):
+        before, canvas = _slot(tape.canvases, t - 1), _slot(tape.canvases, t)
+        encoder_in, decoder_in = _slot(tape.encoder_in, t) if x is not None else None, _slot(tape.decoder_in, t)
+        r = None if encoder_in is None else encoder_in[:, : s.read_numel]
+        pieces.glimpse(_slot(tape.head, t) if x is not None or t else None, before, canvas, x, r, s, writes=t > 0)
+        next_decoder_in = _slot(tape.decoder_in, t + 1)
+        h_outs = [next_decoder_in[:, dec_h]]
+        if encoder_in is not None:
+            next_encoder_in = _slot(tape.encoder_in, t + 1)
+            h_encoder = next_encoder_in[:, enc_h]
+            c, c_new = _slot(tape.encoder_c, t), _slot(tape.encoder_c, t + 1)
+            pieces.lstm(encoder_in, w.encoder, w.encoder_bias, c, _slot(tape.encoder_gates, t), c_new, [h_encoder])
+            latent = _slot(tape.latent, t)
+            pieces.latent(h_encoder, w.latent, w.latent_bias, noise[t], latent, decoder_in[:, : s.latent], tape.kl[t])
+            h_outs.append(next_encoder_in[:, enc_dec_h])
+        else:
+            decoder_in[:, : s.latent] = noise[t]
+        c, c_new = _slot(tape.decoder_c, t), _slot(tape.decoder_c, t + 1)
+        pieces.lstm(decoder_in, w.decoder, w.decoder_bias, c, _slot(tape.decoder_gates, t), c_new, h_outs)
+        pieces.head(next_decoder_in[:, dec_h], w.head, w.head_bias, _slot(tape.head, t + 1))
+    last = _slot(tape.canvases, s.glimpses - 1)
+    pieces.glimpse(_slot(tape.head, s.glimpses), last, tape.canvas, None, None, s, writes=True)
+
+
+class Gradients(NamedTuple):
+    x: Tensor | None
+    noise: Tensor | None
+    weights: Weights
+
+
+#: Rows (glimpses times images) of gate gradients that are kept before they go into the weights' gradients.
+CHUNK_ROWS = 1024
+
+
+def backward(
+    pieces: ModuleType,
+    grad_canvas: Tensor,
+    grad_kl: Tensor,
+    x: Tensor | None,
+    noise: Tensor,
+    weights: Weights,
+    shape: Shape,
+    tape: Tape,
+    need_x: bool,
+    need_noise: bool,
+) -> Gradients:
+    """The reverse of `forward`, glimpse by glimpse.
+
+    Only input gradients run through time. A weight's gradient is a product over all rows of its layer's inputs; it is
+    summed up in chunks of at least CHUNK_ROWS rows, so that the gradients of gates never need T slots.
+    """
+    w, s, infers = weights, shape, x is not None
+    grads = Weights(*(torch.zeros_like(tensor, dtype=tape.canvas.dtype) for tensor in w))
+    grad_x = torch.zeros_like(x) if x is not None and need_x else None
+    grad_noise = torch.empty_like(noise) if need_noise else None
+    grad_canvas = grad_canvas.clone(memory_format=torch.contiguous_format)
+    rebuilt = tape.canvas.clone() if len(tape.canvases) < s.glimpses else None
+    chunk = min(s.glimpses, -(-CHUNK_ROWS // s.batch))
+
+    def rows(like: Tensor) -> Tensor:
+        return like.new_empty(chunk, s.batch, like.shape[-1], dtype=w.decoder.dtype)
+
+    grad_encoder_gates, grad_decoder_gates = rows(tape.encoder_gates), rows(tape.decoder_gates)
+    grad_latent, grad_head = rows(tape.latent), rows(tape.head)
+    # The gradients of one glimpse's inputs, and of the cells, begin at zero: nothing comes after the last glimpse.
+    grad_encoder_in = w.encoder.new_zeros(s.batch, w.encoder.shape[1])
+    grad_decoder_in = w.decoder.new_zeros(s.batch, w.decoder.shape[1])
+    grad_encoder_c, grad_decoder_c = (grad_canvas.new_zeros(s.batch, s.hidden) for _ in range(2))
+    grad_r = grad_encoder_in[:, : s.read_numel]
+    through_encoder = grad_encoder_in[:, s.read_numel : s.read_numel + s.hidden]
+    through_decoder = grad_decoder_in[:, s.latent :]
+    grad_h_encoder = grad_encoder_in[:, s.read_numel + s.hidden :]
+    for t in range(s.glimpses - 1, -1, -1):
+        i, reads = t % chunk, infers and t + 1 < s.glimpses
+        after = rebuilt if rebuilt is not None else (tape.canvases[t + 1] if t + 1 < s.glimpses else tape.canvas)
+        # fmt: off
+        pieces.glimpse_backward(
+            tape.head[t + 1], after, x, grad_r if reads else None, grad_canvas, grad_head[i], grad_x, s,
+            writes=True, rebuild=rebuilt is not None,
+        )
+        pieces.lstm_backward(
+            grad_head[i], w.head, [through_encoder, through_decoder] if infers else [through_decoder],
+            tape.decoder_gates[t], tape.decoder_c[t], tape.decoder_c[t + 1], grad_decoder_c, grad_decoder_gates[i],
+        )
+        if infers:
+            pieces.latent_backward(
+                grad_decoder_gates[i], w.decoder, tape.latent[t], noise[t], grad_kl[t], grad_decoder_in, grad_latent[i],
+                None if grad_noise is None else grad_noise[t],
+            )
+            pieces.lstm_backward(
+                grad_latent[i], w.latent, [grad_h_encoder], tape.encoder_gates[t], tape.encoder_c[t],
+                tape.encoder_c[t + 1], grad_encoder_c, grad_encoder_gates[i],
+            )
+            pieces.input_backward(grad_encoder_gates[i], w.encoder, grad_encoder_in)
+        else:
+            pieces.input_backward(grad_decoder_gates[i], w.decoder, grad_decoder_in)
+            if grad_noise is not None:
+                grad_noise[t] = grad_decoder_in[:, : s.latent]
+        # fmt: on
+        if i == 0:
+            n = min(chunk, s.glimpses - t)
+            steps, states = slice(t, t + n), slice(t + 1, t + 1 + n)
+            pairs = [
+                (grad_decoder_gates, tape.decoder_in[steps], grads.decoder, grads.decoder_bias),
+                (grad_head, tape.decoder_in[states, :, s.latent :], grads.head, grads.head_bias),
+            ]
+            if infers:
+                h_encoder = tape.encoder_in[states, :, s.read_numel + s.hidden :]
+                pairs += [
+                    (grad_encoder_gates, tape.encoder_in[steps], grads.encoder, grads.encoder_bias),
+                    (grad_latent, h_encoder, grads.latent, grads.latent_bias),
+                ]
+            for grad, inputs, weight, bias in pairs:
+                pieces.weight_gradient(grad[:n].flatten(0, 1), inputs.flatten(0, 1), weight, bias)
+    parts = [through_decoder]
+    if infers:
+        # The first read, before anything was written.
+        canvas = rebuilt if rebuilt is not None else tape.canvases[0]
+        pieces.glimpse_backward(
+            tape.head[0], canvas, x, grad_r, grad_canvas, grad_head[0], grad_x, s, writes=False, rebuild=False
+        )
+        pieces.weight_gradient(grad_head[0], tape.decoder_in[0, :, s.latent :], grads.head, grads.head_bias)
+        through_head = torch.empty_like(through_decoder, memory_format=torch.contiguous_format)
+        pieces.input_backward(grad_head[0], w.head, through_head)
+        parts += [through_encoder, through_head]
+        grads.h_encoder.copy_(grad_h_encoder.sum(0, dtype=grad_canvas.dtype))
+    for part in parts:
+        grads.h_decoder.add_(part.sum(0, dtype=grad_canvas.dtype))
+    torch.sum(grad_canvas, 0, out=grads.canvas)
+    return Gradients(grad_x, grad_noise, grads)
