@@ -31,24 +31,25 @@ def outline(window: np.ndarray, height: int, width: int, scale: int) -> np.ndarr
     A window that reaches over the border is drawn along the border there. One that lies wholly outside, or is not finite,
     has no pixels.
     """
+    mask = np.zeros((height * scale, width * scale), bool)
     if not np.isfinite(window).all():
-        return np.zeros((height * scale, width * scale), bool)
+        return mask
     x, y, half, sigma = window
-    line = min(max(sigma, 1 / scale), max(WIDEST_LINE * min(height, width), 1 / scale))
-    distance_x, outside_x = _distance(x, half, line, width, scale)
-    distance_y, outside_y = _distance(y, half, line, height, scale)
-    # From the rectangle's border, positive outside of it. Half-open, so that a line one pixel wide is never two, nor none.
-    distance = np.maximum(distance_x, distance_y[:, None])
-    return (distance >= -line / 2) & (distance < line / 2) & (not (outside_x or outside_y))
+    # Whole pixels, so that all four lines are equally wide.
+    line = max(1, round(scale * min(sigma, WIDEST_LINE * min(height, width))))
+    columns, rows = _lines(x, half, line, width, scale), _lines(y, half, line, height, scale)
+    if columns is not None and rows is not None:
+        (left, right), (top, bottom) = columns, rows
+        mask[top : bottom + line, left : right + line] = True
+        mask[top + line : bottom, left + line : right] = False
+    return mask
 
 
-def _distance(centre: float, half: float, line: float, length: int, scale: int) -> tuple[np.ndarray, bool]:
-    """Of each enlarged pixel along one axis from the rectangle's nearer side; and whether the rectangle misses the axis."""
+def _lines(centre: float, half: float, line: int, length: int, scale: int) -> tuple[int, int] | None:
+    """Where the two lines across one axis begin, in enlarged pixels; None where both lie outside on the same side."""
     low, high = centre - half, centre + half
-    if high < -0.5 or low > length - 0.5:
-        return np.zeros(length * scale), True
     # Pixels are squares of side one round their whole-numbered centres: the image reaches from -1/2 to length - 1/2.
-    first, last = (line - 1) / 2, length - (line + 1) / 2
-    low, high = np.clip([low, high], first, last)
-    position = (np.arange(length * scale) + 0.5) / scale - 0.5
-    return np.maximum(low - position, position - high), False
+    if high < -0.5 or low > length - 0.5:
+        return None
+    first, last = (round(min(max((edge + 0.5) * scale - line / 2, 0), length * scale - line)) for edge in (low, high))
+    return first, last
