@@ -30,7 +30,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.args_source is not pytest.Config.ArgsSource.ARGS:
         config.args = [str(_BENCHMARKS)]
     # The plugin's own table has one figure a case. It is shown to whoever uses the plugin's own options.
-    if not any(argument.startswith("--benchmark-") for argument in config.invocation_params.args):
+    theirs = ("--benchmark-log", "--benchmark-m")
+    if not any(a.startswith("--benchmark-") and not a.startswith(theirs) for a in map(str, config.invocation_params.args)):
         config.option.benchmark_quiet = True
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,6 +37,8 @@ class Case:
     cost: Cost
     variants: list[Variant]
     exact: Callable[[], list[Tensor]]
+    #: Results that no arithmetic of this precision can be told from exact ones: the budget is that of the worst of them.
+    rivals: Callable[[], list[list[Tensor]]]
     sets: int
     input_bytes: int
 
@@ -80,9 +83,13 @@ def operator_case(
     precision: str,
     keep_wide: Sequence[int] = (),
     compiled: bool = False,
+    peers_narrow: bool = False,
 ) -> Case:
-    """A case of one operator. make() gives float64 inputs; those numbered in `keep_wide` are never narrower than float32."""
-    dtype = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+    """A case of one operator. make() gives float64 inputs; those numbered in `keep_wide` are never narrower than float32.
+
+    peers_narrow: peers take every input in the precision itself, those of `keep_wide` too.
+    """
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     torch.manual_seed(0)
     exact_inputs = [tensor.to(DEVICE) for tensor in make()]
     dtypes = [torch.float32 if index in keep_wide else dtype for index in range(len(exact_inputs))]
@@ -103,18 +110,25 @@ def operator_case(
     all_inputs = [first, *(leaves([t.detach() for t in first], dtypes) for _ in range(sets - 1))]
     all_weights = [narrow, *([t.clone() for t in narrow] for _ in range(sets - 1))]
 
-    def variant(name: str, function: Function, backend: str | None = None) -> Variant:
-        setting = (lambda: matmul_precision("high")) if precision == "tf32" else (lambda: matmul_precision("highest"))
-        return Variant(name, lambda k: differentiate(function, all_inputs[k], all_weights[k]), backend, setting)
+    def variant(name: str, function: Function, backend: str | None = None, narrow_all: bool = False) -> Variant:
+        inputs, weights = all_inputs, all_weights
+        if narrow_all:
+            inputs = [leaves([t.detach() for t in first], [dtype] * len(first)) for _ in range(sets)]
+            weights = [[t.to(dtype) for t in narrow] for _ in range(sets)]
+        setting = partial(matmul_precision, "high" if precision == "tf32" else "highest")
+        return Variant(name, lambda k: differentiate(function, inputs[k], weights[k]), backend, setting)
 
     variants = [variant(f"fastdraw {name}", operator, name) for name in fastdraw_backends()]
     variants.append(variant("reference", naive))
-    variants += [variant(name, function) for name, function in peers.items()]
+    variants += [variant(name, function, narrow_all=peers_narrow) for name, function in peers.items()]
     if compiled and DEVICE == "cuda":
         variants.append(variant("torch.compile", torch.compile(naive, dynamic=False)))
-    exact = lambda: differentiate(naive, exact_inputs, exact_weights)  # noqa: E731
-    element = torch.empty((), dtype=dtype).element_size()
-    return Case(f"{title}, {precision}", measured, dtype, precision, least(element), variants, exact, sets, input_bytes)
+
+    def exact() -> list[Tensor]:
+        return differentiate(naive, exact_inputs, exact_weights)
+
+    name, least_cost = f"{title}, {precision}", least(dtype.itemsize)
+    return Case(name, measured, dtype, precision, least_cost, variants, exact, lambda: [], sets, input_bytes)
 
 
 def _as_list(outputs: Any) -> list[Tensor]:
@@ -181,7 +195,7 @@ def filterbank_case(b: int, h: int, w: int, n: int, compiled: bool = False) -> C
 def lstm_case(b: int, i: int, h: int, precision: str = "float32", compiled: bool = False) -> Case:
     def cell(x: Tensor, hidden: Tensor, c: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
         # What nn.LSTMCell.forward calls; it wants one dtype.
-        return torch.lstm_cell(x, (hidden, c.to(x.dtype)), *weights)
+        return torch.lstm_cell(x, (hidden, c), *weights)
 
     def make() -> list[Tensor]:
         scale = 1 / math.sqrt(h)
@@ -200,11 +214,19 @@ def lstm_case(b: int, i: int, h: int, precision: str = "float32", compiled: bool
         precision,
         keep_wide=[2],
         compiled=compiled,
+        peers_narrow=True,
     )
 
 
 def gradients(out: reference.DRAWOutput, weights: Sequence[Tensor]) -> list[Tensor]:
     return [out.loss.detach(), out.kl.detach(), out.canvas.detach(), *torch.autograd.grad(out.loss, weights)]
+
+
+def move_weights(model: torch.nn.Module, rounding: float) -> None:
+    """Moves every weight by this share of itself, up or down: what rounding it may do."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter *= 1 + rounding * torch.randn_like(parameter).sign()
 
 
 def draw_case(batch: int, glimpses: int, precision: str = "float32") -> Case:
@@ -231,10 +253,15 @@ def draw_case(batch: int, glimpses: int, precision: str = "float32") -> Case:
 
         return Variant(name, step, backend)
 
-    def exact() -> list[Tensor]:
+    def exact(rounding: float = 0.0) -> list[Tensor]:
         model = reference.DRAW.from_config(config).to(DEVICE).double()
         model.load_state_dict(yardstick.state_dict())
+        move_weights(model, rounding)
         return gradients(model(x.double(), noise.double()), list(model.parameters()))
+
+    def rivals() -> list[list[Tensor]]:
+        # In float32 the reference itself is rival enough.
+        return [exact(torch.finfo(torch.bfloat16).eps / 2) for _ in range(3)] if autocast else []
 
     numel = sum(parameter.numel() for parameter in yardstick.parameters() if parameter.dim() == 2)
     least = cost.draw(batch, glimpses, (1, 28, 28), 100, 2, 5, numel, 4)
@@ -248,6 +275,7 @@ def draw_case(batch: int, glimpses: int, precision: str = "float32") -> Case:
         least,
         variants,
         exact,
+        rivals,
         1,
         x.nbytes + noise.nbytes,
     )

@@ -14,7 +14,7 @@ import torch
 from benchmarks import ceilings, environment, table
 from benchmarks.cases import DEVICE, Case
 from benchmarks.timing import Runner, Variant, advance, runner
-from budget import assert_within_budget
+from budget import assert_errors_within_budget, error
 
 _RESULTS = pytest.StashKey[list[table.Result]]()
 #: Turns of a variant: never more, however quick it is.
@@ -29,16 +29,17 @@ def prove(case: Case) -> dict[str, str]:
     exact = case.exact()
     # tf32 keeps as many bits of a product's operands as float16 does.
     dtype = torch.float16 if case.precision == "tf32" else case.dtype
-    naive = _values(next(variant for variant in case.variants if variant.name == "reference"))
+    rivals = [_values(next(variant for variant in case.variants if variant.name == "reference")), *case.rivals()]
     failures = {}
     for variant in case.variants:
         try:
-            for index, (value, n, e) in enumerate(zip(_values(variant), naive, exact, strict=True)):
-                assert_within_budget(f"{variant.name}, result {index}", value, n, e, dtype)
-        except Exception as error:
+            for index, (value, e) in enumerate(zip(_values(variant), exact, strict=True)):
+                allowed = max(error(rival[index], e) for rival in rivals)
+                assert_errors_within_budget(f"{variant.name}, result {index}", error(value, e), allowed, dtype)
+        except Exception as reason:
             if variant.backend is not None:
                 raise
-            failures[variant.name] = _one_line(error)
+            failures[variant.name] = _one_line(reason)
     return failures
 
 
@@ -62,14 +63,14 @@ def race(benchmark, pytestconfig: pytest.Config) -> Callable[[Case], None]:
                 continue
             try:
                 runners.append(runner(variant, case.sets, DEVICE))
-            except Exception as error:
+            except Exception as reason:
                 if variant.backend is not None:
                     raise
-                failures[variant.name] = _one_line(error)
+                failures[variant.name] = _one_line(reason)
         times = take_turns(benchmark, runners, pytestconfig)
         floor, floor_by = ceilings.floor(case.cost, DEVICE, case.precision)
         rows = [table.row(r.name, times[r.name], r.eager(), r.note) for r in runners]
-        rows += [table.row(name, [], note=reason) for name, reason in failures.items()]
+        rows += [table.row(name, [], note=text) for name, text in failures.items()]
         result: table.Result = {
             "title": case.title,
             "measured": case.measured,
