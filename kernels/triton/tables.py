@@ -48,7 +48,7 @@ WINDOW_ROWS: dict[tuple[str, str], tuple[Row, ...]] = {
     ("write", "tf32"): (Row(16, 64, 4, 2), Row(64, 64, 8, 2)),
     ("write", "float64"): (Row(16, 32, 4, 2), Row(32, 16, 8, 2)),
     # The gradient to params alone. With one stage fewer registers hold addresses of loads to come.
-    ("window_grad", "ieee"): (Row(8, 32, 8, 1, dot=False), Row(16, 32, 4, 1), Row(32, 16, 4, 1), Row(64, 16, 8, 1)),
+    ("window_grad", "ieee"): (Row(8, 32, 8, 1, dot=False), Row(16, 32, 8, 1), Row(32, 16, 4, 1), Row(64, 16, 8, 1)),
     ("window_grad", "tf32"): (Row(16, 32, 8, 1), Row(32, 16, 4, 1), Row(64, 16, 8, 1)),
     ("window_grad", "float64"): (Row(8, 16, 8, 1, dot=False),),
     # The same with the patch's gradient.
@@ -78,10 +78,11 @@ def window_blocks(kernel: str, size: int, height: int, width: int, dtype: torch.
 
 
 def filterbank_blocks(size: int, side: int, dtype: torch.dtype) -> Blocks:
-    """Blocks for N = `size` filters on axes of up to `side` pixels: a tile of about 2,048 elements."""
-    block_a = min(max(next_power_of_2(side), 16), 128 if dtype == torch.float32 else 64)
-    block_n = min(next_power_of_2(size), 16)
-    return Blocks({"BLOCK_N": block_n, "BLOCK_A": block_a}, 4 if block_n * block_a >= 1024 else 2, 2)
+    """Blocks for N = `size` filters on axes of up to `side` pixels: a tile of at most 1,024 elements."""
+    largest_n, largest_a = (16, 64) if dtype == torch.float32 else (8, 32)
+    block_a = min(max(next_power_of_2(side), 16), largest_a)
+    block_n = min(next_power_of_2(size), largest_n)
+    return Blocks({"BLOCK_N": block_n, "BLOCK_A": block_a}, 4, 1)
 
 
 class LstmRow(NamedTuple):
@@ -103,7 +104,7 @@ LSTM_FUSED_LIMIT = {"ieee": 2**25, "tf32": 2**28, "half": 2**28}
 LSTM_ROWS: dict[str, tuple[LstmRow, ...]] = {
     "ieee": (LstmRow(2**16, 16, 16, 32, 4, 3), LstmRow(ANY, 32, 32, 32, 8, 3)),
     "tf32": (LstmRow(2**16, 16, 16, 64, 4, 3), LstmRow(ANY, 64, 32, 32, 8, 3)),
-    "half": (LstmRow(2**16, 16, 16, 64, 4, 4), LstmRow(ANY, 64, 32, 64, 8, 3)),
+    "half": (LstmRow(2**16, 16, 16, 64, 4, 4), LstmRow(ANY, 64, 32, 32, 8, 3)),
 }
 
 
