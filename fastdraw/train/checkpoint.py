@@ -41,7 +41,7 @@ class CheckpointError(ValueError):
 
 @dataclass
 class Checkpoint:
-    """What a checkpoint holds. Tensors are on the CPU. optimizer is keyed NAME.FIELD, and empty where only weights were saved."""
+    """What a checkpoint holds, on the CPU. optimizer is keyed NAME.FIELD, and empty where only weights were saved."""
 
     config: DRAWConfig
     model: dict[str, Tensor]
@@ -152,7 +152,7 @@ def _shapes(file: Path, config: DRAWConfig) -> dict[str, tuple[int, ...]]:
     try:
         with torch.device("meta"):
             model = reference.DRAW.from_config(config)
-    except (RuntimeError, OverflowError) as error:
+    except (RuntimeError, OverflowError, TypeError) as error:
         raise CheckpointError(f"{file}: expected a model's configuration, got sizes that no memory holds") from error
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fastdraw import data
 from fastdraw.model import DRAW
 from fastdraw.train.randomness import generator, noise
 
@@ -17,11 +18,11 @@ from fastdraw.train.randomness import generator, noise
 class Evaluation:
     """Nats per image, averaged over `images` images: nats = reconstruction + kl, an upper bound on -log p(x).
 
-    standard_error: of nats, from the spread between images; NaN for a single one.
+    standard_error: of nats, from the spread between images; None for a single one.
     """
 
     nats: float
-    standard_error: float
+    standard_error: float | None
     reconstruction: float
     kl: float
     images: int
@@ -32,8 +33,8 @@ def to_input(images: Tensor, device: torch.device, seed: int | None, purpose: st
 
     With a seed each pixel becomes 0 or 1, drawn with its intensity as probability; None keeps intensities.
     """
-    x = images.to(device).float() / 255
-    return x if seed is None else torch.bernoulli(x, generator=generator(seed, purpose, index, device))
+    images = images.to(device)
+    return data.images(images) if seed is None else data.binarize(images, generator(seed, purpose, index, device))
 
 
 @torch.inference_mode()
@@ -63,5 +64,5 @@ def evaluate(
         nats.append(out.reconstruction.double() + kl)
         kls.append(kl)
     total, kl = torch.cat(nats), torch.cat(kls)
-    error = total.std().item() / math.sqrt(len(total)) if len(total) > 1 else math.nan
+    error = total.std().item() / math.sqrt(len(total)) if len(total) > 1 else None
     return Evaluation(total.mean().item(), error, (total - kl).mean().item(), kl.mean().item(), len(total))

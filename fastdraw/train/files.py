@@ -16,7 +16,7 @@ def temporary(path: Path) -> Path:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Puts `data` at `path`. After a crash at any moment, of this process or of the machine, the file is old or new, never torn.
+    """Puts `data` at `path`. Whenever the process or the machine dies, the file is the old one or the new one, never torn.
 
     Raises OSError (a full disk, say) with the old file in place and the temporary one removed.
     """

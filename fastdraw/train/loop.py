@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +20,14 @@ from fastdraw.train.evaluate import Evaluation, evaluate, to_input
 from fastdraw.train.files import write_atomically
 from fastdraw.train.metrics import Metrics
 from fastdraw.train.options import TrainOptions
+from fastdraw.train.progress import SUMS, Progress
 from fastdraw.train.randomness import generator, noise
 from fastdraw.train.setup import Setup, prepare
 from fastdraw.train.signals import Interrupted, Interruptions
 
-#: What each step adds up for the next line of metrics.
-SUMS = ("nats", "reconstruction", "kl", "gradient_norm")
-
 
 class DivergedError(RuntimeError):
     """Nats or gradients stopped being finite. The run's checkpoint is the last one from before."""
-
-
-@dataclass
-class Progress:
-    """Where a run is, beside its weights: kept in the checkpoint. Counts are of steps, times in seconds of training."""
-
-    step: int = 0
-    # Steps since the last line of metrics, and the time that they took.
-    count: int = 0
-    window: float = 0.0
-    seconds: float = 0.0
-    # Lines of metrics.jsonl, and the steps at which the splits were last evaluated.
-    lines: int = 0
-    validated: int = -1
-    tested: int = -1
 
 
 @dataclass(frozen=True)
@@ -63,8 +46,8 @@ def train(options: TrainOptions, explicit: Collection[str] | None = None, show: 
 
     `explicit` names the options that were given, for a run that goes on (see `options.continued`).
 
-    Raises ValueError (DataError and CheckpointError are kinds of it) or OSError for what a user can mend, DivergedError where nats
-    stop being finite, Interrupted after SIGINT or SIGTERM; in each case the last checkpoint is whole.
+    Raises ValueError (DataError and CheckpointError are kinds of it) or OSError for what a user can mend, DivergedError
+    where nats stop being finite, Interrupted after SIGINT or SIGTERM; in each case the last checkpoint is whole.
     """
     setup = prepare(options, explicit)
     show = show or display()
@@ -83,13 +66,13 @@ class Run:
         self.model, self.optimizer, self.device = setup.model, setup.optimizer, setup.device
         self.progress, self.sums = Progress(), torch.zeros(len(SUMS), dtype=torch.float64, device=self.device)
         if setup.checkpoint is not None:
-            self.progress = _progress(setup.checkpoint)
+            self.progress = Progress.of(setup.checkpoint)
             self.sums.copy_(setup.checkpoint.progress["sums"])
-        assert self.options.batch_size and self.options.epochs and self.options.evaluate_every
-        self.batch_size = self.options.batch_size
+        # None of these is None in resolved options.
+        self.batch_size, epochs = self.options.batch_size or 1, self.options.epochs or 1
         self.steps_per_epoch = len(setup.train) // self.batch_size
-        self.evaluate_every = self.options.evaluate_every * self.steps_per_epoch
-        total = self.options.epochs * self.steps_per_epoch
+        self.evaluate_every = (self.options.evaluate_every or 1) * self.steps_per_epoch
+        total = epochs * self.steps_per_epoch
         self.total = max(min(total, self.options.steps or total), self.progress.step)
         self.autocast = torch.bfloat16 if self.options.precision == "bf16" else None
         self.binarize = self.options.binarize == "dynamic"
@@ -110,7 +93,8 @@ class Run:
             while True:
                 interruptions.check()
                 at_end = progress.step >= self.total
-                if progress.validated < progress.step and (at_end or progress.step and progress.step % self.evaluate_every == 0):
+                due = at_end or (progress.step > 0 and progress.step % self.evaluate_every == 0)
+                if due and progress.validated < progress.step:
                     self.validate(interruptions)
                 if at_end:
                     break
@@ -129,12 +113,16 @@ class Run:
     def step(self) -> None:
         began, step = time.perf_counter(), self.progress.step
         x = self.batch(step)
-        e = noise(self.options.seed, "noise", step, (self.model.config.glimpses, len(x), self.model.config.latent_size), self.device)
+        shape = (self.model.config.glimpses, len(x), self.model.config.latent_size)
+        e = noise(self.options.seed, "noise", step, shape, self.device)
         self.model.train()
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
             out = self.model(x, e)
+        loss = out.loss
+        if step < (self.options.kl_warmup or 0):
+            loss = out.reconstruction.mean() + step / (self.options.kl_warmup or 1) * out.kl.sum(0).mean()
         self.optimizer.zero_grad(set_to_none=True)
-        out.loss.backward()
+        loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip, foreach=True)
         kl = out.kl.detach().sum(0).mean()
         now = torch.stack([out.loss.detach(), out.reconstruction.detach().mean(), kl, norm]).double()
@@ -189,7 +177,7 @@ class Run:
         if self.validation is None:
             self.validation = self._evaluate("validation", self.setup.validation, interruptions, write=False)
         if progress.tested != progress.step:
-            pictures.drawing(self.model, self.options.seed, self.setup.folder / "drawing.gif")
+            pictures.drawing(self.model, min(16, self.options.samples), self.options.seed, self.setup.folder / "drawing.gif")
             progress.tested = progress.step
             self.save()
         return test
@@ -204,8 +192,8 @@ class Run:
             "progress": asdict(self.progress),
         }
         optimizer = optimizer_tensors(self.model, self.optimizer)
-        step, weights = self.progress.step, self.model.state_dict()
-        save_checkpoint(self.setup.folder, Checkpoint(self.model.config, weights, step, optimizer, {"sums": self.sums}, training))
+        config, weights, step = self.model.config, self.model.state_dict(), self.progress.step
+        save_checkpoint(self.setup.folder, Checkpoint(config, weights, step, optimizer, {"sums": self.sums}, training))
         self._saved = step
 
     def _evaluate(self, split: str, images: Tensor, interruptions: Interruptions, write: bool = True) -> Evaluation | None:
@@ -217,8 +205,7 @@ class Run:
         if not math.isfinite(result.nats):
             raise self._diverged(self.progress.step)
         if write:
-            record = asdict(result)
-            self._write(split, {**record, "standard_error": None if math.isnan(result.standard_error) else result.standard_error})
+            self._write(split, asdict(result))
         return result
 
     def _write(self, split: str, values: dict[str, Any]) -> None:
@@ -243,16 +230,11 @@ class Run:
 
     def _headline(self) -> str:
         config, weights = self.model.config, sum(p.numel() for p in self.model.parameters())
-        size = "x".join(map(str, config.image_shape))
+        size, begin = "x".join(map(str, config.image_shape)), "resuming" if self.progress.step else "training"
         return (
-            f"{'resuming' if self.progress.step else 'training'} {self.setup.folder}: {len(self.setup.train)} images of {size}, "
+            f"{begin} {self.setup.folder}: {len(self.setup.train)} images of {size}, "
             f"{config.glimpses} glimpses, {weights:,} weights, on {self.device} with {torch.get_num_threads()} threads"
         )
-
-
-def _progress(checkpoint: Checkpoint) -> Progress:
-    saved = checkpoint.training["progress"]
-    return Progress(**{f.name: type(f.default)(saved[f.name]) for f in fields(Progress)})
 
 
 def summary(result: Result) -> list[str]:

@@ -23,10 +23,8 @@ class Metrics:
         from torch.utils.tensorboard import SummaryWriter
 
         path = folder / NAME
-        if lines == 0:
-            kept = []
-        else:
-            kept = path.read_bytes().splitlines(keepends=True)[:lines] if path.exists() else []
+        written = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        kept = written[:lines]
         write_atomically(path, b"".join(kept))
         self.lines = len(kept)
         self._file = open(path, "ab")  # noqa: SIM115

@@ -21,6 +21,7 @@ class Recipe:
     epochs: int
     batch_size: int = 100
     learning_rate: float | None = None
+    kl_warmup: int = 500
     evaluate_every: int = 1
 
     def rate(self, glimpses: int) -> float:
@@ -35,6 +36,7 @@ RECIPES["digits"] = Recipe(
     epochs=100,
     batch_size=50,
     learning_rate=2e-3,
+    kl_warmup=300,
     evaluate_every=10,
 )
 
@@ -54,8 +56,8 @@ class TrainOptions:
     data: str = option(
         "digits",
         DATA,
-        "What to train on: digits (1,797 real ones, no download), mnist, binarized-mnist, or the path of an .npz file, an idx file "
-        "or a folder of images.",
+        "What to train on: digits (1,797 real ones, no download), mnist, binarized-mnist, or the path of an .npz file, an idx "
+        "file or a folder of images.",
         metavar="NAME|PATH",
     )
     data_dir: str | None = option(
@@ -79,10 +81,10 @@ class TrainOptions:
     hidden_size: int | None = option(None, MODEL, "Units of each of the two LSTMs.", "the preset's", "UNITS")
     latent_size: int | None = option(None, MODEL, "Latent dimensions per glimpse.", "the preset's", "DIMENSIONS")
     read_size: str | None = option(
-        None, MODEL, "Filters along each side of the read window; none: read without attention.", "the preset's", "FILTERS|none"
+        None, MODEL, "Filters along each side of the read window; none: no attention there.", "the preset's", "FILTERS|none"
     )
     write_size: str | None = option(
-        None, MODEL, "Filters along each side of the write window; none: write without attention.", "the preset's", "FILTERS|none"
+        None, MODEL, "Filters along each side of the write window; none: no attention there.", "the preset's", "FILTERS|none"
     )
     initial_canvas: str = option(
         "mean",
@@ -110,10 +112,18 @@ class TrainOptions:
         f"0.001 up to 32 glimpses, 0.0003 above; {RECIPES['digits'].learning_rate} for digits",
         "RATE",
     )
+    kl_warmup: int | None = option(
+        None,
+        OPTIMISATION,
+        "Steps in which the KL's weight in the loss rises from 0 to 1, so that latents come into use; 0: none. Metrics always "
+        "count the whole KL.",
+        f"500, {RECIPES['digits'].kl_warmup} for digits",
+        "STEPS",
+    )
     clip: float = option(
         10.0,
         OPTIMISATION,
-        "Longest gradient: the norm of all gradients together, in nats per image and unit of weight; longer ones are scaled down.",
+        "Longest gradient: the norm of all together, in nats per image and unit of weight; longer ones are scaled down.",
         metavar="NORM",
     )
     seed: int = option(0, OPTIMISATION, "Decides weights, order, noise and binarisation.", metavar="NUMBER")
@@ -127,7 +137,7 @@ class TrainOptions:
         metavar="fp32|bf16",
     )
     threads: int | None = option(None, OPTIMISATION, "CPU threads.", "one per core", "THREADS")
-    out: str | None = option(None, OUTPUT, "Folder of the run: everything is written here.", "runs/ and the data's name", "FOLDER")
+    out: str | None = option(None, OUTPUT, "Folder that everything is written to.", "runs/ and the data's name", "FOLDER")
     resume: bool = option(
         False,
         OUTPUT,
@@ -155,6 +165,8 @@ class TrainOptions:
         for name in ("checkpoint_every", "log_every", "eval_batch", "samples"):
             check_size(name, getattr(self, name))
         check_size("seed", self.seed, least=0)
+        if self.kl_warmup is not None:
+            check_size("kl_warmup", self.kl_warmup, least=0)
         for name in ("read_size", "write_size"):
             object.__setattr__(self, name, _check_filters(name, getattr(self, name)))
         for name in ("clip", "learning_rate"):
@@ -196,6 +208,7 @@ class TrainOptions:
             epochs=self.epochs or recipe.epochs,
             batch_size=self.batch_size or recipe.batch_size,
             learning_rate=self.learning_rate or recipe.rate(config.glimpses),
+            kl_warmup=recipe.kl_warmup if self.kl_warmup is None else self.kl_warmup,
             evaluate_every=self.evaluate_every or recipe.evaluate_every,
             threads=self.threads or threads,
         )
@@ -210,7 +223,7 @@ METAVARS: dict[str, str] = {f.name: f.metadata["metavar"] for f in fields(TrainO
 
 #: What may change when a run goes on: where and how far, not what it computes. Data may move; its contents are compared.
 MAY_CHANGE = frozenset(
-    "data data_dir epochs steps device threads out resume overwrite checkpoint_every log_every evaluate_every samples".split()
+    "data data_dir epochs steps device threads out resume overwrite checkpoint_every log_every evaluate_every samples".split()  # noqa: SIM905
 )
 
 
@@ -230,7 +243,7 @@ def continued(said: TrainOptions, saved: TrainOptions, explicit: Collection[str]
     if "epochs" in given and "steps" not in given:
         # More epochs were asked for: an earlier limit on steps would hide them.
         changes["steps"] = None
-    return replace(saved, out=said.out, overwrite=False, **{"resume": True, **changes})
+    return replace(saved, **{**changes, "out": said.out, "resume": True, "overwrite": False})
 
 
 def _check_filters(name: str, value: Any) -> str | None:

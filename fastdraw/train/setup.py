@@ -20,13 +20,13 @@ from fastdraw.config import DRAWConfig
 from fastdraw.model import DRAW
 from fastdraw.train import checkpoint, metrics
 from fastdraw.train.checkpoint import Checkpoint, CheckpointError, load_optimizer
+from fastdraw.train.initial import initialise
 from fastdraw.train.options import TrainOptions, continued
+from fastdraw.train.progress import Progress
 from fastdraw.train.randomness import generator
 
 #: What a run writes; --overwrite deletes these and nothing else.
 FILES = (checkpoint.NAME, metrics.NAME, "config.json", "samples.png", "drawing.gif")
-#: Means of pixels are kept this far from 0 and 1, so that the first canvas is certain of nothing (logits of at most 4.6).
-MEAN_MARGIN = 0.01
 
 
 @dataclass
@@ -44,21 +44,21 @@ class Setup:
 
     def about(self) -> dict[str, Any]:
         """What config.json says: enough to repeat the run."""
-        where = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else platform.processor() or platform.machine()
-        versions = {"fastdraw": __version__, "torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()}
+        cuda = self.device.type == "cuda"
+        versions = {"fastdraw": __version__, "torch": torch.__version__, "numpy": np.__version__}
         images = {"train": len(self.train), "validation": len(self.validation), "test": len(self.test)}
         return {
             "options": self.options.to_dict(),
             "model": self.model.config.to_dict(),
             "images": {**images, "fingerprint": self.fingerprint},
-            "versions": versions,
-            "device": where,
+            "versions": {**versions, "python": platform.python_version()},
+            "device": torch.cuda.get_device_name(self.device) if cuda else platform.machine(),
             "threads": torch.get_num_threads(),
         }
 
 
 def prepare(said: TrainOptions, explicit: Collection[str] | None = None) -> Setup:
-    """Raises ValueError (of which DataError and CheckpointError are kinds), OSError or ModuleNotFoundError for what the user can mend."""
+    """Raises ValueError (DataError, CheckpointError), OSError or ModuleNotFoundError for what a user can mend."""
     folder = Path(said.out or Path("runs") / _name(said.data))
     saved = _saved(folder) if said.resume else None
     options = continued(said, TrainOptions(**saved.training["options"]), explicit) if saved else said
@@ -100,17 +100,16 @@ def _saved(folder: Path) -> Checkpoint:
         raise ValueError(f"resume: expected a checkpoint in {folder}, got none: leave --resume out to begin there")
     saved = checkpoint.load_checkpoint(file)
     try:
-        TrainOptions(**saved.training["options"])
-        progress = saved.training["progress"]
-        if not saved.optimizer or not {"fingerprint", "progress"} <= saved.training.keys() or not isinstance(progress, dict):
-            raise KeyError("progress")
+        options, _ = TrainOptions(**saved.training["options"]), Progress.of(saved)
+        if options.config(saved.config.image_shape) != saved.config or not saved.optimizer:
+            raise ValueError("options that fit its weights")
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{file}: expected a checkpoint of `fastdraw train`, got one without {error}") from error
     return saved
 
 
 def _check_same_run(saved: Checkpoint, config: DRAWConfig, fingerprint: str, folder: Path) -> None:
-    if saved.config != config or saved.training["fingerprint"] != fingerprint:
+    if saved.config != config or saved.training.get("fingerprint") != fingerprint:
         raise ValueError(f"data: expected the training images that the run in {folder} was started with, got others")
 
 
@@ -126,7 +125,7 @@ def _clear(folder: Path, overwrite: bool) -> None:
         raise ValueError(f"out: expected a folder, got the file {folder}")
     there = [folder / name for name in FILES if (folder / name).exists()] + sorted(folder.glob("events.out.tfevents.*"))
     if there and not overwrite:
-        raise ValueError(f"out: expected a folder without a run, got {folder}: add --resume to go on or --overwrite to begin anew")
+        raise ValueError(f"out: expected a folder without a run, got {folder}: add --resume or --overwrite")
     for file in there:
         file.unlink()
     os.makedirs(folder, exist_ok=True)
@@ -137,8 +136,5 @@ def _model(config: DRAWConfig, options: TrainOptions, train: Tensor) -> DRAW:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator(options.seed, "weights").initial_seed())
         model = DRAW.from_config(config)
-    if options.initial_canvas == "mean":
-        mean = train.float().mean(0) / 255
-        with torch.no_grad():
-            model.initial_canvas.copy_(torch.logit(mean, eps=MEAN_MARGIN))
+        initialise(model, train if options.initial_canvas == "mean" else None)
     return model

@@ -1,0 +1,257 @@
+"""Checkpoints: what goes in comes out; what is damaged is refused by name; what is there survives a failed save."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load, save
+
+from fastdraw import DRAW
+from fastdraw.train.checkpoint import (
+    NAME,
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    load_model,
+    load_optimizer,
+    optimizer_tensors,
+    save_checkpoint,
+)
+
+
+def small() -> tuple[DRAW, torch.optim.Adam]:
+    """A model and its optimizer after one step."""
+    model = DRAW((1, 6, 5), glimpses=2, hidden_size=4, latent_size=3, read_size=2, write_size=None)
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    model(torch.rand(2, 1, 6, 5)).loss.backward()
+    optimizer.step()
+    return model, optimizer
+
+
+def checkpoint() -> Checkpoint:
+    model, optimizer = small()
+    sums = torch.arange(4, dtype=torch.float64)
+    adam = optimizer_tensors(model, optimizer)
+    return Checkpoint(model.config, model.state_dict(), 7, adam, {"sums": sums}, {"options": {"é": [1, None]}})
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("checkpoint")
+    save_checkpoint(folder, checkpoint())
+    return folder / NAME
+
+
+def rewritten(file: Path, to: Path, **about: object) -> Path:
+    """The checkpoint with some of its JSON replaced."""
+    data = file.read_bytes()
+    header = json.loads(data[8 : 8 + struct.unpack("<Q", data[:8])[0]])
+    text = json.dumps({**json.loads(header["__metadata__"]["fastdraw"]), **about})
+    to.write_bytes(save(load(data), {"fastdraw": text}))
+    return to
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) and a[k].dtype == b[k].dtype for k in a)
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    saved = checkpoint()
+    save_checkpoint(tmp_path / "a.safetensors", saved)
+    loaded = load_checkpoint(tmp_path / "a.safetensors")
+    assert loaded.config == saved.config
+    assert loaded.step == 7
+    assert loaded.training == saved.training
+    assert same(loaded.model, saved.model)
+    assert same(loaded.optimizer, saved.optimizer)
+    assert same(loaded.progress, saved.progress)
+    assert os.listdir(tmp_path) == ["a.safetensors"]
+
+
+def test_a_model_loads_from_the_folder_and_computes_the_same(tmp_path: Path) -> None:
+    model, _ = small()
+    save_checkpoint(tmp_path, Checkpoint(model.config, model.state_dict()))
+    noise, x = torch.randn(2, 3, 3), torch.rand(3, 1, 6, 5)
+    assert torch.equal(load_model(tmp_path)(x, noise).canvas, model(x, noise).canvas)
+
+
+def test_double_precision_comes_back_as_such(tmp_path: Path) -> None:
+    model = small()[0].double()
+    save_checkpoint(tmp_path, Checkpoint(model.config, model.state_dict()))
+    assert same(load_model(tmp_path).state_dict(), model.state_dict())
+
+
+def test_an_optimizer_goes_on_as_if_nothing_had_happened() -> None:
+    model, optimizer = small()
+    other, _ = small()
+    other.load_state_dict(model.state_dict())
+    again = torch.optim.Adam(other.parameters(), fused=True)
+    load_optimizer(other, again, optimizer_tensors(model, optimizer))
+    x, noise = torch.rand(2, 1, 6, 5), torch.randn(2, 2, 3)
+    for m, o in ((model, optimizer), (other, again)):
+        o.zero_grad()
+        m(x, noise).loss.backward()
+        o.step()
+    assert same(model.state_dict(), other.state_dict())
+    assert same(optimizer_tensors(model, optimizer), optimizer_tensors(other, again))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.safetensors"):
+        load_checkpoint(tmp_path / "nowhere.safetensors")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_a_truncated_file_is_refused(whole: Path, tmp_path: Path, share: float) -> None:
+    data = whole.read_bytes()
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(CheckpointError, match=r"cut\.safetensors: expected"):
+        load_checkpoint(cut)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.integers(0, 3000), new=st.binary(min_size=1, max_size=12), cut=st.booleans())
+def test_damaged_bytes_give_a_sound_checkpoint_or_one_error(
+    whole: Path, tmp_path: Path, at: int, new: bytes, cut: bool
+) -> None:
+    data = bytearray(whole.read_bytes())
+    # Mostly in the header, whose length varies little; the rest are weights, of which any finite value is a weight.
+    data[at : at + len(new)] = new
+    file = tmp_path / "damaged.safetensors"
+    file.write_bytes(data[: at + len(new)] if cut else data)
+    try:
+        loaded = load_checkpoint(file)
+    except CheckpointError as error:
+        assert "damaged.safetensors: expected" in str(error)  # noqa: PT017
+        assert "\n" not in str(error)  # noqa: PT017
+    else:
+        DRAW.from_config(loaded.config).load_state_dict(loaded.model)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=200))
+def test_bytes_of_any_kind_are_refused(tmp_path: Path, data: bytes) -> None:
+    file = tmp_path / "any.safetensors"
+    file.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"any\.safetensors: expected a whole safetensors file"):
+        load_checkpoint(file)
+
+
+@pytest.mark.parametrize(
+    ("about", "words"),
+    [
+        ({"format": 2}, "expected checkpoint format 1, got 2"),
+        ({"format": None}, "expected checkpoint format 1, got None"),
+        ({"config": {}}, "expected model.initial_canvas to be floats of shape"),
+        ({"config": {"glimpses": -1}}, "glimpses: expected at least 1, got -1"),
+        ({"config": {"wings": 2}}, "expected a model's configuration"),
+        ({"config": 3}, "expected a model's configuration"),
+        # More weights than any memory holds, and more than an index can count.
+        ({"config": {"hidden_size": 10**9}}, "expected"),
+        ({"config": {"hidden_size": 10**30}}, "expected"),
+        ({"step": -1}, "step: expected"),
+        ({"step": True}, "step: expected"),
+        ({"step": "7"}, "step: expected"),
+        ({"training": []}, "training's options"),
+    ],
+)
+def test_hostile_metadata_is_refused(whole: Path, tmp_path: Path, about: dict[str, object], words: str) -> None:
+    with pytest.raises(CheckpointError, match=words):
+        load_checkpoint(rewritten(whole, tmp_path / "hostile.safetensors", **about))
+
+
+def test_deeply_nested_metadata_is_refused(whole: Path, tmp_path: Path) -> None:
+    file = tmp_path / "deep.safetensors"
+    file.write_bytes(save(load(whole.read_bytes()), {"fastdraw": "[" * 100_000}))
+    with pytest.raises(CheckpointError, match=r"deep\.safetensors: expected a checkpoint of fastdraw"):
+        load_checkpoint(file)
+
+
+def test_safetensors_of_another_kind_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "other.safetensors"
+    file.write_bytes(save({"weight": torch.zeros(3)}))
+    with pytest.raises(CheckpointError, match="of another kind"):
+        load_checkpoint(file)
+
+
+def test_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
+    file = tmp_path / "model.pt"
+    torch.save({"weight": torch.zeros(3)}, file)
+    with pytest.raises(CheckpointError, match="expected a whole safetensors file"):
+        load_checkpoint(file)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c.model.pop("latent.bias"), "expected model.latent.bias .* got nothing"),
+        (lambda c: c.model.update({"latent.bias": torch.zeros(5)}), "expected model.latent.bias .* shape"),
+        (lambda c: c.model.update({"latent.bias": torch.zeros(6, dtype=torch.int32)}), "to be floats"),
+        (lambda c: c.model["latent.bias"].fill_(float("nan")), "finite numbers in model.latent.bias"),
+        (lambda c: c.model.update(more=torch.zeros(2)), "got more as well"),
+        (lambda c: c.optimizer.pop("latent.bias.step"), "expected optimizer.latent.bias.step"),
+        (lambda c: c.optimizer["latent.bias.exp_avg"].fill_(float("inf")), "finite numbers in optimizer.latent.bias.exp_avg"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path, change, words: str) -> None:
+    broken = checkpoint()
+    change(broken)
+    save_checkpoint(tmp_path, broken)
+    with pytest.raises(CheckpointError, match=words):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str) -> None:
+    save_checkpoint(tmp_path, checkpoint())
+    before = (tmp_path / NAME).read_bytes()
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, function, full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        save_checkpoint(tmp_path, checkpoint())
+    assert caught.value.filename == str(tmp_path / NAME)
+    assert os.listdir(tmp_path) == [NAME]
+    assert (tmp_path / NAME).read_bytes() == before
+
+
+def test_a_disk_that_fills_while_writing_leaves_the_previous_checkpoint(tmp_path: Path, file_size_limit) -> None:
+    save_checkpoint(tmp_path, checkpoint())
+    before = (tmp_path / NAME).read_bytes()
+    with file_size_limit(len(before) // 2), pytest.raises(OSError, match="too large"):
+        save_checkpoint(tmp_path, checkpoint())
+    assert os.listdir(tmp_path) == [NAME]
+    assert (tmp_path / NAME).read_bytes() == before
+
+
+@pytest.fixture
+def file_size_limit():
+    """The system itself refuses to write beyond so many bytes: write() comes back short and then fails, as on a full disk."""
+    resource = pytest.importorskip("resource")
+    import signal
+    from contextlib import contextmanager
+
+    @contextmanager
+    def limit(size: int):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            signal.signal(signal.SIGXFSZ, handler)
+
+    return limit
