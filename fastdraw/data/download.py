@@ -59,8 +59,10 @@ def fetch(name: str, md5: str, mirrors: Sequence[str], download: bool = True, pr
                 failures.append(f"{host}: no answer in {TIMEOUT} s")
             except requests.exceptions.ChunkedEncodingError:
                 failures.append(f"{host}: the connection broke off")
-            except requests.ConnectionError:
-                failures.append(f"{host}: no connection")
+            except requests.ConnectionError as error:
+                # Silence in the middle of a file comes as this, and only its text tells.
+                silent = "timed out" in str(error)
+                failures.append(f"{host}: no answer in {TIMEOUT} s" if silent else f"{host}: no connection")
             except requests.RequestException as error:
                 failures.append(f"{host}: {error}")
             except ValueError:

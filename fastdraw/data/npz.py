@@ -103,7 +103,11 @@ def _header(member: Any, where: str) -> tuple[tuple[int, ...], np.dtype]:
     if version not in ((1, 0), (2, 0)):
         raise DataError(f"{where}: expected an array of numbers, got .npy version {version}")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(member)
+    try:
+        shape, _, dtype = read(member)
+    except Exception as error:
+        # numpy's parser raises whatever Python's own tokenizer and parser do.
+        raise DataError(f"{where}: expected the header of an array, got a damaged one") from error
     if dtype.kind not in "buif":
         raise DataError(f"{where}: expected an array of numbers, got {'pickled objects' if dtype.hasobject else dtype}")
     return shape, dtype
