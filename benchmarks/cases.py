@@ -49,10 +49,14 @@ def fastdraw_backends() -> list[str]:
     return [name for name in order if fastdraw.backends()[name] is None]
 
 
+def as_list(outputs: Any) -> list[Tensor]:
+    return [outputs] if isinstance(outputs, Tensor) else list(outputs)
+
+
 def differentiate(function: Function, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
     """Outputs, and the gradients to all inputs of their sum weighted by `weights`."""
-    outputs = function(*inputs)
-    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    outputs = as_list(function(*inputs))
+    # In half precision the reference's LSTM gives a float32 h, and the operator one of x's dtype.
     weights = [weight.to(output.dtype) for output, weight in zip(outputs, weights, strict=True)]
     return [*(output.detach() for output in outputs), *torch.autograd.grad(outputs, inputs, weights)]
 
@@ -96,10 +100,9 @@ def operator_case(
     first = leaves(exact_inputs, dtypes)
     # The yardstick starts from the very numbers that the variants get.
     exact_inputs = [tensor.detach().double().requires_grad_() for tensor in first]
-    outputs = naive(*exact_inputs)
-    weights = [torch.randn_like(t) for t in ([outputs] if isinstance(outputs, Tensor) else outputs)]
+    weights = [torch.randn_like(output) for output in as_list(naive(*exact_inputs))]
     # Gradients come in the dtype of what they belong to.
-    output_dtypes = [t.dtype for t in _as_list(operator(*first))]
+    output_dtypes = [t.dtype for t in as_list(operator(*first))]
     narrow = [weight.detach().to(d) for weight, d in zip(weights, output_dtypes, strict=True)]
     exact_weights = [weight.double() for weight in narrow]
 
@@ -129,10 +132,6 @@ def operator_case(
 
     name, least_cost = f"{title}, {precision}", least(dtype.itemsize)
     return Case(name, measured, dtype, precision, least_cost, variants, exact, lambda: [], sets, input_bytes)
-
-
-def _as_list(outputs: Any) -> list[Tensor]:
-    return [outputs] if isinstance(outputs, Tensor) else list(outputs)
 
 
 def window_params(batch: int) -> Tensor:
@@ -226,7 +225,7 @@ def move_weights(model: torch.nn.Module, rounding: float) -> None:
     """Moves every weight by this share of itself, up or down: what rounding it may do."""
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter *= 1 + rounding * torch.randn_like(parameter).sign()
+            parameter.mul_(1 + rounding * torch.randn_like(parameter).sign())
 
 
 def draw_case(batch: int, glimpses: int, precision: str = "float32") -> Case:

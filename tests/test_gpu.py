@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import fastdraw
-from benchmarks.cases import differentiate, gradients, leaves, matmul_precision, move_weights, window_params
+from benchmarks.cases import as_list, differentiate, gradients, leaves, matmul_precision, move_weights, window_params
 from budget import GLIMPSES, assert_errors_within_budget, error
 from fastdraw import reference
 
@@ -103,8 +103,7 @@ def weights_for(function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> lis
     """Random weights, one for each output, which stand for the gradients that come from outside."""
     with torch.no_grad():
         outputs = function(*inputs)
-    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    return [torch.randn_like(output) for output in outputs]
+    return [torch.randn_like(output) for output in as_list(outputs)]
 
 
 @contextmanager
@@ -178,11 +177,9 @@ def test_strided_and_expanded_inputs(name):
     with kernels():
         weights = weights_for(subject.operator, plain)
         expected = differentiate(subject.operator, plain, weights)
-        # A gradient of ones arrives expanded from one element.
         actual = differentiate(subject.operator, strided, weights)
-        outputs = subject.operator(*strided)
-        outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-        torch.autograd.grad(sum(output.sum() for output in outputs), strided)
+        # The gradient of a sum arrives as one element, expanded.
+        torch.autograd.grad(sum(output.sum() for output in as_list(subject.operator(*strided))), strided)
     for one, other in zip(actual, expected, strict=True):
         assert torch.equal(one, other)
 
@@ -256,8 +253,7 @@ def test_compiled(name):
     inputs = narrowed(subject, torch.float32)
 
     def function(*tensors: Tensor) -> list[Tensor]:
-        outputs = subject.operator(*(tensor * 2 for tensor in tensors))
-        return [output + 1 for output in ([outputs] if isinstance(outputs, Tensor) else outputs)]
+        return [output + 1 for output in as_list(subject.operator(*(tensor * 2 for tensor in tensors)))]
 
     with kernels():
         weights = weights_for(function, inputs)

@@ -1,0 +1,330 @@
+"""`pytest --benchmark` and `make gpu`, as far as a machine without a GPU shows: what runs, is proven, written, refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import cost, gpu, report, table, timing
+from benchmarks.cases import DEVICE, read_case
+from benchmarks.checkout import ROOT
+from benchmarks.conftest import prove
+
+#: One quick case, measured as briefly as can be.
+QUICK = ["--benchmark", "--benchmark-max-time=0.001", "--benchmark-min-rounds=2", "-k", "read-128x1x28x28x2-float32"]
+
+
+def run_pytest(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=gpu.environment())
+
+
+def collected(*arguments: str) -> set[str]:
+    """The files of the tests that would run."""
+    done = run_pytest("--collect-only", "-q", *arguments)
+    return {line.split("::")[0] for line in done.stdout.splitlines() if "::" in line}
+
+
+def test_without_the_flag_no_benchmark_runs():
+    assert collected("tests/test_reference.py") == {"tests/test_reference.py"}
+    # Named outright, it is still left out.
+    assert collected("benchmarks/test_operators.py") == set()
+    assert collected("benchmarks", "tests/test_reference.py") == {"tests/test_reference.py"}
+
+
+def test_with_the_flag_nothing_but_benchmarks_runs():
+    everything = {f"benchmarks/{path.name}" for path in (ROOT / "benchmarks").glob("test_*.py")}
+    assert len(everything) >= 3
+    assert collected("--benchmark") == everything
+    assert collected("--benchmark", "tests/test_reference.py") == set()
+    assert collected("--benchmark", "benchmarks/test_model.py") == {"benchmarks/test_model.py"}
+
+
+def test_the_flag_goes_together_with_pytest_benchmarks_own_options(tmp_path):
+    """--benchmark is not taken for an abbreviation of them, their files are written, and runs can be compared."""
+    storage = f"--benchmark-storage={tmp_path}"
+    first = run_pytest(*QUICK, storage, "--benchmark-autosave", f"--benchmark-json={tmp_path / 'all.json'}")
+    assert first.returncode == 0, first.stdout + first.stderr
+    (saved,) = json.loads((tmp_path / "all.json").read_text())["benchmarks"]
+    (fastdraw_row, *_), rows = saved["extra_info"]["rows"], saved["extra_info"]["rows"]
+    assert {"reference", "fastdraw aten"} <= {row["name"] for row in rows}
+    # What pytest-benchmark keeps is the very figure of the table, not the time that its own clock would have shown.
+    assert saved["stats"]["median"] == pytest.approx(fastdraw_row["median"])
+    assert saved["stats"]["rounds"] == fastdraw_row["turns"] >= 2
+    assert all(row["turns"] == fastdraw_row["turns"] for row in rows)
+    second = run_pytest(*QUICK, storage, "--benchmark-compare")
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "(NOW)" in second.stdout
+    assert "(0001" in second.stdout
+
+
+def test_the_table_comes_last_with_ratios_and_the_log_holds_the_figures(tmp_path):
+    log = tmp_path / "figures.jsonl"
+    done = run_pytest(*QUICK, f"--benchmark-log={log}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (result,) = map(json.loads, log.read_text().splitlines())
+    for text in table.block(result):
+        assert text in done.stdout
+    assert "e(3BCHW + 2BCN²) + 60B" in done.stdout
+    assert f"torch {torch.__version__}" in done.stdout
+    assert "1.00x" in done.stdout
+
+
+def test_refused_together_with_workers():
+    pytest.importorskip("xdist")
+    done = run_pytest("--benchmark", "-n", "2")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "one process" in done.stderr
+
+
+def test_a_wrong_variant_is_not_timed():
+    """A case whose values or gradients are off by a thousandth raises before any clock runs."""
+    case = read_case(2, 1, 9, 7, 3)
+    right = case.variants[0]
+    assert prove(case) == {}
+    for index in range(3):
+
+        def wrong(k: int, index: int = index) -> list[torch.Tensor]:
+            values = right.step(k)
+            return [value * 1.001 if i == index else value for i, value in enumerate(values)]
+
+        case.variants[0] = right._replace(step=wrong)
+        with pytest.raises(AssertionError, match=f"result {index}"):
+            prove(case)
+    # A peer that is wrong is named and left out.
+    case.variants[0] = right
+    case.variants.append(timing.Variant("a peer", wrong))
+    assert list(prove(case)) == ["a peer"]
+
+
+def test_turns_alternate():
+    order: list[str] = []
+
+    class Fake:
+        note, turn_seconds = "", 0.1
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def turn(self) -> float:
+            order.append(self.name)
+            return 0.5 if self.name == "a" else 0.25
+
+        def eager(self) -> None:
+            return None
+
+    class Pedantic:
+        """pytest-benchmark's, reduced to what is relied on: setup, then the clock around the call."""
+
+        shown: list[float]
+
+        def pedantic(self, target, setup, rounds):
+            self.shown = []
+            for _ in range(rounds):
+                setup()
+                start = timing.clock()
+                target()
+                self.shown.append(timing.clock() - start)
+
+    from benchmarks.conftest import take_turns
+
+    class Config:
+        def getoption(self, name):
+            return {"benchmark_max_time": "0.4", "benchmark_min_rounds": 1}[name]
+
+    benchmark = Pedantic()
+    times = take_turns(benchmark, [Fake("a"), Fake("b")], Config())
+    assert order == ["b", "a"] * 4
+    assert times == {"a": [0.5] * 4, "b": [0.25] * 4}
+    assert benchmark.shown == pytest.approx([0.5] * 4)
+
+
+def test_costs_count_what_the_formulas_say():
+    b, c, h, w, n = 3, 2, 10, 20, 4
+    image, patch = b * c * h * w, b * c * n * n
+    least = cost.read(b, c, h, w, n, 4)
+    assert least.bytes == 4 * (3 * image + 2 * patch + 3 * 5 * b)
+    # F_Y I and F_X^T; P F_X and F_Y^T; (P F_X) I^T; F_Y I and P^T.
+    assert least.operations == 2 * b * c * (
+        (n * h * w + n * n * w) + (n * n * w + n * h * w) + n * h * w + (n * h * w + n * n * w)
+    )
+    least = cost.write(b, c, h, w, n, 4)
+    assert least.bytes == 4 * (2 * image + 3 * patch + 3 * 5 * b)
+    least = cost.lstm_step(128, 264, 256, 4)
+    # Two products of [B, K] with [K, 4h] forward, four backward.
+    assert least.operations == 3 * 2 * 128 * 1024 * (264 + 256)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(1.234, "1.23 s"), (0.0123, "12.3 ms"), (123.4e-6, "123 us"), (0.9999e-3, "1000 us"), (5e-9, "0.01 us")],
+)
+def test_times_have_three_digits(number, text):
+    assert table.time_text(number) == text
+
+
+RESULT = {
+    "title": "read 2x1x9x7, N=3, float32",
+    "measured": "forward and backward, gradients to image and params",
+    "bytes": 2_000_000,
+    "bytes_formula": "e(3BCHW + 2BCN²) + 60B",
+    "operations": 3_000_000_000,
+    "operations_formula": "2BC(4NHW + 3N²W)",
+    "floor": 1e-3,
+    "floor_by": "bytes",
+    "rows": [
+        table.row("fastdraw triton", [2e-3, 2e-3, 8e-3], eager=9e-3),
+        table.row("reference", [10e-3]),
+        table.row("torch.compile", [], note="RuntimeError: no compiler"),
+    ],
+}
+
+
+def test_a_block_tells_ratio_rates_floor_and_what_was_not_measured():
+    head, least, ours, naive, absent = table.block(RESULT)
+    assert head.startswith(RESULT["title"])
+    assert "2.00 MB = e(3BCHW + 2BCN²) + 60B; 3.00 GFLOP = 2BC(4NHW + 3N²W); floor 1.00 ms by bytes" in least
+    for text in ("2.00 ms", "5.00x", "1.00 GB/s", "1.50 TFLOP/s", "50.0 % of floor", "9.00 ms from Python"):
+        assert text in ours
+    assert "1.00x" in naive
+    assert "not measured: RuntimeError: no compiler" in absent
+
+
+def test_markdown_has_a_cell_for_every_variant():
+    other = {**RESULT, "title": "another", "rows": [table.row("reference", [1.0])]}
+    lines = table.markdown([RESULT, other]).splitlines()
+    assert len({line.count("|") for line in lines}) == 1
+    assert "| 2.00 ms (5.00x) | 10.0 ms | not measured |" in lines[2]
+    assert "| 2.00 ms | 2.00 MB = e(3BCHW" in table.roofline([RESULT])
+
+
+def test_gpu_says_in_one_line_that_there_is_none(tmp_path, capsys):
+    assert gpu.main(["--out", str(tmp_path / "results")], no_gpu=lambda: "torch sees no GPU here") == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == "make gpu needs a machine with a GPU: torch sees no GPU here\n"
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="there is a GPU")
+def test_this_machine_has_no_gpu():
+    assert gpu.gpu() == "torch sees no GPU here"
+
+
+def fake_steps(folder: Path, workers: int) -> list[gpu.Step]:
+    python = [sys.executable, "-c"]
+    write = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
+    environment = {"device": "Some GPU", "cuda": "13.0", "triton": "3.6.0", "cpu": "a CPU", "cores": 2, "threads": 2}
+    environment |= {"python": "3.12.3", "torch": "2.11.0", "fastdraw": "0.1.0", "commit": "0123456789ab"}
+    figures = json.dumps(RESULT) + "\n" + '{"title": "cut o'
+    return [
+        gpu.Step("environment", [*python, write, str(folder / "environment.json"), json.dumps(environment)], 30),
+        gpu.Step("ceilings", [*python, write, str(folder / "ceilings.json"), '{"copy, GB/s": 3000.0}'], 30),
+        gpu.Step("tests", [*python, "print('1 failed'); raise SystemExit(1)"], 30),
+        gpu.Step("benchmarks", [*python, write, str(folder / "benchmarks.jsonl"), figures], 30),
+        gpu.Step("absent tool", ["compute-sanitizer-of-another-name"], 30, program="compute-sanitizer-of-another-name"),
+        gpu.Step("absent package", [*python, "raise SystemExit(1)"], 30, needs=("a_package_of_another_name",)),
+    ]
+
+
+def test_gpu_writes_a_report_though_steps_fail(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "steps", fake_steps)
+    assert gpu.main(["--out", str(tmp_path)], no_gpu=lambda: None) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.txt", "report.json", "report.md"]
+    written = json.loads((tmp_path / "report.json").read_text())
+    status = {step["name"]: step["status"] for step in written["steps"]}
+    expected = ["passed", "passed", "failed", "passed", "left out", "left out"]
+    assert list(status.values()) == expected
+    # The figures cut off while they were written are dropped, those before them are kept.
+    assert [result["title"] for result in written["results"]] == [RESULT["title"]]
+    text = (tmp_path / "report.md").read_text()
+    for part in ("Some GPU", "| copy, GB/s | 3000 |", "5.00x", "## tests: exit status 1", "1 failed", "is not installed"):
+        assert part in text
+    assert "===== tests" in (tmp_path / "log.txt").read_text()
+    last = capsys.readouterr().out
+    assert "5.00x" in last
+    assert "a_package_of_another_name is not installed" in last
+
+
+def test_gpu_passes_where_nothing_failed(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "steps", fake_steps)
+    assert gpu.main(["--out", str(tmp_path), "--only", "ceilings", "absent"], no_gpu=lambda: None) == 0
+
+
+def test_a_step_that_hangs_is_ended_with_all_it_started(tmp_path):
+    """The grandchild holds the output open and would outlive its parent."""
+    pid_file = tmp_path / "pid"
+    hang = (
+        "import pathlib, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"pathlib.Path({str(pid_file)!r}).write_text(str(child.pid))\n"
+        "print('started', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    start = time.monotonic()
+    done = gpu.run(gpu.Step("hangs", [sys.executable, "-c", hang], 6), tmp_path / "log.txt", seconds_left=100)
+    assert time.monotonic() - start < 60
+    assert (done["status"], done["reason"], done["tail"]) == ("failed", "out of time after 6 s", ["started"])
+    assert gone(int(pid_file.read_text()))
+
+
+def gone(pid: int) -> bool:
+    """Ended, or a zombie that nobody has asked about."""
+    for _ in range(50):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except FileNotFoundError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_step_without_time_is_left_out(tmp_path):
+    step = gpu.Step("late", [sys.executable, "-c", "pass"], 60)
+    assert gpu.run(step, tmp_path / "log.txt", seconds_left=1)["status"] == "left out"
+    # Cut short by the end of all time, not by its own limit: no verdict.
+    slow = gpu.Step("slow", [sys.executable, "-c", "import time; time.sleep(600)"], 60)
+    assert gpu.run(slow, tmp_path / "log.txt", seconds_left=5)["status"] == "left out"
+
+
+def test_the_real_steps_name_files_that_exist(tmp_path):
+    for step in gpu.steps(tmp_path, workers=1):
+        for argument in step.command:
+            if argument.endswith(".py"):
+                assert (ROOT / argument).is_file(), argument
+            if argument.startswith("benchmarks."):
+                assert (ROOT / argument.replace(".", "/")).with_suffix(".py").is_file(), argument
+        assert step.limit <= 180
+
+
+def test_the_report_of_nothing_can_be_written(tmp_path):
+    report.write(tmp_path, report.Report([], {}, {}, []))
+    assert "could not be described" in (tmp_path / "report.md").read_text()
+
+
+def test_a_bare_checkout_is_importable(tmp_path):
+    """As on a machine where nothing may be installed: another folder's Python, the checkout on its path and no more."""
+    code = (
+        "import sys\n"
+        "sys.meta_path = [finder for finder in sys.meta_path if 'editable' not in finder.__module__]\n"
+        "import fastdraw\n"
+        "try:\n"
+        "    import fastdraw.kernels\n"
+        "except ImportError:\n"
+        "    print('not yet')\n"
+        "from benchmarks.checkout import activate\n"
+        "activate(), activate()\n"
+        "import fastdraw.kernels.aten\n"
+        "print(fastdraw.__file__, fastdraw.kernels.aten.__file__)\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=gpu.environment(), check=True)
+    assert done.stdout.split() == ["not", "yet", str(ROOT / "fastdraw" / "__init__.py"), str(ROOT / "kernels" / "aten.py")]
