@@ -11,7 +11,11 @@ from types import ModuleType
 from fastdraw import env
 
 _MODULES = {"aten": "fastdraw.kernels.aten", "native": "fastdraw.kernels.cpu", "triton": "fastdraw.kernels.triton"}
-_PIECES = dict.fromkeys(_MODULES, "fastdraw.kernels.aten_pieces")
+_PIECES = {
+    "aten": "fastdraw.kernels.aten_pieces",
+    "native": "fastdraw.kernels.cpu.pieces",
+    "triton": "fastdraw.kernels.aten_pieces",
+}
 _NAMES = ("auto", "reference", *_MODULES)
 
 

@@ -131,6 +131,11 @@ def forward(pieces: ModuleType, x: Tensor | None, noise: Tensor, weights: Weight
         tape.encoder_c[0].zero_()
         # Before anything is drawn the first decoder state places the first read.
         pieces.head(tape.decoder_in[0, :, dec_h], w.head, w.head_bias, tape.head[0])
+        tape.encoder_in[-1, :, : s.read_numel] = 0
+    else:
+        tape.head[0] = 0
+    # What no glimpse fills is zero all the same: the tape is a result, and holds no uninitialised memory.
+    tape.decoder_in[-1, :, : s.latent] = 0
     for t in range(s.glimpses):
         before, canvas = _slot(tape.canvases, t - 1), _slot(tape.canvases, t)
         encoder_in, decoder_in = _slot(tape.encoder_in, t) if x is not None else None, _slot(tape.decoder_in, t)

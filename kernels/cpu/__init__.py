@@ -61,8 +61,8 @@ def _load() -> tuple[ctypes.CDLL | None, str | None]:
 
 
 @cache
-def kernels(dtype: torch.dtype, level: int | None = None) -> Kernels:
-    """float32's or float64's functions. level: 0 for any machine, 1 AVX2, 2 AVX-512; None takes the highest that runs here.
+def table(level: int | None = None) -> Any:
+    """The addresses of all functions. level: 0 for any machine, 1 AVX2, 2 AVX-512; None takes the highest that runs here.
 
     Raises RuntimeError where the library, or that level on this machine, is missing.
     """
@@ -70,15 +70,17 @@ def kernels(dtype: torch.dtype, level: int | None = None) -> Kernels:
     if library is None:
         raise RuntimeError(reason)
     for candidate in (2, 1, 0) if level is None else (level,):
-        table = library.fastdraw_kernels(candidate)
-        if table:
-            offset = int(dtype == torch.float64)
-            functions = {}
-            for i, (name, pointers) in enumerate(_POINTERS.items()):
-                prototype = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * (pointers + 1))
-                functions[name] = prototype(table[2 * i + offset])
-            return Kernels(**functions)
+        if addresses := library.fastdraw_kernels(candidate):
+            return addresses
     raise RuntimeError(f"this machine cannot run level {level} of the C++ kernels")
+
+
+@cache
+def kernels(dtype: torch.dtype, level: int | None = None) -> Kernels:
+    """float32's or float64's functions."""
+    addresses, offset = table(level), int(dtype == torch.float64)
+    prototypes = (ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * (n + 1)) for n in _POINTERS.values())
+    return Kernels(*(prototype(addresses[2 * i + offset]) for i, prototype in enumerate(prototypes)))
 
 
 @lru_cache(maxsize=1024)

@@ -47,23 +47,29 @@ struct Layout {
   int64_t count = 0;
 };
 
-// Lays the scratch out for pieces of at most `columns` columns. False where memory ran out.
+// Shares memory out for pieces of at most `columns` columns.
 template <class T>
-bool make_scratch(Scratch<T>& w, const Shape& s, int64_t columns) {
+void lay_out(Layout<T>& layout, Scratch<T>& w, const Shape& s, int64_t columns) {
   const int64_t n = s.size;
   w.y.length = s.height, w.y.stride = padded<T>(s.height);
   w.x.length = s.width, w.x.stride = padded<T>(s.width);
   w.x_transposed_row = padded<T>(n), w.row = padded<T>(columns);
+  w.y.rows = layout.take(3 * n * w.y.stride);
+  w.x.rows = layout.take(3 * n * w.x.stride);
+  w.y.mean_step = layout.take(n), w.y.mean_exponent = layout.take(n);
+  w.x.mean_step = layout.take(n), w.x.mean_exponent = layout.take(n);
+  w.x_transposed = layout.take(s.width * w.x_transposed_row);
+  w.t = layout.take(3 * n * w.row), w.v = layout.take(n * w.row), w.grad_x = layout.take(n * w.row);
+  w.scaled = layout.take(n * n), w.product = layout.take(n * w.x_transposed_row), w.moments = layout.take(6 * n);
+}
+
+// Lays a whole scratch out in the thread's memory. False where that ran out.
+template <class T>
+bool make_scratch(Scratch<T>& w, const Shape& s, int64_t columns) {
   // Once to count, once to share out.
   for (T* base = nullptr;;) {
     Layout<T> layout{base};
-    w.y.rows = layout.take(3 * n * w.y.stride);
-    w.x.rows = layout.take(3 * n * w.x.stride);
-    w.y.mean_step = layout.take(n), w.y.mean_exponent = layout.take(n);
-    w.x.mean_step = layout.take(n), w.x.mean_exponent = layout.take(n);
-    w.x_transposed = layout.take(s.width * w.x_transposed_row);
-    w.t = layout.take(3 * n * w.row), w.v = layout.take(n * w.row), w.grad_x = layout.take(n * w.row);
-    w.scaled = layout.take(n * n), w.product = layout.take(n * w.x_transposed_row), w.moments = layout.take(6 * n);
+    lay_out(layout, w, s, columns);
     if (base) return true;
     base = static_cast<T*>(fastdraw_scratch(size_t(layout.count) * sizeof(T)));
     if (!base) return false;

@@ -6,6 +6,7 @@
 
 #include "glimpse.h"
 #include "lstm.h"
+#include "pieces.h"
 
 #define FASTDRAW_JOIN_(a, b) a##b
 #define FASTDRAW_JOIN(a, b) FASTDRAW_JOIN_(a, b)
@@ -196,7 +197,8 @@ int elementwise(const int64_t* sizes, const T* x, T* y) {
 #define FASTDRAW_BOTH(f) reinterpret_cast<const void*>(&f<float>), reinterpret_cast<const void*>(&f<double>)
 
 const void* const kernels[] = {FASTDRAW_BOTH(glimpse),      FASTDRAW_BOTH(filterbank),    FASTDRAW_BOTH(filterbank_backward),
-                               FASTDRAW_BOTH(lstm_forward), FASTDRAW_BOTH(lstm_backward), FASTDRAW_BOTH(elementwise)};
+                               FASTDRAW_BOTH(lstm_forward), FASTDRAW_BOTH(lstm_backward), FASTDRAW_BOTH(elementwise),
+                               FASTDRAW_PIECES(float, float), FASTDRAW_PIECES(double, double), FASTDRAW_PIECES(float, BFloat16)};
 
 }  // namespace
 
