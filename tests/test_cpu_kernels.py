@@ -1,0 +1,296 @@
+"""The kernels for the CPU, C++ and plain ATen, function by function against the reference in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor
+
+from budget import GLIMPSES, TOLERANCE, WINDOWS, assert_errors_within_budget, assert_within_budget, error
+from fastdraw import reference
+from fastdraw.kernels import aten, cpu
+
+BUILT = cpu.unavailable() is None
+needs_library = pytest.mark.skipif(not BUILT, reason=str(cpu.unavailable()))
+MODULES = [pytest.param(aten, id="aten"), pytest.param(cpu, id="cpu", marks=needs_library)]
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+
+SHAPES = [
+    *GLIMPSES,
+    (3, 2, 15, 31, 16),  # one under a vector of every instruction set; N a whole vector
+    (17, 1, 20, 16, 3),  # a width of whole vectors; more images than one chunk of tasks
+    (1, 2, 129, 19, 128),  # N far above the image's width, and products deeper than one block
+    (1, 1, 70, 35, 13),  # twice a vector and a bit: full and partial columns, uneven blocks of rows
+]
+# Large enough, and few enough images, to be cut into strips of columns; the last strip is narrower than a vector.
+STRIPS = (1, 2, 300, 515, 5)
+
+
+def wide_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What a kernel counts in."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def inputs(shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    batch, channels, height, width, size = shape
+    scale = torch.tensor([0.7, 0.7, 1.0, 0.7, 0.7], dtype=torch.float64)
+    params = torch.randn(batch, 5, dtype=torch.float64) * scale
+    image = torch.randn(batch, channels, height, width, dtype=torch.float64)
+    return params, image, torch.randn(batch, channels, size, size, dtype=torch.float64)
+
+
+def reference_results(params: Tensor, image: Tensor, patch: Tensor) -> dict[str, Tensor]:
+    """What the kernels give, from the reference and autograd: `image` and `patch` are data, and gradients of each other."""
+    size, image_size = patch.shape[2], (image.shape[2], image.shape[3])
+    params, image, patch = (t.detach().requires_grad_() for t in (params, image, patch))
+    read, written = reference.read(image, params, size), reference.write(patch, params, image_size)
+    read_image, read_params = torch.autograd.grad(read, (image, params), patch.detach())
+    write_patch, write_params = torch.autograd.grad(written, (patch, params), image.detach())
+    bank = reference.filterbank(params, size, image_size)
+    grads = [torch.linspace(-1, 1, t.numel(), dtype=torch.float64).view_as(t).to(t.dtype) for t in bank]
+    (bank_params,) = torch.autograd.grad(bank, params, grads)
+    return {
+        "read": read, "read image": read_image, "read params": read_params,
+        "write": written, "write patch": write_patch, "write params": write_params,
+        "y": bank.y, "x": bank.x, "gamma": bank.gamma, "filterbank params": bank_params,
+    }  # fmt: skip
+
+
+def kernel_results(kernels: ModuleType, params: Tensor, image: Tensor, patch: Tensor) -> dict[str, Tensor]:
+    size, height, width = patch.shape[2], image.shape[2], image.shape[3]
+    read_image, read_params = kernels.read_backward(patch, image, params, 1, True)
+    write_patch, write_params = kernels.write_backward(image, patch, params, -1)
+    y, x, gamma = kernels.filterbank(params, size, height, width)
+    grads = [torch.linspace(-1, 1, t.numel(), dtype=torch.float64).view_as(t).to(t.dtype) for t in (y, x, gamma)]
+    return {
+        "read": kernels.read(image, params, size, 1), "read image": read_image, "read params": read_params,
+        "write": kernels.write(patch, params, height, width, -1), "write patch": write_patch, "write params": write_params,
+        "y": y, "x": x, "gamma": gamma,
+        "filterbank params": kernels.filterbank_backward(*grads, params, size, height, width),
+    }  # fmt: skip
+
+
+def assert_glimpses_within_budget(actual: dict[str, Tensor], params: Tensor, image: Tensor, patch: Tensor) -> None:
+    """The budget is the error of the reference in the same dtype, or that of the exact function at params nudged by a few
+    roundings where it is larger: many filters on few pixels hang on the last bits of mu, which any arithmetic rounds."""
+    dtype = image.dtype
+    wide = [t.double() for t in (params, image, patch)]
+    exact, naive = reference_results(*wide), reference_results(params, image, patch)
+    rivals = [naive]
+    for name, result in actual.items():
+        assert result.dtype == naive[name].dtype, name
+        got, allowed = error(result, exact[name]), error(naive[name], exact[name])
+        if not got <= allowed + TOLERANCE[dtype]:
+            if len(rivals) == 1:
+                step = 4 * torch.finfo(wide_dtype(dtype)).eps * (1 + wide[0].abs())
+                nudged = [wide[0] + step * torch.randn_like(step).sign() for _ in range(4)]
+                rivals += [reference_results(p, *wide[1:]) for p in nudged]
+            allowed = max(error(rival[name], exact[name]) for rival in rivals)
+        assert_errors_within_budget(name, got, allowed, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [*SHAPES, STRIPS])
+@pytest.mark.parametrize("kernels", MODULES)
+def test_glimpses(kernels: ModuleType, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    low = [t.to(dtype) for t in inputs(shape)]
+    assert_glimpses_within_budget(kernel_results(kernels, *low), *low)
+
+
+@pytest.mark.parametrize(("dtype", "params_dtype"), [(torch.float64, torch.float32), (torch.bfloat16, torch.float32)])
+@pytest.mark.parametrize("kernels", MODULES)
+def test_params_of_another_dtype(kernels: ModuleType, dtype: torch.dtype, params_dtype: torch.dtype) -> None:
+    params, image, patch = inputs((2, 2, 9, 11, 3))
+    params, image, patch = params.to(params_dtype), image.to(dtype), patch.to(dtype)
+    # Arithmetic is float64 where the data is, and float32 otherwise; then the same bits as with everything in that dtype.
+    wide = wide_dtype(dtype)
+    expected = kernel_results(kernels, params.to(wide), image.to(wide), patch.to(wide))
+    actual = kernel_results(kernels, params, image, patch)
+    for name in ("read", "read image", "write", "write patch"):
+        assert torch.equal(actual[name], expected[name].to(dtype)), name
+    for name in ("read params", "write params"):
+        assert torch.equal(actual[name], expected[name].to(params_dtype)), name
+
+
+@pytest.mark.parametrize("power", [1, -1])
+@pytest.mark.parametrize("kernels", MODULES)
+def test_write_is_the_transpose_of_read(kernels: ModuleType, power: int) -> None:
+    params, image, patch = inputs((2, 3, 12, 7, 4))
+    read = (kernels.read(image, params, 4, power) * patch).sum()
+    torch.testing.assert_close(read, (kernels.write(patch, params, 12, 7, power) * image).sum())
+    grad_image, _ = kernels.read_backward(patch, image, params, power, True)
+    torch.testing.assert_close(grad_image, kernels.write(patch, params, 12, 7, power))
+
+
+@pytest.mark.parametrize("kernels", MODULES)
+def test_the_image_gradient_is_made_on_request_only(kernels: ModuleType) -> None:
+    params, image, patch = inputs((2, 3, 12, 7, 4))
+    nothing, alone = kernels.read_backward(patch, image, params, 1, False)
+    assert nothing is None
+    assert torch.equal(alone, kernels.read_backward(patch, image, params, 1, True)[1])
+
+
+@pytest.mark.parametrize("values", WINDOWS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kernels", MODULES)
+def test_no_window_gives_nan(kernels: ModuleType, dtype: torch.dtype, values: tuple[float, ...]) -> None:
+    _, image, patch = (t.to(dtype) for t in inputs((1, 2, 9, 37, 5)))
+    results = kernel_results(kernels, torch.tensor([values], dtype=dtype), image, patch)
+    assert not any(t.isnan().any() for t in results.values())
+    for rows in (results["y"], results["x"]):
+        torch.testing.assert_close(rows.sum(-1), torch.ones(1, 5, dtype=dtype), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernels", MODULES)
+def test_params_beyond_their_limits_have_no_gradient(kernels: ModuleType) -> None:
+    params, image, patch = inputs((2, 1, 9, 9, 3))
+    params[0] = torch.tensor([0.1, 0.1, 60.0, 0.2, -60.0])
+    params[1] = torch.tensor([0.1, 2e30, 60.1, -61.0, 60.5])
+    actual = kernel_results(kernels, params, image, patch)
+    for name in ("read params", "write params"):
+        assert (actual[name][1, 1:] == 0).all()
+        assert (actual[name][0, 3:] != 0).all()
+
+
+@pytest.mark.parametrize("kernels", MODULES)
+def test_nan_stays_in_its_image(kernels: ModuleType) -> None:
+    """Whatever is NaN gives NaN for its own image, and leaves no trace in the next one, nor in the scratch of a thread."""
+    params, image, patch = (t.float() for t in inputs((3, 1, 11, 19, 3)))
+    clean = kernel_results(kernels, params, image, patch)
+    for index in range(5):
+        bad = params.clone()
+        bad[1, index] = float("nan")
+        for name, result in kernel_results(kernels, bad, image, patch).items():
+            assert torch.equal(result[::2], clean[name][::2]), name
+            if name in ("read", "write"):
+                assert result[1].isnan().all(), (name, index)
+    image[1], patch[1] = float("nan"), float("nan")
+    for name, result in kernel_results(kernels, params, image, patch).items():
+        assert torch.equal(result[::2], clean[name][::2]), name
+        if name in ("read", "write", "read image", "write patch"):
+            assert result[1].isnan().all(), name
+    for name, result in kernel_results(kernels, params, torch.zeros_like(image), torch.zeros_like(patch)).items():
+        assert not result.isnan().any(), name
+
+
+def lstm_inputs(batch: int, features: int, hidden: int, dtype: torch.dtype) -> list[Tensor]:
+    sizes = [(batch, features), (batch, hidden), (batch, hidden), (4 * hidden, features), (4 * hidden, hidden)]
+    tensors = [torch.randn(size, dtype=torch.float64) / (1 if i < 3 else hidden**0.5) for i, size in enumerate(sizes)]
+    tensors += [torch.randn(4 * hidden, dtype=torch.float64) for _ in range(2)]
+    # The cell state is kept wider than half precision.
+    return [t.to(torch.float32 if i == 2 and dtype.itemsize == 2 else dtype) for i, t in enumerate(tensors)]
+
+
+def lstm_reference(tensors: list[Tensor], grad_h: Tensor | None, grad_c: Tensor | None) -> list[Tensor]:
+    leaves = [t.detach().requires_grad_() for t in tensors]
+    x, h, c, *weights = leaves
+    outputs = reference.lstm_step(x, (h, c.to(x.dtype)), *weights)
+    pairs = [(out, grad.to(out.dtype)) for out, grad in zip(outputs, (grad_h, grad_c), strict=True) if grad is not None]
+    grads = torch.autograd.grad([p[0] for p in pairs], leaves, [p[1] for p in pairs])
+    return [*outputs, *grads[:6]]
+
+
+@pytest.mark.parametrize("given", ["both", "h", "c"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (1, 1, 1),  # the smallest
+        (5, 3, 7),  # primes, less than a vector
+        (3, 65, 33),  # one over two vectors, so that a strip of columns ends early
+        (128, 264, 256),  # the paper's encoder, large enough for oneDNN
+    ],
+)
+@pytest.mark.parametrize("kernels", MODULES)
+def test_lstm_step(kernels: ModuleType, shape: tuple[int, int, int], dtype: torch.dtype, given: str) -> None:
+    tensors = lstm_inputs(*shape, dtype)
+    x, h, c, weight_ih, weight_hh, *_ = tensors
+    grad_h = torch.randn_like(h) if given != "c" else None
+    grad_c = torch.randn_like(c) if given != "h" else None
+    h_new, c_new, gates = kernels.lstm_step(*tensors)
+    grads = kernels.lstm_step_backward(grad_h, grad_c, gates, c, c_new, x, h, weight_ih, weight_hh)
+    naive, exact = lstm_reference(tensors, grad_h, grad_c), lstm_reference([t.double() for t in tensors], grad_h, grad_c)
+    assert (h_new.dtype, c_new.dtype, gates.dtype) == (dtype, c.dtype, c.dtype)
+    for index, result in enumerate((h_new, c_new, *grads)):
+        assert_within_budget(f"result {index}", result, naive[index], exact[index], dtype)
+
+
+@pytest.mark.parametrize("kernels", MODULES)
+def test_saturated_gates(kernels: ModuleType) -> None:
+    x, h, c, weight_ih, weight_hh, _, zero = lstm_inputs(4, 3, 5, torch.float32)
+    weight_ih, weight_hh, bias = 0 * weight_ih, 0 * weight_hh, torch.tensor([300.0, -300.0, 1e30, 0.0, -1e30] * 4)
+    h_new, c_new, gates = kernels.lstm_step(x, h, 1e4 * c, weight_ih, weight_hh, bias, 0 * zero)
+    expected = reference.lstm_step(x, (h, 1e4 * c), weight_ih, weight_hh, bias, 0 * zero)
+    torch.testing.assert_close((h_new, c_new), expected)
+    grads = kernels.lstm_step_backward(h_new, c_new, gates, 1e4 * c, c_new, x, h, weight_ih, weight_hh)
+    assert all(g.isfinite().all() for g in grads)
+
+
+def elementwise(function: int, x: Tensor, level: int | None = None) -> Tensor:
+    y = torch.empty_like(x)
+    cpu.kernels(x.dtype, level).elementwise(cpu._sizes(function, x.numel()), x.data_ptr(), y.data_ptr())
+    return y
+
+
+def levels() -> list[int]:
+    """The instruction sets that this machine has."""
+    found = [0]
+    for level in (1, 2):
+        try:
+            cpu.kernels(torch.float32, level)
+        except RuntimeError:
+            continue
+        found.append(level)
+    return found
+
+
+LEVELS = [pytest.param(level, marks=needs_library) for level in (levels() if BUILT else [0])]
+
+
+def units_in_the_last_place(actual: Tensor, exact: Tensor) -> float:
+    """The largest distance from float64's `exact`, in steps of float32 there."""
+    rounded = exact.float()
+    step = (torch.nextafter(rounded.abs(), torch.tensor(float("inf"))) - rounded.abs()).double()
+    return float(((actual.double() - exact).abs() / step).max())
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_elementary_functions(level: int) -> None:
+    x = torch.cat([torch.linspace(-110, 88.7, 400_003), torch.linspace(-1.3, 1.3, 100_001), torch.logspace(-40, 0, 999)])
+    x = torch.cat([x, -x[-999:]])
+    assert units_in_the_last_place(elementwise(0, x, level), x.double().exp()) <= 2
+    assert units_in_the_last_place(elementwise(2, x, level), x.double().tanh()) <= 4
+    assert units_in_the_last_place(elementwise(1, x[x > -87], level), x[x > -87].double().sigmoid()) <= 4
+    # Below that, 1 / (1 + exp(-x)) is all there is, and exp(-x) overflows.
+    assert (elementwise(1, x[x <= -87], level) <= 2e-38).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("level", LEVELS)
+def test_elementary_functions_at_the_edges(level: int, dtype: torch.dtype) -> None:
+    inf, nan = float("inf"), float("nan")
+    x = torch.tensor([0.0, -0.0, inf, -inf, nan, 1e30, -1e30, -1e4], dtype=dtype)
+    for function, expected in enumerate([torch.exp, torch.sigmoid, torch.tanh]):
+        torch.testing.assert_close(elementwise(function, x, level), expected(x), equal_nan=True, rtol=1e-6, atol=1e-38)
+
+
+@pytest.fixture
+def forced_level(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    original = cpu.kernels
+    return lambda level: monkeypatch.setattr(cpu, "kernels", lambda dtype: original(dtype, level))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [*SHAPES, STRIPS])
+def test_every_instruction_set(
+    forced_level: Callable[[int], None], shape: tuple[int, ...], dtype: torch.dtype, level: int
+) -> None:
+    low = [t.to(dtype) for t in inputs(shape)]
+    tensors = lstm_inputs(5, 3, 7, dtype)
+    forced_level(level)
+    assert_glimpses_within_budget(kernel_results(cpu, *low), *low)
+    torch.testing.assert_close(cpu.lstm_step(*tensors), aten.lstm_step(*tensors))

@@ -1,0 +1,142 @@
+"""The C++ library in a process: threads, fork, OpenMP runtimes, the choice of matrix products, and what is said without it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from budget import assert_within_budget
+from fastdraw.kernels import cpu
+from fastdraw.kernels.cpu import gemm
+from test_cpu_kernels import STRIPS, inputs, kernel_results, lstm_inputs, needs_library
+
+
+@needs_library
+@pytest.mark.parametrize("shape", [(37, 2, 28, 28, 5), STRIPS, (3, 1, 260, 1100, 3)])
+def test_same_bits_for_any_number_of_threads(shape: tuple[int, ...]) -> None:
+    low = [t.float() for t in inputs(shape)]
+    tensors = lstm_inputs(33, 20, 70, torch.float32)
+    products = torch.randn(33, 280)
+    kept = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3, 2):
+            torch.set_num_threads(threads)
+            results.append(kernel_results(cpu, *low))
+            sizes = cpu._sizes(33, 70, threads)
+            outputs = [products.clone(), torch.empty(33, 70), torch.empty(33, 70)]
+            pointers = [t.data_ptr() for t in (outputs[0], products, *tensors[5:7], tensors[2], *outputs[1:])]
+            assert cpu.kernels(torch.float32).lstm_forward(sizes, *pointers) == 0
+            results[-1] |= {str(i): t for i, t in enumerate(outputs)}
+    finally:
+        torch.set_num_threads(kept)
+    for other in results[1:]:
+        assert all(torch.equal(other[name], result) for name, result in results[0].items())
+
+
+@needs_library
+def test_python_threads_do_not_disturb_each_other() -> None:
+    """Calls run without the interpreter's lock: each thread has its own scratch, of its own shape."""
+    cases = [[t.float() for t in inputs(shape)] for shape in ((40, 1, 28, 28, 5), (9, 3, 33, 20, 12), (64, 1, 8, 8, 2))]
+    expected = [kernel_results(cpu, *case) for case in cases]
+    with ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(lambda i: kernel_results(cpu, *cases[i % 3]), range(60)))
+    for i, result in enumerate(results):
+        assert all(torch.equal(result[name], exact) for name, exact in expected[i % 3].items())
+
+
+def run_python(code: str, **environment: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env={**os.environ, **environment}
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@needs_library
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_one_openmp_runtime() -> None:
+    """Loading and running the library maps no OpenMP runtime beside the one that torch brought, and that one is used."""
+    code = """
+import os, re, torch
+def runtimes():
+    with open("/proc/self/maps") as maps:
+        return {line.split()[-1] for line in maps if re.search(r"lib([gi]?omp|iomp5)[^/]*$", line)}
+before = runtimes()
+from fastdraw.kernels import cpu
+assert cpu.unavailable() is None
+torch.set_num_threads(2)
+threads = len(os.listdir("/proc/self/task"))
+cpu.read(torch.rand(256, 1, 28, 28), torch.zeros(256, 5), 12, 1)
+assert len(os.listdir("/proc/self/task")) == threads + 1
+assert runtimes() == before and len(before) == 1, (before, runtimes())
+"""
+    run_python(code, OMP_NUM_THREADS="1")
+
+
+@needs_library
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_work_after_fork() -> None:
+    """A data loader's worker is forked from a process whose threads it does not have."""
+    code = """
+import os, sys, torch
+from fastdraw.kernels import cpu
+torch.set_num_threads(2)
+image, params = torch.rand(256, 1, 28, 28), torch.zeros(256, 5)
+# Compared as bytes: torch's own comparison would wait in the child for threads that it does not have.
+def read():
+    return cpu.read(image, params, 12, 1).numpy().tobytes()
+expected = read()
+child = os.fork()
+if child == 0:
+    os._exit(0 if read() == expected else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert read() == expected
+"""
+    run_python(code)
+
+
+@pytest.mark.parametrize("choice", ["mkl", "onednn"])
+@pytest.mark.parametrize("layout", ["nn", "nt", "tn"])
+def test_products(monkeypatch: pytest.MonkeyPatch, layout: str, choice: str) -> None:
+    monkeypatch.setattr(gemm, "chosen", lambda: choice if gemm._has_onednn() else "mkl")
+    a, b = torch.randn(160, 170), torch.randn(170, 180)
+    assert a.shape[0] * b.numel() >= gemm._SMALL
+    left = a.t().contiguous().t() if layout == "tn" else a
+    right = b.t().contiguous().t() if layout == "nt" else b
+    exact = a.double() @ b.double()
+    assert_within_budget("product", gemm.product(left, right), a @ b, exact, torch.float32)
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert torch.equal(gemm.product(left, right), torch.mm(left, right))
+
+
+def test_the_choice_of_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        for choice, expected in {"mkl": {"mkl"}, "onednn": {"onednn"}, "auto": {"mkl", "onednn"}}.items():
+            gemm.chosen.cache_clear()
+            monkeypatch.setenv("FASTDRAW_GEMM", choice)
+            assert gemm.chosen() in (expected if gemm._has_onednn() else {"mkl"})
+        gemm.chosen.cache_clear()
+        monkeypatch.setenv("FASTDRAW_GEMM", "fast")
+        with pytest.raises(ValueError, match="FASTDRAW_GEMM: expected one of auto, mkl, onednn, got 'fast'"):
+            gemm.chosen()
+    finally:
+        gemm.chosen.cache_clear()
+
+
+def test_the_reason_for_a_missing_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(cpu, "_FOLDER", tmp_path)
+    load = cpu._load.__wrapped__
+    assert load() == (None, "the C++ kernels were left out at install time")
+    (tmp_path / "not_built.txt").write_text("no C++ compiler was at hand at install time\n")
+    assert load() == (None, "no C++ compiler was at hand at install time")
+    (tmp_path / "libfastdraw_cpu.so").write_text("not a library")
+    library, reason = load()
+    assert library is None
+    assert reason.startswith("the C++ kernels do not load: ")
