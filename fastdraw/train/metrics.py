@@ -20,6 +20,7 @@ class Metrics:
     """
 
     def __init__(self, folder: Path, lines: int = 0, step: int = 0) -> None:
+        # Not at the top: it takes a while to import, and help needs none of it.
         from torch.utils.tensorboard import SummaryWriter
 
         path = folder / NAME

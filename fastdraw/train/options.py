@@ -63,6 +63,13 @@ class TrainOptions:
     data_dir: str | None = option(
         None, DATA, "Folder in which data sets lie already, so that nothing is downloaded.", "$FASTDRAW_DATA", "FOLDER"
     )
+    image_size: int | None = option(
+        None,
+        DATA,
+        "Height and width to bring all images to, in pixels, by their largest middle square.",
+        "as they are",
+        "PIXELS",
+    )
     binarize: str = option(
         "auto",
         DATA,
@@ -159,7 +166,17 @@ class TrainOptions:
     samples: int = option(64, OUTPUT, "Images in samples.png.", metavar="IMAGES")
 
     def __post_init__(self) -> None:
-        for name in ("glimpses", "hidden_size", "latent_size", "epochs", "steps", "batch_size", "threads", "evaluate_every"):
+        for name in (
+            "image_size",
+            "glimpses",
+            "hidden_size",
+            "latent_size",
+            "epochs",
+            "steps",
+            "batch_size",
+            "threads",
+            "evaluate_every",
+        ):
             if getattr(self, name) is not None:
                 check_size(name, getattr(self, name))
         for name in ("checkpoint_every", "log_every", "eval_batch", "samples"):
@@ -186,7 +203,7 @@ class TrainOptions:
 
     def config(self, image_shape: tuple[int, int, int]) -> DRAWConfig:
         """The model for images of this shape: the preset's, and what was said otherwise."""
-        said: dict[str, Any] = {name: getattr(self, name) for name in ("glimpses", "hidden_size", "latent_size")}
+        said: dict[str, Any] = {name: getattr(self, name) for name in ("image_size", "glimpses", "hidden_size", "latent_size")}
         said = {name: value for name, value in said.items() if value is not None}
         for name in ("read_size", "write_size"):
             if (text := getattr(self, name)) is not None:

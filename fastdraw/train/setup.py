@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -59,6 +60,9 @@ class Setup:
 
 def prepare(said: TrainOptions, explicit: Collection[str] | None = None) -> Setup:
     """Raises ValueError (DataError, CheckpointError), OSError or ModuleNotFoundError for what a user can mend."""
+    # Missing, it must be missed before anything is written.
+    import torch.utils.tensorboard
+
     folder = Path(said.out or Path("runs") / _name(said.data))
     saved = _saved(folder) if said.resume else None
     options = continued(said, TrainOptions(**saved.training["options"]), explicit) if saved else said
@@ -67,8 +71,9 @@ def prepare(said: TrainOptions, explicit: Collection[str] | None = None) -> Setu
         torch.set_num_threads(options.threads)
     if not said.resume:
         _clear(folder, said.overwrite)
-    splits = data.load(options.data, data_dir=options.data_dir)
-    train, validation, test = (torch.as_tensor(split) for split in (splits.train, splits.validation, splits.test))
+    size = None if options.image_size is None else (options.image_size, options.image_size)
+    splits = data.load(options.data, data_dir=options.data_dir, image_size=size, progress=sys.stderr.isatty())
+    train, validation, test = splits[:3]
     shape = (int(train.shape[1]), int(train.shape[2]), int(train.shape[3]))
     options = replace(options.resolved(shape, torch.get_num_threads()), out=str(folder))
     assert options.batch_size is not None
