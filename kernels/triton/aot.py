@@ -126,7 +126,7 @@ def _meta(dtype: torch.dtype, *shape: int) -> Tensor:
 
 def compile_launch(launch: Launch, target: str) -> Resources:
     """Compiles what `launch` would run for one of TARGETS; raises whatever the compiler raises."""
-    options = {"num_warps": launch.num_warps, "num_stages": launch.num_stages}
+    options = launch.options(nvidia=target.startswith("sm_"))
     compiled = triton.compile(_source(launch), target=TARGETS[target], options=options)
     if target.startswith("sm_"):
         registers, spills = _cuda_usage(compiled.asm["cubin"])

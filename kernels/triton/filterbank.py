@@ -147,4 +147,5 @@ def filterbank_grad_launch(
         "size": size,
         "DTYPE": tl_dtype(dtype),
     }
-    return Launch(filterbank_grad_kernel, (batch,), {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages)
+    arguments.update(blocks.constants)
+    return Launch(filterbank_grad_kernel, (batch,), arguments, blocks.num_warps, blocks.num_stages, max_registers=255)

@@ -22,13 +22,22 @@ TL_DTYPES = {
 
 
 class Launch(NamedTuple):
-    """arguments: every argument by name, constexprs in capitals; tensors have to be contiguous."""
+    """arguments: every argument by name, constexprs in capitals; tensors have to be contiguous.
+
+    max_registers: per thread, on NVIDIA. Left to itself ptxas spills a few registers of a large kernel to fit one more block
+    on an SM; told the hardware's own limit it does not.
+    """
 
     kernel: Any
     grid: tuple[int, ...]
     arguments: dict[str, Any]
     num_warps: int
     num_stages: int
+    max_registers: int | None = None
+
+    def options(self, nvidia: bool) -> dict[str, int]:
+        options = {"num_warps": self.num_warps, "num_stages": self.num_stages}
+        return {**options, "maxnreg": self.max_registers} if nvidia and self.max_registers is not None else options
 
 
 def run(launch: Launch) -> None:
@@ -36,7 +45,7 @@ def run(launch: Launch) -> None:
     # Triton launches on the current device, which need not be the tensors'.
     elsewhere = device.type == "cuda" and device.index != torch.cuda.current_device()
     with torch.cuda.device(device) if elsewhere else nullcontext():
-        launch.kernel[launch.grid](**launch.arguments, num_warps=launch.num_warps, num_stages=launch.num_stages)
+        launch.kernel[launch.grid](**launch.arguments, **launch.options(nvidia=torch.version.hip is None))
 
 
 def compute_dtype(tensor: Tensor) -> torch.dtype:

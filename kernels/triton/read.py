@@ -90,4 +90,5 @@ def read_launch(image: "Tensor", params: "Tensor", patch: "Tensor", power: int, 
         "DTYPE": tl_dtype(dtype),
         "PRECISION": precision,
     }
-    return Launch(read_kernel, (batch * channels,), {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages)
+    arguments.update(blocks.constants)
+    return Launch(read_kernel, (batch * channels,), arguments, blocks.num_warps, blocks.num_stages, max_registers=255)

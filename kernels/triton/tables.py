@@ -43,7 +43,7 @@ ANY = float("inf")
 WINDOW_ROWS: dict[tuple[str, str], tuple[Row, ...]] = {
     ("read", "ieee"): (Row(8, 32, 4, 1, dot=False), Row(16, 64, 4, 2), Row(32, 32, 4, 2), Row(64, 32, 8, 2)),
     ("read", "tf32"): (Row(16, 64, 4, 2), Row(64, 64, 8, 2)),
-    ("read", "float64"): (Row(16, 32, 4, 2), Row(32, 16, 8, 2)),
+    ("read", "float64"): (Row(16, 16, 4, 1), Row(32, 16, 8, 1)),
     ("write", "ieee"): (Row(8, 32, 4, 1, dot=False), Row(16, 64, 4, 2), Row(32, 32, 4, 2), Row(64, 32, 8, 2)),
     ("write", "tf32"): (Row(16, 64, 4, 2), Row(64, 64, 8, 2)),
     ("write", "float64"): (Row(16, 32, 4, 2), Row(32, 16, 8, 2)),

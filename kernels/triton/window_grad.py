@@ -128,4 +128,5 @@ def window_grad_launch(
         "DTYPE": tl_dtype(dtype),
         "PRECISION": precision,
     }
-    return Launch(window_grad_kernel, (batch,), {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages)
+    arguments.update(blocks.constants)
+    return Launch(window_grad_kernel, (batch,), arguments, blocks.num_warps, blocks.num_stages, max_registers=255)
