@@ -4,6 +4,7 @@ from fastdraw import reference
 from fastdraw._version import __version__
 from fastdraw.config import DRAWConfig, presets
 from fastdraw.dispatch import backend, backends
+from fastdraw.graphed import GraphedStep, StepOutput
 from fastdraw.model import DRAW
 from fastdraw.ops import filterbank, lstm_step, read, write
 from fastdraw.reference import DRAWOutput, FilterBank, Trajectory, Window
@@ -13,6 +14,8 @@ __all__ = [
     "DRAWConfig",
     "DRAWOutput",
     "FilterBank",
+    "GraphedStep",
+    "StepOutput",
     "Trajectory",
     "Window",
     "__version__",

@@ -1,0 +1,88 @@
+"""GraphedStep: the step that a person would write, and nothing else; the same under a CUDA graph."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fastdraw import DRAW, GraphedStep
+
+CONFIG = {"image_shape": (1, 8, 7), "glimpses": 3, "hidden_size": 8, "latent_size": 4}
+
+
+def by_hand(model: DRAW, optimizer: torch.optim.Optimizer, x: torch.Tensor, noise: torch.Tensor, clip: float) -> torch.Tensor:
+    optimizer.zero_grad()
+    loss = model(x, noise).loss
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimizer.step()
+    return loss.detach()
+
+
+def pair(device: str) -> tuple[DRAW, DRAW]:
+    first, second = DRAW(**CONFIG).to(device), DRAW(**CONFIG).to(device)
+    second.load_state_dict(first.state_dict())
+    return first, second
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_steps_are_those_written_by_hand(device: str) -> None:
+    ours, theirs = pair(device)
+    optimizers = [torch.optim.Adam(model.parameters(), lr=1e-2) for model in (ours, theirs)]
+    step = GraphedStep(ours, optimizers[0], torch.empty(5, 1, 8, 7, device=device), clip=0.5)
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(one, other), "building a step changed the weights"
+    for _ in range(4):
+        x, noise = torch.rand(5, 1, 8, 7, device=device), torch.randn(3, 5, 4, device=device)
+        out = step(x, noise)
+        torch.testing.assert_close(out.loss, by_hand(theirs, optimizers[1], x, noise, 0.5))
+        torch.testing.assert_close(out.loss, (out.reconstruction + out.kl.sum(0)).mean())
+        torch.testing.assert_close(list(ours.parameters()), list(theirs.parameters()), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_noise_is_fresh_at_every_step(device: str) -> None:
+    model, _ = pair(device)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.0)
+    x = torch.rand(5, 1, 8, 7, device=device)
+    step = GraphedStep(model, optimizer, x)
+    losses = [step(x).loss.item() for _ in range(3)]
+    assert len(set(losses)) == 3
+
+
+def test_the_weight_of_the_kl() -> None:
+    """With weight 0 the KL has no gradient: the latent's log sigma moves only as the reconstruction asks."""
+    ours, theirs = pair("cpu")
+    x, noise = torch.rand(5, 1, 8, 7), torch.randn(3, 5, 4)
+    step = GraphedStep(ours, torch.optim.SGD(ours.parameters(), lr=1.0), x)
+    out = step(x, noise, kl_weight=0.25)
+    expected = theirs(x, noise)
+    (expected.reconstruction + 0.25 * expected.kl.sum(0)).mean().backward()
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, other - other.grad)
+    torch.testing.assert_close(out.loss, expected.loss.detach())
+    norm = torch.cat([p.grad.flatten() for p in theirs.parameters()]).norm()
+    torch.testing.assert_close(out.gradient_norm, norm)
+
+
+def test_mistakes() -> None:
+    model, other = pair("cpu")
+    x = torch.rand(5, 1, 8, 7)
+    optimizer = torch.optim.Adam(model.parameters())
+    with pytest.raises(TypeError, match=r"model: expected a fastdraw\.DRAW"):
+        GraphedStep(torch.nn.Linear(1, 1), optimizer, x)
+    with pytest.raises(ValueError, match=r"example: expected shape \[B, 1, 8, 7\]"):
+        GraphedStep(model, optimizer, x[:, :, :4])
+    with pytest.raises(ValueError, match="clip: expected a norm above 0"):
+        GraphedStep(model, optimizer, x, clip=0.0)
+    with pytest.raises(ValueError, match="optimizer: expected every parameter of the model"):
+        GraphedStep(other, optimizer, x)
+    step = GraphedStep(model, optimizer, x)
+    with pytest.raises(ValueError, match=r"x: expected shape \[5, 1, 8, 7\]"):
+        step(x[:4])
+    with pytest.raises(ValueError, match=r"x: expected values in \[0, 1\]"):
+        step(x * 3)
+    with pytest.raises(ValueError, match=r"noise: expected shape \[3, 5, 4\]"):
+        step(x, torch.randn(3, 5, 5))
