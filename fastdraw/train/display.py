@@ -46,8 +46,7 @@ class TerminalDisplay(Display):
 
         super().__init__(stream)
         self._bar = Progress(
-            TextColumn("steps"),
-            BarColumn(),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[figures]}"),
@@ -63,11 +62,11 @@ class TerminalDisplay(Display):
     def step(self, step: int, record: dict[str, Any] | None) -> None:
         self._bar.update(self._task, completed=step)
         if record is not None:
-            self._bar.update(self._task, figures=figures(record))
+            self._bar.update(self._task, figures=_short(record))
 
     def metrics(self, record: dict[str, Any]) -> None:
         if record["split"] == "train":
-            self._bar.update(self._task, figures=figures(record))
+            self._bar.update(self._task, figures=_short(record))
         else:
             super().metrics(record)
 
@@ -76,6 +75,12 @@ class TerminalDisplay(Display):
 
     def stop(self) -> None:
         self._bar.stop()
+
+
+def _short(record: dict[str, Any]) -> str:
+    """The same figures beside a bar, within 80 columns: reconstruction and KL, which add up to nats."""
+    parts = f"{record['nats']:.1f} nats = {record['reconstruction']:.1f} + KL {record['kl']:.1f}"
+    return f"{parts}, {record['images_per_second']:,.0f} images/s"
 
 
 def display(stream: TextIO | None = None) -> Display:
