@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_cpu_kernels import STRIPS, inputs, kernel_results, lstm_inputs, needs_library
 
 from budget import assert_within_budget
 from fastdraw.kernels import cpu
 from fastdraw.kernels.cpu import gemm
-from test_cpu_kernels import STRIPS, inputs, kernel_results, lstm_inputs, needs_library
 
 
 @needs_library
