@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastdraw import env
 
-from . import wide
+from . import interpreter, wide
 from .filterbank import filterbank_grad_launch, filterbank_launch
 from .launch import compute_dtype, dot_precision, run
 from .lstm import lstm_step, lstm_step_backward
@@ -30,6 +30,9 @@ __all__ = [
     "write",
     "write_backward",
 ]
+
+if env.triton_interpreted():
+    interpreter.accept_new_numpy()
 
 
 def unavailable() -> str | None:

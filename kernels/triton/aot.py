@@ -109,15 +109,15 @@ def cell_launches(sizes: tuple[int, int, int], dtype: torch.dtype, pointwise: bo
     batch, inputs, hidden = sizes
     state_dtype = torch.float64 if dtype == torch.float64 else torch.float32
     x, h, c = _meta(dtype, batch, inputs), _meta(dtype, batch, hidden), _meta(state_dtype, batch, hidden)
-    gates, from_x, bias = _meta(state_dtype, batch, 4 * hidden), _meta(dtype, batch, 4 * hidden), _meta(dtype, 4 * hidden)
+    gates, bias = _meta(state_dtype, batch, 4 * hidden), _meta(dtype, 4 * hidden)
     weights = (_meta(dtype, 4 * hidden, inputs), _meta(dtype, 4 * hidden, hidden), bias, bias)
     for precision in ("ieee", "tf32") if dtype == torch.float32 else ("ieee",):
         fused = lstm_launch(x, h, c, weights, (h, c, gates), precision)
         if fused is not None:
             yield f"lstm {precision}", fused
     if pointwise:
-        yield "cell", cell_launch(from_x, from_x, c, (bias, bias), (h, c, gates))
-        yield "cell_grad", cell_grad_launch(h, c, gates, c, c, from_x, c)
+        yield "cell", cell_launch(gates, gates, c, (bias, bias), (h, c, gates))
+        yield "cell_grad", cell_grad_launch(h, c, gates, c, c, _meta(dtype, batch, 4 * hidden), c)
 
 
 def _meta(dtype: torch.dtype, *shape: int) -> Tensor:

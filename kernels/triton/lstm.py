@@ -22,29 +22,10 @@ from torch import Tensor
 
 from fastdraw import env
 
+from .activations import sigmoid, tanh
 from .launch import Launch, run, tf32_allowed, tl_dtype
 from .rows import to_tf32
 from .tables import POINTWISE_BLOCK, lstm_blocks
-
-
-@triton.jit
-def sigmoid(b):
-    """exp may become infinite for b far below zero, and the result is then zero as it must be."""
-    return 1.0 / (1.0 + tl.exp(-b))
-
-
-@triton.jit
-def tanh(b):
-    """Without libdevice, which the interpreter has not. Near zero (1 - t) / (1 + t) would cancel: Cephes' rational instead."""
-    b_t = tl.exp(-2.0 * tl.abs(b))
-    b_far = (1.0 - b_t) / (1.0 + b_t)
-    b_far = tl.where(b < 0.0, -b_far, b_far)
-    # Kept small where it is not used, so that it overflows nowhere.
-    b_near = tl.where(tl.abs(b) < 0.625, b, 0.0)
-    b_z = b_near * b_near
-    b_p = (-9.64399179425052238628e-1 * b_z - 9.92877231001918586564e1) * b_z - 1.61468768441708447952e3
-    b_q = ((b_z + 1.12811678491632931402e2) * b_z + 2.23548839060100448583e3) * b_z + 4.84406305325125486048e3
-    return tl.where(tl.abs(b) < 0.625, b_near + b_near * b_z * b_p / b_q, b_far)
 
 
 @triton.jit
@@ -274,6 +255,15 @@ def _pointwise(kernel: triton.JITFunction, arguments: dict[str, Any], c: Tensor)
     return Launch(kernel, (triton.cdiv(batch * hidden, POINTWISE_BLOCK),), {**arguments, **sizes}, 4, 1)
 
 
+def _product(x: Tensor, weight: Tensor) -> Tensor:
+    """x W^T in the state's dtype: a gate's sum of two roundings to float16 would be worse than nn.LSTMCell's."""
+    if x.dtype in (torch.float32, torch.float64):
+        return x @ weight.T
+    if x.is_cuda and torch.version.hip is None:
+        return torch.mm(x, weight.T, out_dtype=torch.float32)
+    return x.float() @ weight.T.float()
+
+
 def lstm_step(
     x: Tensor, h: Tensor, c: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -283,7 +273,7 @@ def lstm_step(
     # Half precision goes to the tensor cores as it is.
     precision = "tf32" if x.dtype == torch.float32 and tf32_allowed() else "ieee"
     launch = lstm_launch(x, h, c, (weight_ih, weight_hh, bias_ih, bias_hh), out, precision)
-    run(launch or cell_launch(x @ weight_ih.T, h @ weight_hh.T, c, (bias_ih, bias_hh), out))
+    run(launch or cell_launch(_product(x, weight_ih), _product(h, weight_hh), c, (bias_ih, bias_hh), out))
     return out
 
 

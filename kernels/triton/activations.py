@@ -1,0 +1,24 @@
+"""sigmoid and tanh that overflow nowhere, for float32 and float64, compiled or interpreted."""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def sigmoid(b):
+    """exp may become infinite for b far below zero, and the result is then zero as it must be."""
+    return 1.0 / (1.0 + tl.exp(-b))
+
+
+@triton.jit
+def tanh(b):
+    """Without libdevice, which the interpreter has not. Near zero (1 - t) / (1 + t) would cancel: Cephes' rational instead."""
+    b_t = tl.exp(-2.0 * tl.abs(b))
+    b_far = (1.0 - b_t) / (1.0 + b_t)
+    b_far = tl.where(b < 0.0, -b_far, b_far)
+    # Kept small where it is not used, so that it overflows nowhere.
+    b_near = tl.where(tl.abs(b) < 0.625, b, 0.0)
+    b_z = b_near * b_near
+    b_p = (-9.64399179425052238628e-1 * b_z - 9.92877231001918586564e1) * b_z - 1.61468768441708447952e3
+    b_q = ((b_z + 1.12811678491632931402e2) * b_z + 2.23548839060100448583e3) * b_z + 4.84406305325125486048e3
+    return tl.where(tl.abs(b) < 0.625, b_near + b_near * b_z * b_p / b_q, b_far)
