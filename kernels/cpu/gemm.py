@@ -7,7 +7,6 @@ does not; FASTDRAW_GEMM=mkl or onednn decides without measuring, for results tha
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from functools import cache
@@ -15,12 +14,13 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from fastdraw import env
+
 #: oneDNN is taken where torch.mm takes this many times as long. Either it is much faster or hardly at all, so that
 #: two runs on one machine choose alike.
 _MARGIN = 1.2
 #: Multiplications below which a product is torch.mm's in any case: calling oneDNN costs some 20 microseconds more.
 _SMALL = 1 << 22
-_CHOICES = ("auto", "mkl", "onednn")
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
@@ -34,9 +34,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 @cache
 def chosen() -> str:
     """ "mkl" or "onednn": what float32 products go to in this process."""
-    choice = os.environ.get("FASTDRAW_GEMM", "auto")
-    if choice not in _CHOICES:
-        raise ValueError(f"FASTDRAW_GEMM: expected one of {', '.join(_CHOICES)}, got {choice!r}")
+    choice = env.gemm()
     if choice == "mkl" or not _has_onednn():
         return "mkl"
     return _measured() if choice == "auto" else choice
