@@ -21,12 +21,16 @@ class Recipe:
     epochs: int
     batch_size: int = 100
     learning_rate: float | None = None
-    kl_warmup: int = 500
+    kl_warmup: int | None = None
     evaluate_every: int = 1
 
     def rate(self, glimpses: int) -> float:
         """The recipe's own learning rate; otherwise that of the public reproductions, which falls with long recurrences."""
         return self.learning_rate or (1e-3 if glimpses <= 32 else 3e-4)
+
+    def warmup(self, glimpses: int) -> int:
+        """The recipe's own warm-up; otherwise a few times the steps that latents took to come into use at `rate`."""
+        return self.kl_warmup or (500 if glimpses <= 32 else 2000)
 
 
 RECIPES: dict[str, Recipe] = {name: Recipe(config, epochs=100) for name, config in presets.items()}
@@ -124,7 +128,7 @@ class TrainOptions:
         OPTIMISATION,
         "Steps in which the KL's weight in the loss rises from 0 to 1, so that latents come into use; 0: none. Metrics always "
         "count the whole KL.",
-        f"500, {RECIPES['digits'].kl_warmup} for digits",
+        f"500 up to 32 glimpses, 2000 above; {RECIPES['digits'].kl_warmup} for digits",
         "STEPS",
     )
     clip: float = option(
@@ -225,7 +229,7 @@ class TrainOptions:
             epochs=self.epochs or recipe.epochs,
             batch_size=self.batch_size or recipe.batch_size,
             learning_rate=self.learning_rate or recipe.rate(config.glimpses),
-            kl_warmup=recipe.kl_warmup if self.kl_warmup is None else self.kl_warmup,
+            kl_warmup=recipe.warmup(config.glimpses) if self.kl_warmup is None else self.kl_warmup,
             evaluate_every=self.evaluate_every or recipe.evaluate_every,
             threads=self.threads or threads,
         )
