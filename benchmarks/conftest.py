@@ -131,5 +131,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     results = config.stash.get(_RESULTS, [])
     if results:
         terminalreporter.section("fastdraw's benchmarks")
-        for text in table.terminal(results, environment.line(environment.describe())):
+        found = environment.describe()
+        for text in table.terminal(results, environment.line(found)):
             terminalreporter.write_line(text)
+        busy, cores = environment.BUSY, found["cores"]
+        if busy > cores / 2:
+            # A thread that waits for a core keeps the others waiting, at the end of every parallel loop.
+            warning = f"Before the run {busy:.1f} programs were busy on {cores} cores: these times are not to be relied on."
+            terminalreporter.write_line(warning, red=True)

@@ -14,6 +14,9 @@ from typing import Any
 
 from benchmarks.checkout import ROOT, activate
 
+#: Programs that were busy on this machine in the minute before this process came.
+BUSY = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
 _SMI_FIELDS = "name,driver_version,clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem,power.limit,temperature.gpu,memory.total"
 
 
@@ -26,6 +29,7 @@ def describe() -> dict[str, Any]:
     found: dict[str, Any] = {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "busy before": round(BUSY, 1),
         "threads": torch.get_num_threads(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),

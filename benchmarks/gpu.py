@@ -72,7 +72,7 @@ def steps(folder: Path, workers: int) -> list[Step]:
     return [
         Step("environment", [*python, "benchmarks.environment", str(folder / "environment.json")], 60),
         Step("ceilings", [*python, "benchmarks.ceilings", str(folder / "ceilings.json")], 60),
-        Step("tests for the GPU", [*test, "-m", "gpu", "tests/test_gpu.py"], 150, pytest),
+        Step("tests for the GPU", [*test, "-m", "gpu", "tests/test_gpu.py", "tests/test_graphed.py"], 150, pytest),
         Step("operators' tests", [*test, "-k", "triton", "tests/test_operators.py"], 90, suite),
         Step("Triton kernels' tests", [*test, "tests/test_triton_kernels.py"], 90, suite),
         Step(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import statistics
+import sys
+from pathlib import Path
 from typing import Any
 
 #: A case's figures as JSON holds them: what conftest.py's `race` makes.
@@ -121,3 +124,9 @@ def roofline(results: list[Result]) -> str:
         cells = [result["title"], time_text(r["median"]), moved, _digits(rates[0]), computed, _digits(rates[1]), floor, share]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    # The file that `pytest --benchmark --benchmark-log=FILE` wrote, as the tables of docs/performance.md.
+    logged = [json.loads(line) for line in Path(sys.argv[1]).read_text().splitlines()]
+    print(markdown(logged), "", roofline(logged), sep="\n")
