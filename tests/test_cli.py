@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 import fastdraw
 from fastdraw.cli import main
-from fastdraw.train.options import TrainOptions
+from fastdraw.train.options import TrainOptions, continued
 
 TINY = "--data digits --glimpses 2 --hidden-size 8 --latent-size 2 --steps 2 --threads 1 --samples 4".split()  # noqa: SIM905
 
@@ -121,6 +121,20 @@ def test_a_folder_with_a_run_is_not_written_to(capsys: pytest.CaptureFixture[str
     # What the run did not write is not its to delete.
     assert (run / "notes.txt").read_text() == "mine"
     assert len(list(run.glob("events.out.tfevents*"))) == 1
+
+
+def test_options_of_a_resumed_run() -> None:
+    saved = replace(TrainOptions(steps=10), learning_rate=0.002)
+    assert continued(TrainOptions(resume=True), saved).learning_rate == 0.002
+    assert continued(TrainOptions(resume=True, learning_rate=0.002), saved).learning_rate == 0.002
+    with pytest.raises(ValueError, match=r"learning_rate: expected 0\.002, as the run to resume was started with, got 0\.1"):
+        continued(TrainOptions(resume=True, learning_rate=0.1), saved)
+    # A default that was typed in counts as given; one that was not does not.
+    with pytest.raises(ValueError, match="seed: expected 4"):
+        continued(TrainOptions(resume=True, seed=0), replace(saved, seed=4), {"seed"})
+    assert continued(TrainOptions(resume=True, seed=0), replace(saved, seed=4), set()).seed == 4
+    assert continued(TrainOptions(resume=True, epochs=9), saved).steps is None
+    assert continued(TrainOptions(resume=True, steps=20), saved).steps == 20
 
 
 def test_a_damaged_checkpoint_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from fastdraw.train import loop as loop_module
 from fastdraw.train.checkpoint import NAME, load_checkpoint, load_model, save_checkpoint
 from fastdraw.train.display import Display
 from fastdraw.train.evaluate import evaluate
-from fastdraw.train.options import RECIPES, continued
+from fastdraw.train.options import RECIPES
 from fastdraw.train.signals import Interruptions
 
 #: A model that takes a few milliseconds a step; 28 steps are an epoch of the 1,437 training digits or nearly so.
@@ -358,20 +357,6 @@ def test_a_finished_run_resumed_stays_as_it_is(tmp_path: Path) -> None:
     second = run(tmp_path / "run", resume=True)
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
     assert (second.validation, second.test) == (first.validation, first.test)
-
-
-def test_options_of_a_resumed_run() -> None:
-    saved = replace(TrainOptions(steps=10), learning_rate=0.002)
-    assert continued(TrainOptions(resume=True), saved).learning_rate == 0.002
-    assert continued(TrainOptions(resume=True, learning_rate=0.002), saved).learning_rate == 0.002
-    with pytest.raises(ValueError, match=r"learning_rate: expected 0\.002, as the run to resume was started with, got 0\.1"):
-        continued(TrainOptions(resume=True, learning_rate=0.1), saved)
-    # A default that was typed in counts as given; one that was not does not.
-    with pytest.raises(ValueError, match="seed: expected 4"):
-        continued(TrainOptions(resume=True, seed=0), replace(saved, seed=4), {"seed"})
-    assert continued(TrainOptions(resume=True, seed=0), replace(saved, seed=4), set()).seed == 4
-    assert continued(TrainOptions(resume=True, epochs=9), saved).steps is None
-    assert continued(TrainOptions(resume=True, steps=20), saved).steps == 20
 
 
 def test_other_images_are_refused_on_resume(tmp_path: Path) -> None:
