@@ -117,8 +117,8 @@ class GraphedStep:
             with torch.cuda.graph(graph):
                 self._output = self._step()
         with torch.no_grad():
-            for parameter, value in zip(self.model.parameters(), weights, strict=True):
-                parameter.copy_(value)
+            for weight, before in zip(self.model.parameters(), weights, strict=True):
+                weight.copy_(before)
             for parameter, state in self.optimizer.state.items():
                 for key, value in state.items():
                     if isinstance(value, Tensor):

@@ -163,6 +163,8 @@ def test_evaluation_adds_up() -> None:
     from fastdraw import DRAW
 
     model = DRAW((1, 4, 4), 2, 4, 3, 2, 2)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.01)
     images = torch.randint(0, 256, (7, 1, 4, 4), dtype=torch.uint8)
     each = [evaluate(model, image[None], 1, seed=3, binarize=False) for image in images]
     assert each[0].standard_error is None

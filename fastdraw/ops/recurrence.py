@@ -71,7 +71,8 @@ def _trajectory(tape: Tape, s: Shape, infers: bool) -> Trajectory:
 
 def _shape(noise: Tensor, weights: Weights, read_size: int, write_size: int) -> Shape:
     steps, batch, latent = noise.shape
-    return Shape(steps, batch, *weights.canvas.shape, weights.h_decoder.shape[0], latent, read_size, write_size)
+    channels, height, width = weights.canvas.shape
+    return Shape(steps, batch, channels, height, width, weights.h_decoder.shape[0], latent, read_size, write_size)
 
 
 def _in_dtype(weights: Weights, dtype: torch.dtype) -> Weights:

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from fastdraw import reference
 from fastdraw._version import __version__
 from fastdraw.config import DRAWConfig
+from fastdraw.files import write_atomically
 from fastdraw.model import DRAW
-from fastdraw.train.files import write_atomically
 
 NAME = "checkpoint.safetensors"
 FORMAT = 1

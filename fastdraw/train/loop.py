@@ -13,11 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastdraw import dispatch
+from fastdraw.files import write_atomically
+from fastdraw.graphed import GraphedStep
+from fastdraw.kernels.cpu import gemm
 from fastdraw.train import pictures
 from fastdraw.train.checkpoint import Checkpoint, optimizer_tensors, save_checkpoint
 from fastdraw.train.display import Display, display, figures
 from fastdraw.train.evaluate import Evaluation, evaluate, to_input
-from fastdraw.train.files import write_atomically
 from fastdraw.train.metrics import Metrics
 from fastdraw.train.options import TrainOptions
 from fastdraw.train.progress import SUMS, Progress
@@ -77,6 +80,7 @@ class Run:
         self.autocast = torch.bfloat16 if self.options.precision == "bf16" else None
         self.binarize = self.options.binarize == "dynamic"
         self._epoch, self._order = -1, torch.empty(0)
+        self._graphed: GraphedStep | None = None
         self._saved = self.progress.step if setup.checkpoint is not None else -1
         self.validation: Evaluation | None = None
         self.metrics = Metrics(setup.folder, self.progress.lines, self.progress.step)
@@ -115,21 +119,16 @@ class Run:
         x = self.batch(step)
         shape = (self.model.config.glimpses, len(x), self.model.config.latent_size)
         e = noise(self.options.seed, "noise", step, shape, self.device)
+        warmup = self.options.kl_warmup or 0
         self.model.train()
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
-            out = self.model(x, e)
-        loss = out.loss
-        if step < (self.options.kl_warmup or 0):
-            loss = out.reconstruction.mean() + step / (self.options.kl_warmup or 1) * out.kl.sum(0).mean()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip, foreach=True)
-        kl = out.kl.detach().sum(0).mean()
-        now = torch.stack([out.loss.detach(), out.reconstruction.detach().mean(), kl, norm]).double()
-        # Before the optimizer's step, so that a checkpoint written later cannot hold what NaN has spoilt. On CUDA reading
-        # the figures would wait for the device: there they are read when a line or a checkpoint is written.
+            if self._graphed is None:
+                self._graphed = GraphedStep(self.model, self.optimizer, x, self.options.clip)
+            out = self._graphed(x, e, kl_weight=1.0 if step >= warmup else step / warmup)
+        now = torch.stack([out.loss, out.reconstruction.mean(), out.kl.sum(0).mean(), out.gradient_norm]).double()
+        # What NaN has spoilt is never saved. On CUDA reading the figures would wait for the device: there they are read when
+        # a line or a checkpoint is written.
         figures_now = self._finite(now, step) if self.device.type == "cpu" else None
-        self.optimizer.step()
         self.sums += now
         progress = self.progress
         progress.step, progress.count = step + 1, progress.count + 1
@@ -190,6 +189,7 @@ class Run:
             "options": self.options.to_dict(),
             "fingerprint": self.setup.fingerprint,
             "progress": asdict(self.progress),
+            **({"gemm": gemm.chosen()} if dispatch.backends()["native"] is None else {}),
         }
         optimizer = optimizer_tensors(self.model, self.optimizer)
         config, weights, step = self.model.config, self.model.state_dict(), self.progress.step

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fastdraw.train.files import write_atomically
+from fastdraw.files import write_atomically
 
 NAME = "metrics.jsonl"
 

@@ -21,11 +21,12 @@ from fastdraw.config import DRAWConfig
 from fastdraw.model import DRAW
 from fastdraw.train import checkpoint, metrics
 from fastdraw.train.checkpoint import Checkpoint, CheckpointError, load_optimizer
-from fastdraw.train.initial import initialise
 from fastdraw.train.options import TrainOptions, continued
 from fastdraw.train.progress import Progress
 from fastdraw.train.randomness import generator
 
+#: Means of pixels are kept this far from 0 and 1, so that the first canvas is certain of nothing (logits of at most 4.6).
+MEAN_MARGIN = 0.01
 #: What a run writes; --overwrite deletes these and nothing else.
 FILES = (checkpoint.NAME, metrics.NAME, "config.json", "samples.png", "drawing.gif")
 
@@ -67,6 +68,9 @@ def prepare(said: TrainOptions, explicit: Collection[str] | None = None) -> Setu
     saved = _saved(folder) if said.resume else None
     options = continued(said, TrainOptions(**saved.training["options"]), explicit) if saved else said
     device = _device(options.device)
+    if saved is not None and "gemm" in saved.training:
+        # Another library would round differently: a run goes on with the one it was started with.
+        os.environ["FASTDRAW_GEMM"] = saved.training["gemm"]
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     if not said.resume:
@@ -141,5 +145,7 @@ def _model(config: DRAWConfig, options: TrainOptions, train: Tensor) -> DRAW:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator(options.seed, "weights").initial_seed())
         model = DRAW.from_config(config)
-        initialise(model, train if options.initial_canvas == "mean" else None)
+    if options.initial_canvas == "mean":
+        with torch.no_grad():
+            model.initial_canvas.copy_(torch.logit(train.float().mean(0) / 255, eps=MEAN_MARGIN))
     return model

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import io
 import math
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from fastdraw.checks import check_size, check_tensor, check_unit_interval, expected
+from fastdraw.files import write_atomically
 
 #: Between tiles: a grey that neither ink nor paper comes close to in hue, told apart on white and on dark pages.
 GAP = (104, 110, 122)
@@ -58,25 +58,6 @@ def save(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> N
 
     Raises OSError (a full disk, a missing folder) and leaves nothing behind.
     """
-    path = Path(path)
-    # Beside the target: a rename is atomic within one file system only. A name of its own for every process.
-    handle, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp lets nobody else read the file; a picture is as readable as any other file of this user's.
-        os.chmod(part, 0o666 & ~_umask())
-        os.replace(part, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(part)
-        raise
-
-
-def _umask() -> int:
-    """There is no way to read it but to set it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+    file = io.BytesIO()
+    write(file)
+    write_atomically(Path(path), file.getvalue())
