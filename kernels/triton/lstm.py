@@ -214,7 +214,8 @@ def lstm_launch(
     operands = torch.float32 if env.triton_interpreted() else x.dtype
     sizes = {"batch": batch, "inputs": inputs, "hidden": hidden, "OPERANDS": tl_dtype(operands), "PRECISION": precision}
     grid = (triton.cdiv(batch, blocks.constants["BLOCK_B"]), triton.cdiv(hidden, blocks.constants["BLOCK_H"]))
-    return Launch(lstm_kernel, grid, {**arguments, **sizes, **blocks.constants}, blocks.num_warps, blocks.num_stages)
+    arguments.update(sizes, **blocks.constants)
+    return Launch(lstm_kernel, grid, arguments, blocks.num_warps, blocks.num_stages, max_registers=255)
 
 
 def cell_launch(
