@@ -14,7 +14,7 @@ _MODULES = {"aten": "fastdraw.kernels.aten", "native": "fastdraw.kernels.cpu", "
 _PIECES = {
     "aten": "fastdraw.kernels.aten_pieces",
     "native": "fastdraw.kernels.cpu.pieces",
-    "triton": "fastdraw.kernels.aten_pieces",
+    "triton": "fastdraw.kernels.triton.pieces",
 }
 _NAMES = ("auto", "reference", *_MODULES)
 

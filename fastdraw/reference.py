@@ -73,8 +73,8 @@ def window(params: Tensor, size: int, image_size: tuple[int, int]) -> Window:
     """Equations 21 to 24: the window that raw `params` [B, 5] mean for N = `size` filters on a (height, width) image."""
     height, width = image_size
     params = params if params.dtype in (torch.float32, torch.float64) else params.float()
-    limits = params.new_tensor(PARAM_LIMITS)
-    g_x, g_y, log_sigma2, log_delta, log_gamma = torch.clamp(params, -limits, limits).unbind(-1)
+    columns = zip(params.unbind(-1), PARAM_LIMITS, strict=True)
+    g_x, g_y, log_sigma2, log_delta, log_gamma = (column.clamp(-limit, limit) for column, limit in columns)
     centre_x = (width + 1) / 2 * (g_x + 1) - 1  # (22), 0-based
     centre_y = (height + 1) / 2 * (g_y + 1) - 1  # (23), 0-based
     # One filter has no stride: it stands at the centre.

@@ -52,8 +52,9 @@ def _rows(centre: Tensor, delta: Tensor, inverse_sigma2: Tensor, size: int, leng
 
 
 def _bank(params: Tensor, dtype: torch.dtype, size: int, height: int, width: int) -> Bank:
-    limits = torch.tensor(PARAM_LIMITS, dtype=dtype, device=params.device)
-    g_x, g_y, log_sigma2, log_delta, log_gamma = torch.clamp(params.to(dtype), -limits, limits).split(1, 1)
+    # Limits go in as numbers: a tensor of them would be copied to the device at every call.
+    columns = zip(params.to(dtype).split(1, 1), PARAM_LIMITS, strict=True)
+    g_x, g_y, log_sigma2, log_delta, log_gamma = (column.clamp(-limit, limit) for column, limit in columns)
     delta = log_delta.exp() * ((max(height, width) - 1) / (size - 1) if size > 1 else 0.0)
     inverse_sigma2 = log_sigma2.neg().exp_()
     y = _rows((height + 1) / 2 * (g_y + 1) - 1, delta, inverse_sigma2, size, height)
@@ -82,7 +83,7 @@ def _params_backward(grad_y: Tensor, grad_x: Tensor, grad_log_gamma: Tensor, ban
         log_delta_x + log_delta_y,
         grad_log_gamma,
     )
-    outside = params.abs() > torch.tensor(PARAM_LIMITS, dtype=params.dtype, device=params.device)
+    outside = torch.cat([c.abs() > limit for c, limit in zip(params.split(1, 1), PARAM_LIMITS, strict=True)], 1)
     return torch.stack(grads, 1).masked_fill_(outside, 0.0).to(params.dtype)
 
 

@@ -52,9 +52,7 @@ def _call(function: Callable[..., int], sizes: tuple[int, ...], *tensors: Tensor
     cpu._check(function(cpu._sizes(*sizes, threads), *[0 if t is None else t.data_ptr() for t in tensors]))
 
 
-def lstm(
-    inputs: Tensor, weight: Tensor, bias: Tensor, c: Tensor, gates: Tensor, c_new: Tensor, h_outs: list[Tensor]
-) -> None:
+def lstm(inputs: Tensor, weight: Tensor, bias: Tensor, c: Tensor, gates: Tensor, c_new: Tensor, h_outs: list[Tensor]) -> None:
     f = functions(inputs.dtype)
     if f is None:
         return aten_pieces.lstm(inputs, weight, bias, c, gates, c_new, h_outs)
@@ -106,9 +104,7 @@ def latent_backward(
 ) -> None:  # fmt: skip
     f = functions(grad_gates.dtype)
     if f is None:
-        return aten_pieces.latent_backward(
-            grad_gates, weight, latent, noise, grad_kl, grad_inputs, grad_latent, grad_noise
-        )
+        return aten_pieces.latent_backward(grad_gates, weight, latent, noise, grad_kl, grad_inputs, grad_latent, grad_noise)
     input_backward(grad_gates, weight, grad_inputs)
     sizes = (*noise.shape, grad_inputs.stride(0))
     return _call(f.latent_backward, sizes, grad_inputs, latent, noise, grad_kl.contiguous(), grad_latent, grad_noise)
@@ -124,9 +120,7 @@ def glimpse_backward(
 ) -> None:  # fmt: skip
     f = functions(grad_head.dtype)
     if f is None:
-        return aten_pieces.glimpse_backward(
-            head, canvas, x, grad_r, grad_canvas, grad_head, grad_x, s, writes, rebuild
-        )
+        return aten_pieces.glimpse_backward(head, canvas, x, grad_r, grad_canvas, grad_head, grad_x, s, writes, rebuild)
     row = 0 if grad_r is None else grad_r.stride(0)
     # A head without the read's params, when sampling, has no read behind it.
     read_size = s.read_size if grad_r is not None else 0
