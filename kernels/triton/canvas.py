@@ -1,0 +1,164 @@
+"""The recurrence around the canvas: write_t and the read that follows it, one launch, one program an image channel.
+
+    canvas = before + write (8);  x^ = x - sigmoid(canvas) (3);  r = [read of x, read of x^] (4)
+
+The canvas is read once and written once. x^ and the rows of all four filterbanks live in registers. Larger images are walked
+over in tiles; what a tile has of the read is summed up as in read.py. Sizes are 0 where there is no attention: then the write
+is the patch itself, or r is x and x^ themselves.
+
+Where the design stops: every pixel is written and read, also where the windows are small; few images leave SMs idle.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from fastdraw.ops.glimpses import Shape
+
+from .activations import sigmoid
+from .launch import Launch, dot_precision
+from .piece_tables import canvas_blocks
+from .rows import column_sums, filters, offsets, product, row_sums, window
+
+
+@triton.jit
+def centres(p_params, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr, BLOCK_N: tl.constexpr):
+    """(mu_y, mu_x, 1 / 2 sigma^2, log gamma, delta, i - (N-1)/2) of the window whose params begin at p_params."""
+    centre_y, centre_x, delta, inverse, log_gamma = window(p_params, 0, HEIGHT, WIDTH, SIZE, tl.float32)
+    b_offset = offsets(tl.arange(0, BLOCK_N), SIZE, tl.float32)
+    return centre_y + b_offset * delta, centre_x + b_offset * delta, inverse, log_gamma, delta, b_offset
+
+
+@triton.jit
+def canvas_kernel(
+    p_head,
+    p_before,
+    p_canvas,
+    p_x,
+    p_r,
+    CHANNELS: tl.constexpr,
+    HEIGHT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    WRITE_SIZE: tl.constexpr,
+    READ_SIZE: tl.constexpr,
+    HEAD_ROW: tl.constexpr,
+    R_ROW: tl.constexpr,
+    WRITES: tl.constexpr,
+    READS: tl.constexpr,
+    DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
+    SINGLE: tl.constexpr,
+    BLOCK_WRITE: tl.constexpr,
+    BLOCK_READ: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_W: tl.constexpr,
+):
+    i_bc = tl.program_id(0).to(tl.int64)
+    i_b, i_c = i_bc // CHANNELS, i_bc % CHANNELS
+    END_H: tl.constexpr = BLOCK_H if SINGLE else HEIGHT
+    END_W: tl.constexpr = BLOCK_W if SINGLE else WIDTH
+    PIXELS: tl.constexpr = HEIGHT * WIDTH
+    WRITE_PART: tl.constexpr = WRITE_SIZE * WRITE_SIZE
+    READ_PART: tl.constexpr = READ_SIZE * READ_SIZE
+    p_own_head = p_head + i_b * HEAD_ROW
+    p_own_before, p_own_canvas, p_own_x = p_before + i_bc * PIXELS, p_canvas + i_bc * PIXELS, p_x + i_bc * PIXELS
+    if WRITES and WRITE_SIZE > 0:
+        p_params = p_own_head + CHANNELS * WRITE_PART
+        b_w_y, b_w_x, w_inverse, w_gamma, _, _ = centres(p_params, HEIGHT, WIDTH, WRITE_SIZE, BLOCK_WRITE)
+        b_w_z_y = column_sums(b_w_y, HEIGHT, w_inverse, END_H, BLOCK_WRITE, BLOCK_H, tl.float32)
+        b_w_z_x = row_sums(b_w_x, WIDTH, w_inverse, END_W, BLOCK_WRITE, BLOCK_W, tl.float32)
+        o_n = tl.arange(0, BLOCK_WRITE)
+        m_patch = (o_n < WRITE_SIZE)[:, None] & (o_n < WRITE_SIZE)[None, :]
+        p_patch = p_own_head + i_c * WRITE_PART + (o_n[:, None] * WRITE_SIZE + o_n[None, :])
+        b_patch = tl.load(p_patch, mask=m_patch, other=0.0)
+        b_patch = b_patch * (tl.exp(-w_gamma) / (b_w_z_y[:, None] * b_w_z_x[None, :]))
+    if READS and READ_SIZE > 0:
+        p_params = p_own_head + (HEAD_ROW - 5)
+        b_r_y, b_r_x, r_inverse, r_gamma, _, _ = centres(p_params, HEIGHT, WIDTH, READ_SIZE, BLOCK_READ)
+        b_r_z_y = row_sums(b_r_y, HEIGHT, r_inverse, END_H, BLOCK_READ, BLOCK_H, tl.float32)
+        b_r_z_x = column_sums(b_r_x, WIDTH, r_inverse, END_W, BLOCK_READ, BLOCK_W, tl.float32)
+        b_read = tl.zeros([BLOCK_READ, BLOCK_READ], tl.float32)
+        b_read_error = tl.zeros([BLOCK_READ, BLOCK_READ], tl.float32)
+    for i_h in range(0, END_H, BLOCK_H):
+        o_h = i_h + tl.arange(0, BLOCK_H)
+        if WRITES and WRITE_SIZE > 0:
+            b_f_y = filters(b_w_y[None, :], o_h[:, None], HEIGHT, w_inverse, tl.float32)
+            b_v = product(b_f_y, b_patch, tl.zeros([BLOCK_H, BLOCK_WRITE], tl.float32), DOT, PRECISION)
+        if READS and READ_SIZE > 0:
+            b_t = tl.zeros([BLOCK_H, BLOCK_READ], tl.float32)
+            b_t_error = tl.zeros([BLOCK_H, BLOCK_READ], tl.float32)
+        for i_w in range(0, END_W, BLOCK_W):
+            o_w = i_w + tl.arange(0, BLOCK_W)
+            o_tile = o_h[:, None] * WIDTH + o_w[None, :]
+            m_tile = (o_h < HEIGHT)[:, None] & (o_w < WIDTH)[None, :]
+            b_canvas = tl.load(p_own_before + o_tile, mask=m_tile, other=0.0)
+            if WRITES:
+                if WRITE_SIZE > 0:
+                    b_f_x = filters(b_w_x[:, None], o_w[None, :], WIDTH, w_inverse, tl.float32)
+                    b_canvas = product(b_v, b_f_x, b_canvas, DOT, PRECISION)
+                else:
+                    b_canvas += tl.load(p_own_head + i_c * PIXELS + o_tile, mask=m_tile, other=0.0)
+                tl.store(p_own_canvas + o_tile, b_canvas, mask=m_tile)
+            if READS:
+                b_x = tl.load(p_own_x + o_tile, mask=m_tile, other=0.0)
+                # Past the image's end this is no zero; the filters are.
+                b_error = b_x - sigmoid(b_canvas)
+                if READ_SIZE > 0:
+                    b_f_x = filters(b_r_x[None, :], o_w[:, None], WIDTH, r_inverse, tl.float32)
+                    b_t = product(b_x, b_f_x, b_t, DOT, PRECISION)
+                    b_t_error = product(b_error, b_f_x, b_t_error, DOT, PRECISION)
+                else:
+                    p_own_r = p_r + i_b * R_ROW + i_c * PIXELS + o_tile
+                    tl.store(p_own_r, b_x.to(p_r.dtype.element_ty), mask=m_tile)
+                    tl.store(p_own_r + CHANNELS * PIXELS, b_error.to(p_r.dtype.element_ty), mask=m_tile)
+        if READS and READ_SIZE > 0:
+            b_f_y = filters(b_r_y[:, None], o_h[None, :], HEIGHT, r_inverse, tl.float32)
+            b_read = product(b_f_y, b_t, b_read, DOT, PRECISION)
+            b_read_error = product(b_f_y, b_t_error, b_read_error, DOT, PRECISION)
+    if READS and READ_SIZE > 0:
+        b_scale = tl.exp(r_gamma) / (b_r_z_y[:, None] * b_r_z_x[None, :])
+        o_n = tl.arange(0, BLOCK_READ)
+        m_read = (o_n < READ_SIZE)[:, None] & (o_n < READ_SIZE)[None, :]
+        p_own_r = p_r + i_b * R_ROW + i_c * READ_PART + (o_n[:, None] * READ_SIZE + o_n[None, :])
+        tl.store(p_own_r, (b_read * b_scale).to(p_r.dtype.element_ty), mask=m_read)
+        tl.store(p_own_r + CHANNELS * READ_PART, (b_read_error * b_scale).to(p_r.dtype.element_ty), mask=m_read)
+
+
+def image_constants(s: Shape, head: Tensor, r: Tensor | None) -> dict[str, Any]:
+    """What both kernels around the canvas take of the sizes. r: [B, 2R] or its gradient, whose rows may be strided."""
+    return {
+        "CHANNELS": s.channels,
+        "HEIGHT": s.height,
+        "WIDTH": s.width,
+        "WRITE_SIZE": s.write_size,
+        "READ_SIZE": s.read_size,
+        "HEAD_ROW": head.stride(0),
+        "R_ROW": 0 if r is None else r.stride(0),
+    }
+
+
+def canvas_launch(
+    head: Tensor, before: Tensor, canvas: Tensor, x: Tensor | None, r: Tensor | None, s: Shape, writes: bool
+) -> Launch:
+    precision = dot_precision(canvas.dtype)
+    blocks = canvas_blocks("canvas", s.read_size if x is not None else 0, s.write_size, s.height, s.width, precision)
+    arguments = {
+        "p_head": head,
+        # Without a write there is nothing before.
+        "p_before": before if writes else canvas,
+        "p_canvas": canvas,
+        # Where nothing is read another tensor stands in.
+        "p_x": canvas if x is None else x,
+        "p_r": canvas if r is None else r,
+        **image_constants(s, head, r),
+        "WRITES": writes,
+        "READS": x is not None,
+        "PRECISION": precision,
+        **blocks.constants,
+    }
+    grid = (s.batch * s.channels,)
+    return Launch(canvas_kernel, grid, arguments, blocks.num_warps, blocks.num_stages, max_registers=255)

@@ -1,0 +1,288 @@
+"""The recurrence's latent layer: a product with sampling and KL behind it (equations 1, 2, 6, 11), and plain products.
+
+    latent         mu, log sigma = h W^T + b;  z = mu + sigma noise;  kl = sum of (mu^2 + sigma^2 - 1)/2 - log sigma
+    linear         out = h W^T + b
+    input_grad     grad_inputs = grad_out W; with latents in its first columns their gradients as well:
+                   d mu = dz + dkl mu;  d log sigma = dz sigma noise + dkl (sigma^2 - 1);  d noise = dz sigma
+
+Where the design stops: in `latent` one program walks over all latents of its rows, since KL's sum must have one order and no
+atomics; B = 128 fills 8 SMs (32 in float32), and each reads the whole weight.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .launch import Launch
+from .piece_tables import POINTWISE, product_blocks
+from .rows import to_tf32
+from .tiles import kind, product_constants, rows_times_columns, rows_times_rows, wide_product
+
+
+@triton.jit
+def latent_sums(
+    p_h,
+    p_weight,
+    o_b,
+    o_z,
+    m_b,
+    m_z,
+    LATENT: tl.constexpr,
+    FUSED: tl.constexpr,
+    K: tl.constexpr,
+    A_ROW: tl.constexpr,
+    ALIGN: tl.constexpr,
+    OPERANDS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_B: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """Columns o_z and LATENT + o_z of h W^T [B, 2Z], each [BLOCK_B, BLOCK_N]; without FUSED p_h is h W^T already."""
+    if FUSED:
+        b_mu = tl.zeros([BLOCK_B, BLOCK_N], tl.float32)
+        b_log_sigma = tl.zeros([BLOCK_B, BLOCK_N], tl.float32)
+        p_h_rows = p_h + o_b[:, None] * A_ROW
+        p_w_rows = p_weight + o_z[None, :] * K
+        for i_k in range(0, K, BLOCK_K):
+            o_k = i_k + tl.arange(0, BLOCK_K)
+            m_k = o_k < K
+            p_h_tile = tl.multiple_of(p_h_rows + o_k[None, :], (1, ALIGN))
+            b_h = tl.load(p_h_tile, mask=m_b[:, None] & m_k[None, :], other=0.0).to(OPERANDS)
+            m_w = m_k[:, None] & m_z[None, :]
+            b_w_mu = tl.load(p_w_rows + o_k[:, None], mask=m_w, other=0.0).to(OPERANDS)
+            b_w_log_sigma = tl.load(p_w_rows + (LATENT * K + o_k[:, None]), mask=m_w, other=0.0).to(OPERANDS)
+            if PRECISION == "tf32":
+                b_h = to_tf32(b_h)
+                b_w_mu = to_tf32(b_w_mu)
+                b_w_log_sigma = to_tf32(b_w_log_sigma)
+            b_mu = tl.dot(b_h, b_w_mu, b_mu, input_precision=PRECISION)
+            b_log_sigma = tl.dot(b_h, b_w_log_sigma, b_log_sigma, input_precision=PRECISION)
+    else:
+        o_own = o_b[:, None] * (2 * LATENT) + o_z[None, :]
+        mask = m_b[:, None] & m_z[None, :]
+        b_mu = tl.load(p_h + o_own, mask=mask, other=0.0)
+        b_log_sigma = tl.load(p_h + o_own + LATENT, mask=mask, other=0.0)
+    return b_mu, b_log_sigma
+
+
+@triton.jit(do_not_specialize=["batch"])
+def latent_kernel(
+    p_h,
+    p_weight,
+    p_bias,
+    p_noise,
+    p_out,
+    p_z,
+    p_kl,
+    batch,
+    LATENT: tl.constexpr,
+    Z_ROW: tl.constexpr,
+    FUSED: tl.constexpr,
+    K: tl.constexpr,
+    A_ROW: tl.constexpr,
+    ALIGN: tl.constexpr,
+    OPERANDS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_B: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    o_b = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
+    m_b = o_b < batch
+    b_kl = tl.zeros([BLOCK_B], tl.float32)
+    for i_z in range(0, LATENT, BLOCK_N):
+        o_z = (i_z + tl.arange(0, BLOCK_N)).to(tl.int64)
+        m_z = o_z < LATENT
+        b_mu, b_log_sigma = latent_sums(
+            p_h, p_weight, o_b, o_z, m_b, m_z,
+            LATENT, FUSED, K, A_ROW, ALIGN, OPERANDS, PRECISION, BLOCK_B, BLOCK_N, BLOCK_K,
+        )  # fmt: skip
+        b_mu += tl.load(p_bias + o_z, mask=m_z, other=0.0).to(tl.float32)[None, :]
+        b_log_sigma += tl.load(p_bias + LATENT + o_z, mask=m_z, other=0.0).to(tl.float32)[None, :]
+        mask = m_b[:, None] & m_z[None, :]
+        b_sigma = tl.exp(b_log_sigma)
+        b_noise = tl.load(p_noise + o_b[:, None] * LATENT + o_z[None, :], mask=mask, other=0.0)
+        p_own = p_out + o_b[:, None] * (2 * LATENT) + o_z[None, :]
+        tl.store(p_own, b_mu, mask=mask)
+        tl.store(p_own + LATENT, b_log_sigma, mask=mask)
+        b_z = b_mu + b_sigma * b_noise
+        tl.store(p_z + o_b[:, None] * Z_ROW + o_z[None, :], b_z.to(p_z.dtype.element_ty), mask=mask)
+        # Latents beyond the last have mu 0 and sigma 1, which count nothing.
+        b_kl += tl.sum(0.5 * (b_mu * b_mu + b_sigma * b_sigma - 1.0) - b_log_sigma, axis=1)
+    tl.store(p_kl + o_b, b_kl, mask=m_b)
+
+
+@triton.jit(do_not_specialize=["batch"])
+def linear_kernel(
+    p_h,
+    p_weight,
+    p_bias,
+    p_out,
+    batch,
+    N: tl.constexpr,
+    K: tl.constexpr,
+    A_ROW: tl.constexpr,
+    ALIGN: tl.constexpr,
+    OPERANDS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_B: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    o_b = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
+    o_n = tl.program_id(1).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
+    m_b, m_n = o_b < batch, o_n < N
+    b_sum = tl.zeros([BLOCK_B, BLOCK_N], tl.float32)
+    b_sum = rows_times_rows(b_sum, p_h, p_weight, o_b, o_n, m_b, m_n, K, A_ROW, ALIGN, OPERANDS, PRECISION, BLOCK_K)
+    b_sum += tl.load(p_bias + o_n, mask=m_n, other=0.0).to(tl.float32)[None, :]
+    tl.store(p_out + o_b[:, None] * N + o_n[None, :], b_sum, mask=m_b[:, None] & m_n[None, :])
+
+
+@triton.jit(do_not_specialize=["batch"])
+def input_grad_kernel(
+    p_grad_out,
+    p_weight,
+    p_grad_inputs,
+    p_latent,
+    p_noise,
+    p_grad_kl,
+    p_grad_latent,
+    p_grad_noise,
+    batch,
+    N: tl.constexpr,
+    OUT_ROW: tl.constexpr,
+    LATENT: tl.constexpr,
+    KL_STRIDE: tl.constexpr,
+    GRAD_NOISE: tl.constexpr,
+    FUSED: tl.constexpr,
+    K: tl.constexpr,
+    A_ROW: tl.constexpr,
+    ALIGN: tl.constexpr,
+    OPERANDS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_B: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """LATENT: how many of the first columns are z; 0 where none are. Without FUSED grad_inputs [B, N] are there already."""
+    o_b = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
+    o_n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    m_b, m_n = o_b < batch, o_n < N
+    p_own = p_grad_inputs + o_b[:, None] * OUT_ROW + o_n[None, :]
+    mask = m_b[:, None] & m_n[None, :]
+    if FUSED:
+        b_sum = tl.zeros([BLOCK_B, BLOCK_N], tl.float32)
+        b_sum = rows_times_columns(
+            b_sum, p_grad_out, p_weight, o_b, o_n, m_b, m_n, K, N, A_ROW, ALIGN, OPERANDS, PRECISION, BLOCK_K
+        )
+        tl.store(p_own, b_sum.to(p_grad_inputs.dtype.element_ty), mask=mask)
+    else:
+        b_sum = tl.load(p_own, mask=mask, other=0.0).to(tl.float32)
+    if LATENT > 0:
+        # Tiles without a latent load and store nothing here: their masks are empty.
+        m_z = m_b[:, None] & (o_n < LATENT)[None, :]
+        o_z = o_b[:, None] * LATENT + o_n[None, :]
+        o_mu = o_b[:, None] * (2 * LATENT) + o_n[None, :]
+        b_mu = tl.load(p_latent + o_mu, mask=m_z, other=0.0)
+        b_sigma = tl.exp(tl.load(p_latent + o_mu + LATENT, mask=m_z, other=0.0))
+        b_noise = tl.load(p_noise + o_z, mask=m_z, other=0.0)
+        b_grad_kl = tl.load(p_grad_kl + o_b * KL_STRIDE, mask=m_b, other=0.0)[:, None]
+        out = p_grad_latent.dtype.element_ty
+        tl.store(p_grad_latent + o_mu, (b_sum + b_grad_kl * b_mu).to(out), mask=m_z)
+        b_grad_sigma = b_sum * b_sigma * b_noise + b_grad_kl * (b_sigma * b_sigma - 1.0)
+        tl.store(p_grad_latent + o_mu + LATENT, b_grad_sigma.to(out), mask=m_z)
+        if GRAD_NOISE:
+            tl.store(p_grad_noise + o_z, b_sum * b_sigma, mask=m_z)
+
+
+def latent_launch(h: Tensor, weight: Tensor, bias: Tensor, noise: Tensor, out: Tensor, z: Tensor, kl: Tensor) -> Launch:
+    (batch, latents), kinds = noise.shape, kind(h.dtype)
+    blocks = product_blocks("latent", kinds, batch, latents, 2 * latents, h.shape[1])
+    arguments = {
+        "p_h": h if blocks else wide_product(h, weight.t()),
+        "p_weight": weight,
+        "p_bias": bias,
+        "p_noise": noise,
+        "p_out": out,
+        "p_z": z,
+        "p_kl": kl,
+        "batch": batch,
+        "LATENT": latents,
+        "Z_ROW": z.stride(0),
+        "FUSED": blocks is not None,
+        **product_constants(h, kinds),
+    }
+    blocks = blocks or POINTWISE
+    grid = (triton.cdiv(batch, blocks.constants["BLOCK_B"]),)
+    return Launch(latent_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages)
+
+
+def linear_launch(h: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> Launch | None:
+    """None where torch multiplies."""
+    (batch, columns), kinds = out.shape, kind(h.dtype)
+    blocks = product_blocks("linear", kinds, batch, columns, columns, h.shape[1])
+    if blocks is None:
+        return None
+    pointers = {"p_h": h, "p_weight": weight, "p_bias": bias, "p_out": out}
+    arguments = {**pointers, "batch": batch, "N": columns, **product_constants(h, kinds)}
+    grid = (triton.cdiv(batch, blocks.constants["BLOCK_B"]), triton.cdiv(columns, blocks.constants["BLOCK_N"]))
+    return Launch(linear_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages)
+
+
+def input_grad_launch(
+    grad_out: Tensor, weight: Tensor, grad_inputs: Tensor, latent: tuple[Tensor, ...] = (), grad_noise: Tensor | None = None
+) -> Launch | None:
+    """latent: (latent [B, 2Z], noise, grad_kl, grad_latent) where the first Z columns are z. None: torch multiplies, and
+    `latent_grad_launch` does what remains."""
+    (batch, columns), kinds = grad_inputs.shape, kind(grad_out.dtype)
+    blocks = product_blocks("input_grad", kinds, batch, columns, columns, grad_out.shape[1])
+    if blocks is None:
+        return None
+    grid = (triton.cdiv(batch, blocks.constants["BLOCK_B"]), triton.cdiv(columns, blocks.constants["BLOCK_N"]))
+    arguments = _input_grad_arguments(grad_out, weight, grad_inputs, latent, grad_noise, True)
+    return Launch(input_grad_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages)
+
+
+def latent_grad_launch(
+    grad_out: Tensor, weight: Tensor, grad_inputs: Tensor, latent: tuple[Tensor, ...], grad_noise: Tensor | None
+) -> Launch:
+    """The latents' gradients from grad_inputs [B, Z + h], which are there already."""
+    batch, latents = latent[1].shape
+    grid = (triton.cdiv(batch, POINTWISE.constants["BLOCK_B"]), triton.cdiv(latents, POINTWISE.constants["BLOCK_N"]))
+    arguments = _input_grad_arguments(grad_out, weight, grad_inputs, latent, grad_noise, False)
+    return Launch(input_grad_kernel, grid, {**arguments, **POINTWISE.constants}, POINTWISE.num_warps, POINTWISE.num_stages)
+
+
+def _input_grad_arguments(
+    grad_out: Tensor,
+    weight: Tensor,
+    grad_inputs: Tensor,
+    latent: tuple[Tensor, ...],
+    grad_noise: Tensor | None,
+    fused: bool,
+) -> dict[str, Any]:
+    # Where there are no latents another tensor stands in, and is not read or written.
+    values, noise, grad_kl, grad_latent = latent or (grad_inputs,) * 4
+    return {
+        "p_grad_out": grad_out,
+        "p_weight": weight,
+        "p_grad_inputs": grad_inputs,
+        "p_latent": values,
+        "p_noise": noise,
+        "p_grad_kl": grad_kl,
+        "p_grad_latent": grad_latent,
+        "p_grad_noise": grad_latent if grad_noise is None else grad_noise,
+        "batch": grad_inputs.shape[0],
+        "N": grad_inputs.shape[1],
+        "OUT_ROW": grad_inputs.stride(0),
+        "LATENT": noise.shape[1] if latent else 0,
+        "KL_STRIDE": grad_kl.stride(0) if latent else 0,
+        "GRAD_NOISE": grad_noise is not None,
+        "FUSED": fused,
+        **product_constants(grad_out, kind(grad_out.dtype)),
+    }

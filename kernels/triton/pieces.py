@@ -1,0 +1,112 @@
+"""The recurrence's pieces in Triton, one launch each where the tables say so; fastdraw/kernels/aten_pieces.py says what each
+must do.
+
+Operands of products may be float32, bfloat16 or float16; states are float32. float64 goes to the plain pieces, and so do
+windows with more filters than one program's registers hold.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastdraw.kernels import aten_pieces
+from fastdraw.ops.glimpses import Shape
+
+from .canvas import canvas_launch
+from .canvas_grad import canvas_grad_launch
+from .cells import cell_backward_launch, cell_forward_launch
+from .latents import input_grad_launch, latent_grad_launch, latent_launch, linear_launch
+from .launch import run
+from .piece_tables import MAX_CANVAS_SIZE
+from .tiles import wide_product
+from .weight_grad import weight_grad_launch
+
+
+def lstm(inputs: Tensor, weight: Tensor, bias: Tensor, c: Tensor, gates: Tensor, c_new: Tensor, h_outs: list[Tensor]) -> None:
+    if c.dtype == torch.float64:
+        return aten_pieces.lstm(inputs, weight, bias, c, gates, c_new, h_outs)
+    return run(cell_forward_launch(inputs, weight, bias, c, gates, c_new, h_outs))
+
+
+def latent(h: Tensor, weight: Tensor, bias: Tensor, noise: Tensor, out: Tensor, z: Tensor, kl: Tensor) -> None:
+    if out.dtype == torch.float64:
+        return aten_pieces.latent(h, weight, bias, noise, out, z, kl)
+    return run(latent_launch(h, weight, bias, noise, out, z, kl))
+
+
+def head(h: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> None:
+    launch = linear_launch(h, weight, bias, out) if out.dtype != torch.float64 else None
+    if launch is not None:
+        return run(launch)
+    if h.dtype == out.dtype:
+        torch.addmm(bias, h, weight.t(), out=out)
+    else:
+        torch.add(wide_product(h, weight.t()), bias, out=out)
+    return None
+
+
+def _plain(s: Shape, canvas: Tensor) -> bool:
+    return canvas.dtype == torch.float64 or max(s.read_size, s.write_size) > MAX_CANVAS_SIZE
+
+
+def glimpse(
+    head: Tensor | None, before: Tensor, canvas: Tensor, x: Tensor | None, r: Tensor | None, s: Shape, writes: bool
+) -> None:
+    if head is None or not (writes or x is not None):
+        return None
+    if _plain(s, canvas):
+        return aten_pieces.glimpse(head, before, canvas, x, r, s, writes)
+    return run(canvas_launch(head, before, canvas, x, r, s, writes))
+
+
+def lstm_backward(
+    grad_out: Tensor, weight: Tensor, others: list[Tensor], gates: Tensor, c: Tensor, c_new: Tensor, grad_c: Tensor,
+    grad_gates: Tensor,
+) -> None:  # fmt: skip
+    if c.dtype == torch.float64:
+        return aten_pieces.lstm_backward(grad_out, weight, others, gates, c, c_new, grad_c, grad_gates)
+    return run(cell_backward_launch(grad_out, weight, others, gates, c, c_new, grad_c, grad_gates))
+
+
+def latent_backward(
+    grad_gates: Tensor, weight: Tensor, latent: Tensor, noise: Tensor, grad_kl: Tensor, grad_inputs: Tensor,
+    grad_latent: Tensor, grad_noise: Tensor | None,
+) -> None:  # fmt: skip
+    if latent.dtype == torch.float64:
+        return aten_pieces.latent_backward(grad_gates, weight, latent, noise, grad_kl, grad_inputs, grad_latent, grad_noise)
+    latents = (latent, noise, grad_kl, grad_latent)
+    launch = input_grad_launch(grad_gates, weight, grad_inputs, latents, grad_noise)
+    if launch is None:
+        torch.mm(grad_gates, weight, out=grad_inputs)
+        launch = latent_grad_launch(grad_gates, weight, grad_inputs, latents, grad_noise)
+    return run(launch)
+
+
+def input_backward(grad_out: Tensor, weight: Tensor, grad_inputs: Tensor) -> None:
+    launch = input_grad_launch(grad_out, weight, grad_inputs) if grad_out.dtype != torch.float64 else None
+    if launch is None:
+        torch.mm(grad_out, weight, out=grad_inputs)
+    else:
+        run(launch)
+
+
+def glimpse_backward(
+    head: Tensor, canvas: Tensor, x: Tensor | None, grad_r: Tensor | None, grad_canvas: Tensor, grad_head: Tensor,
+    grad_x: Tensor | None, s: Shape, writes: bool, rebuild: bool,
+) -> None:  # fmt: skip
+    if _plain(s, canvas):
+        return aten_pieces.glimpse_backward(head, canvas, x, grad_r, grad_canvas, grad_head, grad_x, s, writes, rebuild)
+    return run(canvas_grad_launch(head, canvas, x, grad_r, grad_canvas, grad_head, grad_x, s, writes, rebuild))
+
+
+def weight_gradient(grad_out: Tensor, inputs: Tensor, weight: Tensor, bias: Tensor) -> None:
+    launch = weight_grad_launch(grad_out, inputs, weight, bias) if weight.dtype != torch.float64 else None
+    if launch is not None:
+        return run(launch)
+    if grad_out.dtype == weight.dtype:
+        weight.addmm_(grad_out.t(), inputs)
+    else:
+        weight.add_(wide_product(grad_out.t(), inputs))
+    bias.add_(grad_out.sum(0, dtype=bias.dtype))
+    return None

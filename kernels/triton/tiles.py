@@ -1,0 +1,124 @@
+"""Tiles of matrix products for the recurrence's pieces, and what a launcher has to know of their operands.
+
+Sizes and row strides are constexprs: one model has one set of each, and loops and masks become simpler for it. Views are
+strided in their rows; ALIGN says how many bytes their rows' first elements are aligned by, which Triton cannot see where a
+view begins in the middle of a row.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from fastdraw import env
+
+from .launch import tf32_allowed, tl_dtype
+from .rows import to_tf32
+
+
+@triton.jit
+def rows_times_rows(
+    b_sum,
+    p_a,
+    p_w,
+    o_b,
+    o_row,
+    m_b,
+    m_row,
+    K: tl.constexpr,
+    A_ROW: tl.constexpr,
+    ALIGN: tl.constexpr,
+    OPERANDS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """b_sum [BLOCK_B, rows] + a w^T, for a [B, K] and the rows `o_row` of w [., K]; row numbers are int64."""
+    p_a_rows = p_a + o_b[:, None] * A_ROW
+    p_w_rows = p_w + o_row[None, :] * K
+    for i_k in range(0, K, BLOCK_K):
+        o_k = i_k + tl.arange(0, BLOCK_K)
+        m_k = o_k < K
+        p_a_tile = tl.multiple_of(p_a_rows + o_k[None, :], (1, ALIGN))
+        b_a = tl.load(p_a_tile, mask=m_b[:, None] & m_k[None, :], other=0.0).to(OPERANDS)
+        b_w = tl.load(p_w_rows + o_k[:, None], mask=m_k[:, None] & m_row[None, :], other=0.0).to(OPERANDS)
+        if PRECISION == "tf32":
+            b_a = to_tf32(b_a)
+            b_w = to_tf32(b_w)
+        b_sum = tl.dot(b_a, b_w, b_sum, input_precision=PRECISION)
+    return b_sum
+
+
+@triton.jit
+def rows_times_columns(
+    b_sum,
+    p_a,
+    p_w,
+    o_b,
+    o_n,
+    m_b,
+    m_n,
+    K: tl.constexpr,
+    N: tl.constexpr,
+    A_ROW: tl.constexpr,
+    ALIGN: tl.constexpr,
+    OPERANDS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """b_sum [BLOCK_B, columns] + a w, for a [B, K] and the columns `o_n` of w [K, N]."""
+    p_a_rows = p_a + o_b[:, None] * A_ROW
+    p_w_columns = p_w + o_n[None, :]
+    for i_k in range(0, K, BLOCK_K):
+        o_k = i_k + tl.arange(0, BLOCK_K)
+        m_k = o_k < K
+        p_a_tile = tl.multiple_of(p_a_rows + o_k[None, :], (1, ALIGN))
+        b_a = tl.load(p_a_tile, mask=m_b[:, None] & m_k[None, :], other=0.0).to(OPERANDS)
+        p_w_tile = p_w_columns + o_k.to(tl.int64)[:, None] * N
+        b_w = tl.load(p_w_tile, mask=m_k[:, None] & m_n[None, :], other=0.0).to(OPERANDS)
+        if PRECISION == "tf32":
+            b_a = to_tf32(b_a)
+            b_w = to_tf32(b_w)
+        b_sum = tl.dot(b_a, b_w, b_sum, input_precision=PRECISION)
+    return b_sum
+
+
+def alignment(view: Tensor) -> int:
+    """Bytes, 16 at most, that the first elements of all rows of `view` [B, K] are aligned by."""
+    # A tensor on the meta device has no address; every allocation is aligned by more than 16.
+    start = view.storage_offset() * view.element_size() if view.is_meta else view.data_ptr()
+    return math.gcd(16, start, view.stride(0) * view.element_size())
+
+
+def kind(dtype: torch.dtype) -> str:
+    """The column of the tables: "half", or for float32 "tf32" or "ieee"."""
+    if dtype != torch.float32:
+        return "half"
+    return "tf32" if tf32_allowed() else "ieee"
+
+
+def product_constants(operand: Tensor, kind: str) -> dict[str, Any]:
+    """What every kernel with a product takes: the operand [B, K] whose rows may be strided, and how to multiply."""
+    # Triton's interpreter multiplies the bits of bfloat16 as integers; widened operands have the same products.
+    operands = torch.float32 if env.triton_interpreted() else operand.dtype
+    return {
+        "K": operand.shape[1],
+        "A_ROW": operand.stride(0),
+        "ALIGN": alignment(operand),
+        "OPERANDS": tl_dtype(operands),
+        # Half precision goes to the tensor cores as it is.
+        "PRECISION": "tf32" if kind == "tf32" else "ieee",
+    }
+
+
+def wide_product(a: Tensor, b: Tensor) -> Tensor:
+    """a b by torch, in float32 whatever the operands' dtype."""
+    if a.dtype == torch.float32:
+        return torch.mm(a, b)
+    if a.is_cuda and torch.version.hip is None:
+        return torch.mm(a, b, out_dtype=torch.float32)
+    return a.float() @ b.float()

@@ -1,0 +1,82 @@
+"""A layer's weight and bias gradient over the rows of many glimpses: weight += grad_out^T inputs, bias += grad_out's rows.
+
+One launch where operands go to tensor cores, one program a tile [BLOCK_B, BLOCK_N] of the weight, which walks over all rows
+and adds its sums once. Programs of the weight's first columns sum the bias too. Torch multiplies float32 without tf32, whose
+products it is better at.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .launch import Launch
+from .piece_tables import product_blocks
+from .rows import to_tf32
+from .tiles import alignment, kind, product_constants
+
+
+@triton.jit(do_not_specialize=["rows"])
+def weight_grad_kernel(
+    p_grad_out,
+    p_inputs,
+    p_weight,
+    p_bias,
+    rows,
+    M: tl.constexpr,
+    GRAD_ROW: tl.constexpr,
+    GRAD_ALIGN: tl.constexpr,
+    K: tl.constexpr,
+    A_ROW: tl.constexpr,
+    ALIGN: tl.constexpr,
+    OPERANDS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_B: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """grad_out [rows, M], inputs [rows, K], weight [M, K]: BLOCK_B of M, BLOCK_N of K, BLOCK_K rows at a time."""
+    o_m = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
+    o_n = tl.program_id(1).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
+    m_m, m_n = o_m < M, o_n < K
+    b_sum = tl.zeros([BLOCK_B, BLOCK_N], tl.float32)
+    b_bias = tl.zeros([BLOCK_B, BLOCK_K], tl.float32)
+    for i_row in range(0, rows, BLOCK_K):
+        o_row = (i_row + tl.arange(0, BLOCK_K)).to(tl.int64)
+        m_row = o_row < rows
+        p_grad = tl.multiple_of(p_grad_out + o_row[None, :] * GRAD_ROW + o_m[:, None], (GRAD_ALIGN, 1))
+        b_grad = tl.load(p_grad, mask=m_m[:, None] & m_row[None, :], other=0.0).to(OPERANDS)
+        p_own_inputs = tl.multiple_of(p_inputs + o_row[:, None] * A_ROW + o_n[None, :], (1, ALIGN))
+        b_inputs = tl.load(p_own_inputs, mask=m_row[:, None] & m_n[None, :], other=0.0).to(OPERANDS)
+        b_bias += b_grad.to(tl.float32)
+        if PRECISION == "tf32":
+            b_grad = to_tf32(b_grad)
+            b_inputs = to_tf32(b_inputs)
+        b_sum = tl.dot(b_grad, b_inputs, b_sum, input_precision=PRECISION)
+    p_own = p_weight + o_m[:, None] * K + o_n[None, :]
+    mask = m_m[:, None] & m_n[None, :]
+    tl.store(p_own, tl.load(p_own, mask=mask, other=0.0) + b_sum, mask=mask)
+    if tl.program_id(1) == 0:
+        tl.store(p_bias + o_m, tl.load(p_bias + o_m, mask=m_m, other=0.0) + tl.sum(b_bias, axis=1), mask=m_m)
+
+
+def weight_grad_launch(grad_out: Tensor, inputs: Tensor, weight: Tensor, bias: Tensor) -> Launch | None:
+    """None where torch multiplies."""
+    (rows, columns), depth, kinds = grad_out.shape, inputs.shape[1], kind(inputs.dtype)
+    blocks = product_blocks("weight_grad", kinds, columns, depth, depth, rows)
+    if blocks is None:
+        return None
+    arguments = {
+        "p_grad_out": grad_out,
+        "p_inputs": inputs,
+        "p_weight": weight,
+        "p_bias": bias,
+        "rows": rows,
+        "M": columns,
+        "GRAD_ROW": grad_out.stride(0),
+        "GRAD_ALIGN": alignment(grad_out),
+        **product_constants(inputs, kinds),
+    }
+    grid = (triton.cdiv(columns, blocks.constants["BLOCK_B"]), triton.cdiv(depth, blocks.constants["BLOCK_N"]))
+    return Launch(weight_grad_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages)
