@@ -103,7 +103,7 @@ def test_binarized_mnist_from_a_folder(miniature):
 def test_mnist_from_idx_files(tmp_path, form):
     for name, content in IDX_FILES.items():
         file = tmp_path / (name.replace("-idx", ".idx") if form == "dotted" else form.format(name))
-        file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
+        file.write_bytes(gzip.compress(content, mtime=0) if file.suffix == ".gz" else content)
     splits = data.load("mnist", tmp_path)
     assert same(splits.train, MNIST["train_images"][:50])
     assert splits.labels is not None

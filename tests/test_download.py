@@ -170,7 +170,7 @@ def test_full_disk_while_downloading(tmp_path, monkeypatch, server):
 
 
 def test_mnist_is_downloaded(monkeypatch, server):
-    server.files = {f"{name}.gz": gzip.compress(content) for name, content in IDX_FILES.items()}
+    server.files = {f"{name}.gz": gzip.compress(content, mtime=0) for name, content in IDX_FILES.items()}
     monkeypatch.setattr(mnist, "MIRRORS", server.mirrors("missing", "right"))
     for constant in ("TRAIN_IMAGES", "TRAIN_LABELS", "TEST_IMAGES", "TEST_LABELS"):
         name = getattr(mnist, constant)[0]
