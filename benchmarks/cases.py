@@ -37,10 +37,14 @@ class Case:
     cost: Cost
     variants: list[Variant]
     exact: Callable[[], list[Tensor]]
-    #: Results that no arithmetic of this precision can be told from exact ones: the budget is that of the worst of them.
-    rivals: Callable[[], list[list[Tensor]]]
     sets: int
     input_bytes: int
+    #: Results, besides the variant called "reference", that arithmetic of this dtype cannot be told from exact ones: the
+    #: budget is that of the worst of them.
+    rivals: Callable[[torch.dtype], list[list[Tensor]]] = lambda _: []
+    #: Of a model: what turns a time into microseconds per glimpse and images per second.
+    batch: int | None = None
+    glimpses: int | None = None
 
 
 def fastdraw_backends() -> list[str]:
@@ -131,7 +135,7 @@ def operator_case(
         return differentiate(naive, exact_inputs, exact_weights)
 
     name, least_cost = f"{title}, {precision}", least(dtype.itemsize)
-    return Case(name, measured, dtype, precision, least_cost, variants, exact, lambda: [], sets, input_bytes)
+    return Case(name, measured, dtype, precision, least_cost, variants, exact, sets, input_bytes)
 
 
 def window_params(batch: int) -> Tensor:
@@ -214,67 +218,4 @@ def lstm_case(b: int, i: int, h: int, precision: str = "float32", compiled: bool
         keep_wide=[2],
         compiled=compiled,
         peers_narrow=True,
-    )
-
-
-def gradients(out: reference.DRAWOutput, weights: Sequence[Tensor]) -> list[Tensor]:
-    return [out.loss.detach(), out.kl.detach(), out.canvas.detach(), *torch.autograd.grad(out.loss, weights)]
-
-
-def move_weights(model: torch.nn.Module, rounding: float) -> None:
-    """Moves every weight by this share of itself, up or down: what rounding it may do."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(1 + rounding * torch.randn_like(parameter).sign())
-
-
-def draw_case(batch: int, glimpses: int, precision: str = "float32") -> Case:
-    """A training step of the paper's MNIST model, without the optimiser, which is the same for every variant."""
-    config = fastdraw.DRAWConfig((1, 28, 28), glimpses, 256, 100, 2, 5)
-    torch.manual_seed(0)
-    # Weights larger than the initial ones, so that windows move and every gradient is of a size to be compared.
-    yardstick = reference.DRAW.from_config(config).to(DEVICE)
-    for parameter in yardstick.parameters():
-        torch.nn.init.normal_(parameter, std=0.05)
-    x = torch.rand(batch, 1, 28, 28, device=DEVICE)
-    noise = torch.randn(glimpses, batch, 100, device=DEVICE)
-    autocast = precision == "bfloat16"
-
-    def variant(name: str, kind: type[reference.DRAW], backend: str | None = None) -> Variant:
-        model = kind.from_config(config).to(DEVICE)
-        model.load_state_dict(yardstick.state_dict())
-        weights = list(model.parameters())
-
-        def step(_: int) -> list[Tensor]:
-            with torch.autocast(DEVICE, torch.bfloat16, enabled=autocast):
-                out = model(x, noise)
-            return gradients(out, weights)
-
-        return Variant(name, step, backend)
-
-    def exact(rounding: float = 0.0) -> list[Tensor]:
-        model = reference.DRAW.from_config(config).to(DEVICE).double()
-        model.load_state_dict(yardstick.state_dict())
-        move_weights(model, rounding)
-        return gradients(model(x.double(), noise.double()), list(model.parameters()))
-
-    def rivals() -> list[list[Tensor]]:
-        # In float32 the reference itself is rival enough.
-        return [exact(torch.finfo(torch.bfloat16).eps / 2) for _ in range(3)] if autocast else []
-
-    numel = sum(parameter.numel() for parameter in yardstick.parameters() if parameter.dim() == 2)
-    least = cost.draw(batch, glimpses, (1, 28, 28), 100, 2, 5, numel, 4)
-    variants = [variant(f"fastdraw {name}", fastdraw.DRAW, name) for name in fastdraw_backends()]
-    variants.append(variant("reference", reference.DRAW))
-    return Case(
-        f"DRAW MNIST {batch}, T={glimpses}, {precision}{' autocast' if autocast else ''}",
-        "forward and backward of a training step, gradients to all weights",
-        torch.bfloat16 if autocast else torch.float32,
-        precision,
-        least,
-        variants,
-        exact,
-        rivals,
-        1,
-        x.nbytes + noise.nbytes,
     )

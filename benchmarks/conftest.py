@@ -27,11 +27,19 @@ def prove(case: Case) -> dict[str, str]:
     A variant of fastdraw's that exceeds it raises AssertionError. Of the rest, gives those that fail, each with the reason.
     """
     exact = case.exact()
-    # tf32 keeps as many bits of a product's operands as float16 does.
-    dtype = torch.float16 if case.precision == "tf32" else case.dtype
-    rivals = [_values(next(variant for variant in case.variants if variant.name == "reference")), *case.rivals()]
+    own = _values(next(variant for variant in case.variants if variant.name == "reference"))
+    rivals_of: dict[torch.dtype, list[list[torch.Tensor]]] = {}
     failures = {}
     for variant in case.variants:
+        if variant.products:
+            # Chooses the way to each product, which must not fall into a turn.
+            variant.step(0)
+            continue
+        # tf32 keeps as many bits of a product's operands as float16 does.
+        dtype = variant.dtype or (torch.float16 if case.precision == "tf32" else case.dtype)
+        if dtype not in rivals_of:
+            rivals_of[dtype] = [own, *case.rivals(dtype)]
+        rivals = rivals_of[dtype]
         try:
             for index, (value, e) in enumerate(zip(_values(variant), exact, strict=True)):
                 allowed = max(error(rival[index], e) for rival in rivals)
@@ -70,6 +78,8 @@ def race(benchmark, pytestconfig: pytest.Config) -> Callable[[Case], None]:
         times = take_turns(benchmark, runners, pytestconfig)
         floor, floor_by = ceilings.floor(case.cost, DEVICE, case.precision)
         rows = [table.row(r.name, times[r.name], r.eager(), r.note) for r in runners]
+        add_compile_times(rows, case)
+        add_shares_of_products(rows, case)
         rows += [table.row(name, [], note=text) for name, text in failures.items()]
         result: table.Result = {
             "title": case.title,
@@ -80,11 +90,30 @@ def race(benchmark, pytestconfig: pytest.Config) -> Callable[[Case], None]:
             "floor": floor,
             "floor_by": floor_by,
             "rotated_bytes": case.sets * case.input_bytes,
+            "batch": case.batch,
+            "glimpses": case.glimpses,
             "rows": rows,
         }
         record(result, benchmark, pytestconfig)
 
     return run
+
+
+def add_compile_times(rows: list[table.Row], case: Case) -> None:
+    """Seconds that a variant's first call took beyond a later one, where it compiles."""
+    steps = {variant.name: variant.step for variant in case.variants}
+    for row in rows:
+        first = getattr(steps[row["name"]], "first_seconds", None)
+        row["compile"] = None if first is None else first - row["median"]
+
+
+def add_shares_of_products(rows: list[table.Row], case: Case) -> None:
+    """The time of the matrix products alone divided by the whole, for variants of the same dtype."""
+    variants = {variant.name: variant for variant in case.variants}
+    alone = {variants[r["name"]].dtype: r["median"] for r in rows if variants[r["name"]].products}
+    for row in rows:
+        products = alone.get(variants[row["name"]].dtype or case.dtype)
+        row["products"] = None if products is None or variants[row["name"]].products else products / row["median"]
 
 
 def take_turns(benchmark, runners: Sequence[Runner], config: pytest.Config) -> dict[str, list[float]]:
@@ -111,7 +140,9 @@ def take_turns(benchmark, runners: Sequence[Runner], config: pytest.Config) -> d
 
 
 def record(result: table.Result, benchmark, config: pytest.Config) -> None:
-    benchmark.extra_info.update(result)
+    """benchmark: pytest-benchmark's fixture, None for figures that are not times."""
+    if benchmark is not None:
+        benchmark.extra_info.update(result)
     config.stash.setdefault(_RESULTS, []).append(result)
     path = config.getoption("benchmark_log")
     if path:

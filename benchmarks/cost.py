@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fastdraw.config import DRAWConfig
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -63,3 +65,14 @@ def draw(b: int, t: int, image: tuple[int, int, int], z: int, read_size: int, wr
     windows = read(b, 2 * c, h, w, read_size, e).operations + write(b, c, h, w, write_size, e).operations
     moved = e * (3 * weights + b * (2 * c * h * w + 2 * t * z))
     return Cost(moved, "e(3 weights + B(2CHW + 2TZ))", t * (6 * b * weights + windows), "T(6B weights + read + write)", 8 * t)
+
+
+def sample(b: int, config: DRAWConfig, e: int = 4) -> Cost:
+    """The decoder's weights and the noise read, images written; two launches for the products, one for the write."""
+    c, height, width = config.image_shape
+    h, z, n = config.hidden_size, config.latent_size, config.write_size
+    windows = 2 * b * c * (n * height * width + n * n * width) if n else 0
+    weights = 4 * h * (z + h) + h * (config.patch_numel + (5 if n else 0))
+    moved = e * (weights + b * (c * height * width + config.glimpses * z))
+    operations = config.glimpses * (2 * b * weights + windows)
+    return Cost(moved, "e(weights + B(CHW + TZ))", operations, "T(2B weights + write)", 3 * config.glimpses)

@@ -10,6 +10,8 @@ from typing import Any
 
 #: A case's figures as JSON holds them: what conftest.py's `race` makes.
 Result = dict[str, Any]
+#: One variant's figures within it: what `row` makes.
+Row = dict[str, Any]
 
 EXPLANATION = (
     "Medians over turns that alternate between the variants, and in brackets the quartiles. x: the reference's time divided by"
@@ -18,7 +20,7 @@ EXPLANATION = (
 )
 
 
-def row(name: str, seconds: list[float], eager: float | None = None, note: str = "") -> dict[str, Any]:
+def row(name: str, seconds: list[float], eager: float | None = None, note: str = "") -> Row:
     """One variant's figures; `seconds` holds a figure for each turn, and is empty for what could not be measured."""
     low, middle, high = (None, None, None)
     if seconds:
@@ -43,6 +45,30 @@ def _digits(number: float) -> str:
     return f"{number:.0f}" if number >= 99.95 else f"{number:.1f}" if number >= 9.995 else f"{number:.2f}"
 
 
+def mebibytes_text(number: float) -> str:
+    return f"{_digits(number / 2**20)} MiB"
+
+
+def figure_text(result: Result, figure: float) -> str:
+    """A time, or bytes of memory where the result's unit says so."""
+    return mebibytes_text(figure) if result.get("unit") == "B" else time_text(figure)
+
+
+def ratio_text(result: Result, name: str) -> str:
+    """How many times faster than the reference; of memory, the share of the reference's. Empty where there is none."""
+    ratio = speedup(result, name)
+    if ratio is None:
+        return ""
+    return f"{1 / ratio:.2f} of it" if result.get("unit") == "B" else f"{ratio:.2f}x"
+
+
+def model_text(result: Result, r: Row) -> str:
+    """Of a model: microseconds per glimpse and images per second."""
+    if not result.get("glimpses") or r["median"] is None:
+        return ""
+    return f"{_digits(r['median'] / result['glimpses'] * 1e6)} us/glimpse, {_digits(result['batch'] / r['median'])} images/s"
+
+
 def speedup(result: Result, name: str) -> float | None:
     """How many times faster than the reference; None where either was not measured."""
     medians = {r["name"]: r["median"] for r in result["rows"]}
@@ -60,16 +86,21 @@ def cost_line(result: Result) -> str:
 def block(result: Result) -> list[str]:
     """The lines of one case."""
     lines = [f"{result['title']}: {result['measured']}"]
+    width = max(20, *(len(r["name"]) for r in result["rows"]))
     if result["floor"] is not None:
         lines.append(f"  {cost_line(result)}")
     for r in result["rows"]:
         if r["median"] is None:
-            lines.append(f"  {r['name']:<20} not measured: {r['note']}")
+            lines.append(f"  {r['name']:<{width}} not measured: {r['note']}")
             continue
-        ratio = speedup(result, r["name"])
-        text = f"  {r['name']:<20} {time_text(r['median']):>9}  [{time_text(r['low'])}, {time_text(r['high'])}]".ljust(56)
-        text += f"{ratio:6.2f}x" if ratio else "      - "
-        if result["floor"] is not None:
+        low, middle, high = (figure_text(result, r[key]) for key in ("low", "median", "high"))
+        text = f"  {r['name']:<{width}} {middle:>9}  [{low}, {high}]".ljust(width + 36)
+        text += f"{ratio_text(result, r['name']) or '-':>7}"
+        if result.get("glimpses"):
+            text += f"  {model_text(result, r)}"
+            text += f", products {100 * r['products']:.0f} % of it" if r.get("products") else ""
+            text += f", compiled in {time_text(r['compile'])}" if r.get("compile") else ""
+        elif result["floor"] is not None:
             moved = count_text(result["bytes"] / r["median"], "B/s")
             computed = count_text(result["operations"] / r["median"], "FLOP/s")
             text += f"  {moved:>10}  {computed:>12}  {100 * result['floor'] / r['median']:5.1f} % of floor"
@@ -87,7 +118,36 @@ def terminal(results: list[Result], environment: str) -> list[str]:
 
 
 def markdown(results: list[Result]) -> str:
-    """One line a case, one column a variant: the median, and how many times faster than the reference."""
+    """Operators: a line a case, a column a variant. Models and memory, with many variants: a table a case."""
+    wide = [result for result in results if not _is_long(result)]
+    parts = [_wide(wide)] if wide else []
+    return "\n\n".join([*parts, *(_long(result) for result in results if _is_long(result))])
+
+
+def _is_long(result: Result) -> bool:
+    return bool(result.get("glimpses") or result.get("unit"))
+
+
+def _long(result: Result) -> str:
+    of_memory = result.get("unit") == "B"
+    columns = ["", "peak" if of_memory else "time", "share of the reference's" if of_memory else "against the reference"]
+    columns += [] if of_memory else ["us per glimpse", "images/s", "products / time", "compile"]
+    lines = [f"{result['title']}: {result['measured']}", "", f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    for r in result["rows"]:
+        if r["median"] is None:
+            lines.append(f"| {r['name']} | not measured: {r['note']} |{' |' * (len(columns) - 2)}")
+            continue
+        cells = [r["name"], figure_text(result, r["median"]), ratio_text(result, r["name"]).removesuffix(" of it")]
+        if not of_memory:
+            cells += [_digits(r["median"] / result["glimpses"] * 1e6), _digits(result["batch"] / r["median"])]
+            cells.append(f"{r['products']:.2f}" if r.get("products") else "")
+            cells.append(time_text(r["compile"]) if r.get("compile") else "")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _wide(results: list[Result]) -> str:
+    """The median, and how many times faster than the reference."""
     names: list[str] = []
     for result in results:
         names += [r["name"] for r in result["rows"] if r["name"] not in names]
@@ -100,13 +160,13 @@ def markdown(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
-def _cell(result: Result, r: dict[str, Any] | None) -> str:
+def _cell(result: Result, r: Row | None) -> str:
     if r is None:
         return ""
     if r["median"] is None:
         return "not measured"
-    ratio = speedup(result, r["name"])
-    return time_text(r["median"]) + (f" ({ratio:.2f}x)" if ratio and r["name"] != "reference" else "")
+    ratio = ratio_text(result, r["name"])
+    return figure_text(result, r["median"]) + (f" ({ratio})" if ratio and r["name"] != "reference" else "")
 
 
 def roofline(results: list[Result]) -> str:

@@ -1,18 +1,24 @@
-"""Training steps of DRAW with the paper's MNIST sizes, against reference.DRAW."""
+"""Training steps and sampling of DRAW with the paper's MNIST sizes, against reference.DRAW and other ways to compute it."""
 
 from __future__ import annotations
 
 import pytest
 
-from benchmarks.cases import DEVICE, draw_case
+from benchmarks.cases import DEVICE
+from benchmarks.models import compiled_whole_case, mnist, mnist_case, sampling_case
 from benchmarks.timing import clock
 
 pytestmark = pytest.mark.benchmark(timer=clock)
 
-PRECISIONS = ["float32", "bfloat16"] if DEVICE == "cuda" else ["float32"]
+
+def test_training_step(race):
+    race(mnist_case())
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("glimpses", [8, 64])
-def test_draw(glimpses, precision, race):
-    race(draw_case(128, glimpses, precision))
+def test_training_step_compiled_whole(race):
+    """Few glimpses: on two cores 16 take 100 s to compile."""
+    race(compiled_whole_case(8 if DEVICE == "cuda" else 4))
+
+
+def test_sampling(race):
+    race(sampling_case(mnist(), "MNIST", 128))

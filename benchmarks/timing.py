@@ -50,6 +50,12 @@ class Variant(NamedTuple):
     backend: str | None = None
     #: Switches of torch's that have to be set while it runs, entered anew each time.
     setting: Callable[[], AbstractContextManager[None]] = nullcontext
+    #: Whose error budget it is held to, where that is not the case's.
+    dtype: torch.dtype | None = None
+    #: Some of the case's matrix products alone: a floor, with no results that could be proven.
+    products: bool = False
+    #: On CUDA: may it be captured in a graph? Not what makes graphs of its own, or is not torch's.
+    captured: bool = True
 
     @contextmanager
     def in_force(self):
@@ -145,7 +151,7 @@ class GraphRunner:
 def runner(variant: Variant, sets: int, device: str) -> Runner:
     if device != "cuda":
         return HostRunner(variant, sets, device)
-    reason = waits_for_device(variant)
+    reason = waits_for_device(variant) if variant.captured else "it launches by itself"
     if reason is None:
         return GraphRunner(variant, sets)
     return HostRunner(variant, sets, device, note=f"launched from Python, not from a graph: {reason}")

@@ -1,0 +1,87 @@
+"""Peers of fastdraw: DRAW as a loop over one function of a glimpse, compiled, or built on the kernel of nn.LSTMCell."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastdraw import reference
+from fastdraw.config import DRAWConfig
+
+LSTM = Callable[..., tuple[Tensor, Tensor]]
+
+
+def one_glimpse(
+    model: reference.DRAW,
+    lstm: LSTM,
+    x: Tensor,
+    noise: Tensor,
+    canvas: Tensor,
+    encoder: tuple[Tensor, Tensor],
+    decoder: tuple[Tensor, Tensor],
+) -> tuple[Tensor, tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor]:
+    """Equations 3 to 8 and 11, line for line those of the reference: canvas, states (h, c), kl."""
+    r = model._read(x, x - torch.sigmoid(canvas), decoder[0], [])
+    encoder = lstm(torch.cat([r, decoder[0]], 1), encoder, *reference.lstm_weights(model.encoder))
+    mu, log_sigma = model.latent(encoder[0]).chunk(2, dim=1)
+    z = mu + log_sigma.exp() * noise
+    decoder = lstm(z, decoder, *reference.lstm_weights(model.decoder))
+    return canvas + model._write(decoder[0], []), encoder, decoder, reference.kl_divergence(mu, log_sigma)
+
+
+class StepwiseDRAW(reference.DRAW):
+    """The reference with `glimpse`, one_glimpse or a compiled form of it, called T times."""
+
+    glimpse: Callable[..., Any] = staticmethod(one_glimpse)
+    lstm: LSTM = staticmethod(reference.lstm_step)
+
+    def recurrence(self, x: Tensor | None, noise: Tensor, return_trajectory: bool = False) -> reference.Recurrence:
+        batch = noise.shape[1]
+        # Contiguous, and with a gradient like all later ones: the compiler would make another version for the first glimpse.
+        canvas = self.initial_canvas.expand(batch, *self.config.image_shape).contiguous()
+        zero = torch.zeros(batch, self.config.hidden_size, device=noise.device, dtype=noise.dtype, requires_grad=True)
+        encoder = (self.initial_encoder.expand(batch, -1).contiguous(), zero)
+        decoder = (self.initial_decoder.expand(batch, -1).contiguous(), zero)
+        kl = []
+        for t in range(self.config.glimpses):
+            canvas, encoder, decoder, kl_t = self.glimpse(self, self.lstm, x, noise[t], canvas, encoder, decoder)
+            kl.append(kl_t)
+        return reference.Recurrence(canvas, torch.stack(kl), None)
+
+
+def with_lstm_cell(config: DRAWConfig) -> StepwiseDRAW:
+    """The LSTM's pointwise part in one kernel on CUDA, as nn.LSTMCell has it."""
+    model = StepwiseDRAW.from_config(config)
+    model.lstm = torch.lstm_cell
+    return model
+
+
+def with_compiled_glimpse(config: DRAWConfig) -> StepwiseDRAW:
+    model = StepwiseDRAW.from_config(config)
+    model.glimpse = torch.compile(one_glimpse, dynamic=False, fullgraph=True)
+    return model
+
+
+class Timed:
+    """A step whose first call compiles: how long that call took is kept. Nothing is taken from caches of earlier runs."""
+
+    def __init__(self, make: Callable[[], Callable[[], list[Tensor]]]) -> None:
+        self._make = make
+        self._step: Callable[[], list[Tensor]] | None = None
+        self.first_seconds: float | None = None
+
+    def __call__(self, _: int) -> list[Tensor]:
+        if self._step is not None:
+            return self._step()
+        step = self._make()
+        start = time.perf_counter()
+        # Inductor keeps what it compiled on disk, so that a second run would show no compile time.
+        with torch._inductor.config.patch(force_disable_caches=True):
+            results = step()
+        self.first_seconds = time.perf_counter() - start
+        self._step = step
+        return results
