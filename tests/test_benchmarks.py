@@ -22,7 +22,9 @@ QUICK = ["--benchmark", "--benchmark-max-time=0.001", "--benchmark-min-rounds=2"
 
 def run_pytest(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=gpu.environment())
+    # It must not take itself for a worker of the pytest that runs this test.
+    environment = {name: value for name, value in gpu.environment().items() if not name.startswith("PYTEST_")}
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
 
 
 def collected(*arguments: str) -> set[str]:
