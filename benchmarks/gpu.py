@@ -78,7 +78,12 @@ def steps(folder: Path, workers: int) -> list[Step]:
         Step(
             "benchmarks of operators", [*benchmark, log, "benchmarks/test_operators.py"], 170, ("pytest", "pytest_benchmark")
         ),
-        Step("benchmarks of DRAW", [*benchmark, log, "benchmarks/test_model.py"], 70, ("pytest", "pytest_benchmark")),
+        Step(
+            "benchmarks of DRAW",
+            [*benchmark, log, "benchmarks/test_model.py", "benchmarks/test_memory.py"],
+            170,
+            ("pytest", "pytest_benchmark"),
+        ),
         Step("memcheck", memcheck, 70, program="compute-sanitizer"),
         Step("racecheck", racecheck, 60, program="compute-sanitizer"),
     ]
