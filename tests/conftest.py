@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import fastdraw
+from fastdraw import env
 
 #: The tests of Triton kernels need a CUDA device, or a process of their own in Triton's interpreter (make test starts one).
 collect_ignore = [] if fastdraw.backends()["triton"] is None else ["test_triton_kernels.py"]
@@ -30,7 +31,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
-        metafunc.parametrize("backend", KERNELS, indirect=True)
+        # Tests that do not ask for a device keep their tensors on the CPU; DRAW on CUDA is in test_gpu.py.
+        on_cpu = "device" not in metafunc.fixturenames and not env.triton_interpreted()
+        names = [name for name in KERNELS if not (on_cpu and name == "triton")]
+        metafunc.parametrize("backend", names, indirect=True)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import fastdraw
 from budget import TOLERANCE, error
-from fastdraw import DRAW, DRAWConfig, env, reference
+from fastdraw import DRAW, DRAWConfig, reference
 
 SMALL = {"image_shape": (2, 9, 7), "glimpses": 3, "hidden_size": 8, "latent_size": 4}
 
@@ -65,8 +65,6 @@ def test_outputs_and_gradients_are_the_references(backend: str, sizes: tuple) ->
 
 
 def test_float32_gradients_of_a_long_sequence_are_within_budget(backend: str) -> None:
-    if backend == "triton" and env.triton_interpreted():
-        pytest.skip("T=64 takes minutes in Triton's interpreter; its pieces are tested one by one")
     configuration = {"glimpses": 64, "hidden_size": 32, "latent_size": 10, "read_size": 2, "write_size": 5}
     torch.manual_seed(3)
     exact_model, _ = pair(torch.float64, std=0.15, **configuration)
