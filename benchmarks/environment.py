@@ -39,6 +39,7 @@ def describe() -> dict[str, Any]:
         "commit": output_of("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"),
         "changed files": output_of("git", "-C", str(ROOT), "status", "--short", "--untracked-files=no"),
         "backends": fastdraw.backends(),
+        "float32 products": _products(),
         "device": "cpu",
     }
     if torch.cuda.is_available():
@@ -60,9 +61,21 @@ def line(found: dict[str, Any]) -> str:
     """One line for the head of a table."""
     device = "" if found["device"] == "cpu" else f"{found['device']}, CUDA {found['cuda']}, triton {found['triton']}; "
     return (
-        f"{device}{found['cpu']}, {found['cores']} cores, {found['threads']} threads; Python {found['python']}, "
+        f"{device}{found['cpu']}, {found['cores']} cores, {found['threads']} threads, "
+        f"float32 products by {found.get('float32 products') or 'torch.mm'}; Python {found['python']}, "
         f"torch {found['torch']}, fastdraw {found['fastdraw']} ({found['commit'] or 'commit unknown'})"
     )
+
+
+def _products() -> str | None:
+    """The library that the CPU kernels send float32 products to: chosen by a measurement in each process."""
+    import fastdraw
+
+    if fastdraw.backends()["native"] is not None:
+        return None
+    from fastdraw.kernels.cpu import gemm
+
+    return gemm.chosen()
 
 
 def output_of(*command: str) -> str | None:
@@ -81,7 +94,12 @@ def _cpu_model() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    return next((text.split(":", 1)[1].strip() for text in lines if text.startswith("model name")), platform.machine())
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    if "model name" not in fields:
+        return platform.machine()
+    # Virtual machines often hide the number that tells generations apart, whose rates differ by two.
+    numbers = f" (family {fields['cpu family']}, model {fields['model']})" if "cpu family" in fields else ""
+    return fields["model name"] + numbers
 
 
 def _version(package: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -41,11 +42,13 @@ class StepwiseDRAW(reference.DRAW):
 
     def recurrence(self, x: Tensor | None, noise: Tensor, return_trajectory: bool = False) -> reference.Recurrence:
         batch = noise.shape[1]
-        # Contiguous, and with a gradient like all later ones: the compiler would make another version for the first glimpse.
+        # Contiguous, with gradients and each a tensor of its own, like all later ones: the compiler would make another
+        # version for the first glimpse.
         canvas = self.initial_canvas.expand(batch, *self.config.image_shape).contiguous()
-        zero = torch.zeros(batch, self.config.hidden_size, device=noise.device, dtype=noise.dtype, requires_grad=True)
-        encoder = (self.initial_encoder.expand(batch, -1).contiguous(), zero)
-        decoder = (self.initial_decoder.expand(batch, -1).contiguous(), zero)
+        encoder, decoder = (
+            (h.expand(batch, -1).contiguous(), h.new_zeros(batch, self.config.hidden_size, requires_grad=True))
+            for h in (self.initial_encoder, self.initial_decoder)
+        )
         kl = []
         for t in range(self.config.glimpses):
             canvas, encoder, decoder, kl_t = self.glimpse(self, self.lstm, x, noise[t], canvas, encoder, decoder)
@@ -80,7 +83,9 @@ class Timed:
         step = self._make()
         start = time.perf_counter()
         # Inductor keeps what it compiled on disk, so that a second run would show no compile time.
-        with torch._inductor.config.patch(force_disable_caches=True):
+        with torch._inductor.config.patch(force_disable_caches=True), warnings.catch_warnings():
+            # It warns that it keeps nothing.
+            warnings.simplefilter("ignore")
             results = step()
         self.first_seconds = time.perf_counter() - start
         self._step = step

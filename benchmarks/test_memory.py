@@ -8,9 +8,9 @@ from benchmarks import memory
 from benchmarks.conftest import record
 
 
-@pytest.mark.parametrize(("setting", "glimpses"), memory.CASES)
-def test_memory(setting, glimpses, pytestconfig):
+@pytest.mark.parametrize("case", memory.CASES, ids=lambda case: f"{case[0]}-{case[1]}")
+def test_memory(case, pytestconfig):
     reason = memory.unavailable()
     if reason is not None:
         pytest.skip(reason)
-    record(memory.result(setting, glimpses), None, pytestconfig)
+    record(memory.result(*case), None, pytestconfig)
