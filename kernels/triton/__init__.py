@@ -33,6 +33,7 @@ __all__ = [
 
 if env.triton_interpreted():
     interpreter.accept_new_numpy()
+    interpreter.round_bfloat16()
 
 
 def unavailable() -> str | None:

@@ -21,6 +21,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from .aot_pieces import piece_cases
 from .filterbank import filterbank_grad_launch, filterbank_launch
 from .launch import TL_DTYPES, Launch, compute_dtype
 from .lstm import cell_grad_launch, cell_launch, lstm_launch
@@ -88,6 +89,7 @@ def cases(target: str) -> Iterator[tuple[str, Launch]]:
             yield f"{name}, {dtype}, {shape}", launch
     for name, launch in cell_launches(CELLS["odd"], torch.float64, pointwise=True):
         yield f"{name}, float64", launch
+    yield from piece_cases(hip=target == "gfx942")
 
 
 def glimpse_launches(shape: tuple[int, ...], dtype: torch.dtype, precision: str) -> Iterator[tuple[str, Launch]]:
@@ -147,7 +149,7 @@ def _source(launch: Launch) -> Any:
         divisible = False
         if isinstance(value, Tensor):
             signature[name] = f"*{TL_DTYPES[value.dtype]}"
-            divisible = True
+            divisible = value.storage_offset() * value.element_size() % 16 == 0
         elif name.isupper() or (value == 1 and name not in left_alone):
             signature[name] = "constexpr"
             constants[name] = value

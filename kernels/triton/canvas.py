@@ -20,7 +20,7 @@ from torch import Tensor
 from fastdraw.ops.glimpses import Shape
 
 from .activations import sigmoid
-from .launch import Launch, dot_precision
+from .launch import Launch
 from .piece_tables import canvas_blocks
 from .rows import column_sums, filters, offsets, product, row_sums, window
 
@@ -142,10 +142,10 @@ def image_constants(s: Shape, head: Tensor, r: Tensor | None) -> dict[str, Any]:
 
 
 def canvas_launch(
-    head: Tensor, before: Tensor, canvas: Tensor, x: Tensor | None, r: Tensor | None, s: Shape, writes: bool
+    head: Tensor, before: Tensor, canvas: Tensor, x: Tensor | None, r: Tensor | None, s: Shape, writes: bool, kind: str
 ) -> Launch:
-    precision = dot_precision(canvas.dtype)
-    blocks = canvas_blocks("canvas", s.read_size if x is not None else 0, s.write_size, s.height, s.width, precision)
+    """kind: tiles.canvas_kind() on the machine that this is for."""
+    blocks = canvas_blocks("canvas", s.read_size if x is not None else 0, s.write_size, s.height, s.width, kind)
     arguments = {
         "p_head": head,
         # Without a write there is nothing before.
@@ -157,7 +157,7 @@ def canvas_launch(
         **image_constants(s, head, r),
         "WRITES": writes,
         "READS": x is not None,
-        "PRECISION": precision,
+        "PRECISION": "tf32" if kind == "tf32" else "ieee",
         **blocks.constants,
     }
     grid = (s.batch * s.channels,)

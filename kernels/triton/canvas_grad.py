@@ -21,7 +21,7 @@ from fastdraw.ops.glimpses import Shape
 
 from .activations import sigmoid
 from .canvas import centres, image_constants
-from .launch import Launch, dot_precision
+from .launch import Launch
 from .piece_tables import canvas_blocks
 from .rows import product, row_means, rows, store_params_grad
 
@@ -130,37 +130,30 @@ def canvas_grad_kernel(
         b_w_de = tl.zeros([BLOCK_WRITE], tl.float32)
     for i_c in range(0, CHANNELS):
         o_own = (i_b * CHANNELS + i_c) * PIXELS
+        b_grad = tl.zeros([BLOCK_H, BLOCK_W], tl.float32)
         if READ_WINDOW:
             p_own_grad_r = p_grad_r + i_b * R_ROW + i_c * READ_PART + o_patch
             b_p = tl.load(p_own_grad_r, mask=m_patch, other=0.0).to(tl.float32) * b_scale
             b_p_error = tl.load(p_own_grad_r + CHANNELS * READ_PART, mask=m_patch, other=0.0).to(tl.float32) * b_scale
-        if WRITE_WINDOW:
-            b_w_p = tl.load(p_own_head + i_c * WRITE_PART + o_w_patch, mask=m_w_patch, other=0.0) * b_w_scale
-            b_grad_patch = tl.zeros([BLOCK_WRITE, BLOCK_WRITE], tl.float32)
-        for i_h in range(0, END_H, BLOCK_H):
-            o_h = i_h + tl.arange(0, BLOCK_H)
-            if READ_WINDOW:
-                b_f_y, b_d_y, b_e_y = rows(b_mu_y[:, None], o_h[None, :], HEIGHT, inverse, tl.float32)
-                b_v = product(tl.trans(b_p), b_f_y, tl.zeros([BLOCK_READ, BLOCK_H], tl.float32), DOT, PRECISION)
-                b_v_error = product(tl.trans(b_p_error), b_f_y, tl.zeros([BLOCK_READ, BLOCK_H], tl.float32), DOT, PRECISION)
-                b_t = tl.zeros([BLOCK_READ, BLOCK_H], tl.float32)
-                b_t_error = tl.zeros([BLOCK_READ, BLOCK_H], tl.float32)
-            if WRITE_WINDOW:
-                b_w_f_y, b_w_d_y, b_w_e_y = rows(b_w_mu_y[:, None], o_h[None, :], HEIGHT, w_inverse, tl.float32)
-                b_w_v = product(tl.trans(b_w_p), b_w_f_y, tl.zeros([BLOCK_WRITE, BLOCK_H], tl.float32), DOT, PRECISION)
-                b_w_t = tl.zeros([BLOCK_WRITE, BLOCK_H], tl.float32)
-            for i_w in range(0, END_W, BLOCK_W):
-                o_w = i_w + tl.arange(0, BLOCK_W)
-                o_in_image = o_h[:, None] * WIDTH + o_w[None, :]
-                o_tile = o_own + o_in_image
-                m_tile = (o_h < HEIGHT)[:, None] & (o_w < WIDTH)[None, :]
-                b_grad = tl.load(p_grad_canvas + o_tile, mask=m_tile, other=0.0)
-                if READS or REBUILD:
-                    b_canvas = tl.load(p_canvas + o_tile, mask=m_tile, other=0.0)
-                if READS:
-                    b_x = tl.load(p_x + o_tile, mask=m_tile, other=0.0)
-                    b_sigmoid = sigmoid(b_canvas)
-                    if READ_SIZE > 0:
+        if READS:
+            for i_h in range(0, END_H, BLOCK_H):
+                o_h = i_h + tl.arange(0, BLOCK_H)
+                if READ_WINDOW:
+                    b_zeros = tl.zeros([BLOCK_READ, BLOCK_H], tl.float32)
+                    b_f_y, b_d_y, b_e_y = rows(b_mu_y[:, None], o_h[None, :], HEIGHT, inverse, tl.float32)
+                    b_v = product(tl.trans(b_p), b_f_y, b_zeros, DOT, PRECISION)
+                    b_v_error = product(tl.trans(b_p_error), b_f_y, b_zeros, DOT, PRECISION)
+                    b_t = tl.zeros([BLOCK_READ, BLOCK_H], tl.float32)
+                    b_t_error = tl.zeros([BLOCK_READ, BLOCK_H], tl.float32)
+                for i_w in range(0, END_W, BLOCK_W):
+                    o_w = i_w + tl.arange(0, BLOCK_W)
+                    o_in_image = o_h[:, None] * WIDTH + o_w[None, :]
+                    o_tile = o_own + o_in_image
+                    m_tile = (o_h < HEIGHT)[:, None] & (o_w < WIDTH)[None, :]
+                    b_grad = tl.load(p_grad_canvas + o_tile, mask=m_tile, other=0.0)
+                    b_sigmoid = sigmoid(tl.load(p_canvas + o_tile, mask=m_tile, other=0.0))
+                    if READ_WINDOW:
+                        b_x = tl.load(p_x + o_tile, mask=m_tile, other=0.0)
                         # Past the image's end x^ is no zero; the filters are.
                         b_error = b_x - b_sigmoid
                         b_f_x, b_d_x, b_e_x = rows(b_mu_x[:, None], o_w[None, :], WIDTH, inverse, tl.float32)
@@ -170,8 +163,8 @@ def canvas_grad_kernel(
                         b_g = b_f_x * product(b_v_error, b_error, b_g, DOT, PRECISION)
                         b_dmu_x += tl.sum(b_g * (b_d_x - b_mean_d_x[:, None]), axis=1)
                         b_de += tl.sum(b_g * (b_e_x - b_mean_e_x[:, None]), axis=1)
-                        b_zeros = tl.zeros([BLOCK_H, BLOCK_W], tl.float32)
-                        b_grad_error = product(tl.trans(b_v_error), b_f_x, b_zeros, DOT, PRECISION)
+                        b_grad_error = tl.zeros([BLOCK_H, BLOCK_W], tl.float32)
+                        b_grad_error = product(tl.trans(b_v_error), b_f_x, b_grad_error, DOT, PRECISION)
                         if GRAD_X:
                             b_grad_x = product(tl.trans(b_v), b_f_x, b_grad_error, DOT, PRECISION)
                     else:
@@ -184,35 +177,57 @@ def canvas_grad_kernel(
                     if GRAD_X:
                         b_grad_x += tl.load(p_grad_x + o_tile, mask=m_tile, other=0.0)
                         tl.store(p_grad_x + o_tile, b_grad_x, mask=m_tile)
-                if WRITES:
-                    if WRITE_SIZE > 0:
-                        b_w_f_x, b_w_d_x, b_w_e_x = rows(b_w_mu_x[:, None], o_w[None, :], WIDTH, w_inverse, tl.float32)
-                        b_w_t = product(b_w_f_x, tl.trans(b_grad), b_w_t, DOT, PRECISION)
-                        b_w_g = product(b_w_v, b_grad, tl.zeros([BLOCK_WRITE, BLOCK_W], tl.float32), DOT, PRECISION)
-                        b_w_g = b_w_f_x * b_w_g
-                        b_w_dmu_x += tl.sum(b_w_g * (b_w_d_x - b_w_mean_d_x[:, None]), axis=1)
-                        b_w_de += tl.sum(b_w_g * (b_w_e_x - b_w_mean_e_x[:, None]), axis=1)
+                if READ_WINDOW:
+                    b_g = product(b_p, b_t, tl.zeros([BLOCK_READ, BLOCK_H], tl.float32), DOT, PRECISION)
+                    b_g = b_f_y * product(b_p_error, b_t_error, b_g, DOT, PRECISION)
+                    b_l += tl.sum(b_g, axis=1)
+                    b_dmu_y += tl.sum(b_g * (b_d_y - b_mean_d_y[:, None]), axis=1)
+                    b_de += tl.sum(b_g * (b_e_y - b_mean_e_y[:, None]), axis=1)
+            if WRITES:
+                # Below, a thread may read what another thread of this program stored here, or store what another reads here.
+                tl.debug_barrier()
+        if WRITE_WINDOW:
+            b_w_p = tl.load(p_own_head + i_c * WRITE_PART + o_w_patch, mask=m_w_patch, other=0.0) * b_w_scale
+            b_grad_patch = tl.zeros([BLOCK_WRITE, BLOCK_WRITE], tl.float32)
+        if WRITES:
+            for i_h in range(0, END_H, BLOCK_H):
+                o_h = i_h + tl.arange(0, BLOCK_H)
+                if WRITE_WINDOW:
+                    b_zeros = tl.zeros([BLOCK_WRITE, BLOCK_H], tl.float32)
+                    b_f_y, b_d_y, b_e_y = rows(b_w_mu_y[:, None], o_h[None, :], HEIGHT, w_inverse, tl.float32)
+                    b_v = product(tl.trans(b_w_p), b_f_y, b_zeros, DOT, PRECISION)
+                    b_t = tl.zeros([BLOCK_WRITE, BLOCK_H], tl.float32)
+                for i_w in range(0, END_W, BLOCK_W):
+                    o_w = i_w + tl.arange(0, BLOCK_W)
+                    o_in_image = o_h[:, None] * WIDTH + o_w[None, :]
+                    o_tile = o_own + o_in_image
+                    m_tile = (o_h < HEIGHT)[:, None] & (o_w < WIDTH)[None, :]
+                    if not (READS and SINGLE):
+                        b_grad = tl.load(p_grad_canvas + o_tile, mask=m_tile, other=0.0)
+                    if REBUILD:
+                        b_canvas = tl.load(p_canvas + o_tile, mask=m_tile, other=0.0)
+                    if WRITE_WINDOW:
+                        b_f_x, b_d_x, b_e_x = rows(b_w_mu_x[:, None], o_w[None, :], WIDTH, w_inverse, tl.float32)
+                        b_t = product(b_f_x, tl.trans(b_grad), b_t, DOT, PRECISION)
+                        b_g = product(b_v, b_grad, tl.zeros([BLOCK_WRITE, BLOCK_W], tl.float32), DOT, PRECISION)
+                        b_g = b_f_x * b_g
+                        b_w_dmu_x += tl.sum(b_g * (b_d_x - b_w_mean_d_x[:, None]), axis=1)
+                        b_w_de += tl.sum(b_g * (b_e_x - b_w_mean_e_x[:, None]), axis=1)
                         if REBUILD:
-                            b_canvas = product(tl.trans(-b_w_v), b_w_f_x, b_canvas, DOT, PRECISION)
+                            b_canvas = product(tl.trans(-b_v), b_f_x, b_canvas, DOT, PRECISION)
                     else:
                         tl.store(p_own_grad_head + i_c * PIXELS + o_in_image, b_grad.to(out), mask=m_tile)
                         if REBUILD:
                             b_canvas -= tl.load(p_own_head + i_c * PIXELS + o_in_image, mask=m_tile, other=0.0)
                     if REBUILD:
                         tl.store(p_canvas + o_tile, b_canvas, mask=m_tile)
-            if READ_WINDOW:
-                b_g = product(b_p, b_t, tl.zeros([BLOCK_READ, BLOCK_H], tl.float32), DOT, PRECISION)
-                b_g = b_f_y * product(b_p_error, b_t_error, b_g, DOT, PRECISION)
-                b_l += tl.sum(b_g, axis=1)
-                b_dmu_y += tl.sum(b_g * (b_d_y - b_mean_d_y[:, None]), axis=1)
-                b_de += tl.sum(b_g * (b_e_y - b_mean_e_y[:, None]), axis=1)
-            if WRITE_WINDOW:
-                b_w_g = product(b_w_p, b_w_t, tl.zeros([BLOCK_WRITE, BLOCK_H], tl.float32), DOT, PRECISION)
-                b_w_g = b_w_f_y * b_w_g
-                b_w_l += tl.sum(b_w_g, axis=1)
-                b_w_dmu_y += tl.sum(b_w_g * (b_w_d_y - b_w_mean_d_y[:, None]), axis=1)
-                b_w_de += tl.sum(b_w_g * (b_w_e_y - b_w_mean_e_y[:, None]), axis=1)
-                b_grad_patch = product(b_w_f_y, tl.trans(b_w_t), b_grad_patch, DOT, PRECISION)
+                if WRITE_WINDOW:
+                    b_g = product(b_w_p, b_t, tl.zeros([BLOCK_WRITE, BLOCK_H], tl.float32), DOT, PRECISION)
+                    b_g = b_f_y * b_g
+                    b_w_l += tl.sum(b_g, axis=1)
+                    b_w_dmu_y += tl.sum(b_g * (b_d_y - b_w_mean_d_y[:, None]), axis=1)
+                    b_w_de += tl.sum(b_g * (b_e_y - b_w_mean_e_y[:, None]), axis=1)
+                    b_grad_patch = product(b_f_y, tl.trans(b_t), b_grad_patch, DOT, PRECISION)
         if WRITE_WINDOW:
             b_out = (b_grad_patch * b_w_scale).to(out)
             tl.store(p_own_grad_head + i_c * WRITE_PART + o_w_patch, b_out, mask=m_w_patch)
@@ -237,11 +252,12 @@ def canvas_grad_launch(
     s: Shape,
     writes: bool,
     rebuild: bool,
+    kind: str,
 ) -> Launch:
+    """kind: tiles.canvas_kind() on the machine that this is for."""
     reads = grad_r is not None
-    precision = dot_precision(canvas.dtype)
     sizes = (s.read_size if reads else 0, s.write_size if writes else 0)
-    blocks = canvas_blocks("canvas_grad", *sizes, s.height, s.width, precision)
+    blocks = canvas_blocks("canvas_grad", *sizes, s.height, s.width, kind)
     arguments = {
         "p_head": head,
         "p_canvas": canvas,
@@ -257,7 +273,7 @@ def canvas_grad_launch(
         "READ_PARAMS": head.shape[1] > s.patch_numel + (5 if s.write_size else 0),
         "GRAD_X": reads and grad_x is not None,
         "REBUILD": rebuild,
-        "PRECISION": precision,
+        "PRECISION": "tf32" if kind == "tf32" else "ieee",
         **blocks.constants,
     }
     return Launch(canvas_grad_kernel, (s.batch,), arguments, blocks.num_warps, blocks.num_stages, max_registers=255)

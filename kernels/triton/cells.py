@@ -172,7 +172,9 @@ def cell_forward_launch(
     }
     blocks = blocks or POINTWISE
     grid = (triton.cdiv(batch, blocks.constants["BLOCK_B"]), triton.cdiv(hidden, blocks.constants["BLOCK_N"]))
-    return Launch(cell_forward_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages)
+    return Launch(
+        cell_forward_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages, max_registers=255
+    )
 
 
 def cell_backward_launch(
@@ -208,4 +210,6 @@ def cell_backward_launch(
     }
     blocks = blocks or POINTWISE
     grid = (triton.cdiv(batch, blocks.constants["BLOCK_B"]), triton.cdiv(hidden, blocks.constants["BLOCK_N"]))
-    return Launch(cell_backward_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages)
+    return Launch(
+        cell_backward_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages, max_registers=255
+    )

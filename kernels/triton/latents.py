@@ -219,7 +219,9 @@ def latent_launch(h: Tensor, weight: Tensor, bias: Tensor, noise: Tensor, out: T
     }
     blocks = blocks or POINTWISE
     grid = (triton.cdiv(batch, blocks.constants["BLOCK_B"]),)
-    return Launch(latent_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages)
+    return Launch(
+        latent_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages, max_registers=255
+    )
 
 
 def linear_launch(h: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> Launch | None:
@@ -231,7 +233,9 @@ def linear_launch(h: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> Launc
     pointers = {"p_h": h, "p_weight": weight, "p_bias": bias, "p_out": out}
     arguments = {**pointers, "batch": batch, "N": columns, **product_constants(h, kinds)}
     grid = (triton.cdiv(batch, blocks.constants["BLOCK_B"]), triton.cdiv(columns, blocks.constants["BLOCK_N"]))
-    return Launch(linear_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages)
+    return Launch(
+        linear_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages, max_registers=255
+    )
 
 
 def input_grad_launch(
@@ -245,7 +249,9 @@ def input_grad_launch(
         return None
     grid = (triton.cdiv(batch, blocks.constants["BLOCK_B"]), triton.cdiv(columns, blocks.constants["BLOCK_N"]))
     arguments = _input_grad_arguments(grad_out, weight, grad_inputs, latent, grad_noise, True)
-    return Launch(input_grad_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages)
+    return Launch(
+        input_grad_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages, max_registers=255
+    )
 
 
 def latent_grad_launch(
@@ -255,7 +261,14 @@ def latent_grad_launch(
     batch, latents = latent[1].shape
     grid = (triton.cdiv(batch, POINTWISE.constants["BLOCK_B"]), triton.cdiv(latents, POINTWISE.constants["BLOCK_N"]))
     arguments = _input_grad_arguments(grad_out, weight, grad_inputs, latent, grad_noise, False)
-    return Launch(input_grad_kernel, grid, {**arguments, **POINTWISE.constants}, POINTWISE.num_warps, POINTWISE.num_stages)
+    return Launch(
+        input_grad_kernel,
+        grid,
+        {**arguments, **POINTWISE.constants},
+        POINTWISE.num_warps,
+        POINTWISE.num_stages,
+        max_registers=255,
+    )
 
 
 def _input_grad_arguments(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .tables import ANY, Blocks, Row, next_power_of_2
+from .tables import ANY, Blocks, next_power_of_2
 
 
 class ProductRow(NamedTuple):
@@ -34,7 +34,7 @@ PRODUCT_ROWS: dict[tuple[str, str], tuple[ProductRow, ...]] = {
     ("cell", "half"): (ProductRow(2**16, 32, 8, 128, 4, 3), ProductRow(ANY, 64, 32, 32, 8, 3)),
     ("cell", "tf32"): (ProductRow(2**16, 32, 8, 64, 4, 3), ProductRow(ANY, 64, 32, 32, 8, 3)),
     ("cell", "ieee"): (ProductRow(2**16, 32, 8, 32, 4, 3), ProductRow(ANY, 32, 32, 32, 8, 3)),
-    ("cell_grad", "half"): (ProductRow(2**16, 16, 16, 128, 4, 3), ProductRow(ANY, 32, 32, 64, 4, 3)),
+    ("cell_grad", "half"): (ProductRow(2**16, 16, 16, 128, 4, 3), ProductRow(ANY, 32, 32, 64, 8, 3)),
     ("cell_grad", "tf32"): (ProductRow(2**16, 16, 16, 64, 4, 3), ProductRow(ANY, 32, 32, 32, 4, 3)),
     ("cell_grad", "ieee"): (ProductRow(2**16, 16, 16, 32, 4, 3), ProductRow(ANY, 32, 32, 32, 4, 3)),
     ("linear", "half"): (
@@ -51,9 +51,9 @@ PRODUCT_ROWS: dict[tuple[str, str], tuple[ProductRow, ...]] = {
     ("input_grad", "half"): (ProductRow(2**17, 32, 32, 128, 4, 3), ProductRow(ANY, 64, 64, 64, 4, 3)),
     ("input_grad", "tf32"): (ProductRow(2**17, 32, 32, 64, 4, 3), ProductRow(ANY, 64, 64, 32, 4, 3)),
     ("input_grad", "ieee"): (ProductRow(2**17, 16, 32, 32, 4, 3), ProductRow(ANY, 32, 64, 32, 8, 3)),
-    ("latent", "half"): (ProductRow(ANY, 16, 128, 64, 8, 3),),
-    ("latent", "tf32"): (ProductRow(ANY, 16, 128, 32, 8, 3),),
-    ("latent", "ieee"): (ProductRow(ANY, 4, 128, 32, 8, 3),),
+    ("latent", "half"): (ProductRow(ANY, 16, 128, 32, 8, 4),),
+    ("latent", "tf32"): (ProductRow(ANY, 16, 64, 64, 4, 3),),
+    ("latent", "ieee"): (ProductRow(ANY, 4, 128, 16, 8, 4),),
     ("weight_grad", "half"): (ProductRow(ANY, 64, 64, 64, 4, 3),),
     ("weight_grad", "tf32"): (ProductRow(ANY, 64, 64, 32, 4, 3),),
 }
@@ -79,28 +79,53 @@ def product_blocks(kernel: str, kind: str, batch: int, units: int, columns: int,
 POINTWISE = Blocks({"BLOCK_B": 4, "BLOCK_N": 128, "BLOCK_K": 16}, 4, 1)
 
 
+class CanvasRow(NamedTuple):
+    """Up to these N of read and write: the largest tile of the image, pixels; warps; whether products are a tl.dot."""
+
+    read: int
+    write: int
+    block_h: int
+    block_w: int
+    num_warps: int
+    dot: bool = True
+
+
 #: The largest N of the kernels around the canvas; beyond it the plain pieces take over, whose products are then large enough.
 MAX_CANVAS_SIZE = 32
-#: By kernel and kind of product, up to this N of read and write: the largest side of a tile, warps, stages, tl.dot or not.
-CANVAS_ROWS: dict[tuple[str, str], tuple[Row, ...]] = {
-    ("canvas", "ieee"): (Row(8, 32, 4, 1, dot=False), Row(16, 64, 8, 1), Row(32, 32, 8, 1)),
-    ("canvas", "tf32"): (Row(16, 64, 8, 1), Row(32, 32, 8, 1)),
-    ("canvas_grad", "ieee"): (Row(8, 32, 8, 1, dot=False), Row(16, 32, 8, 1), Row(32, 16, 8, 1)),
-    ("canvas_grad", "tf32"): (Row(16, 32, 8, 1), Row(32, 16, 8, 1)),
+#: By kernel and kind of product. One stage: with more, registers hold addresses of loads to come. "hip" has tl.dot throughout:
+#: Triton's AMD backend fails at some sums of products as they stand.
+CANVAS_ROWS: dict[tuple[str, str], tuple[CanvasRow, ...]] = {
+    ("canvas", "ieee"): (CanvasRow(8, 8, 32, 32, 4, dot=False), CanvasRow(16, 16, 64, 64, 8), CanvasRow(32, 32, 32, 32, 8)),
+    ("canvas", "tf32"): (CanvasRow(8, 8, 32, 32, 4, dot=False), CanvasRow(16, 16, 64, 64, 8), CanvasRow(32, 32, 32, 32, 8)),
+    ("canvas_grad", "ieee"): (
+        CanvasRow(2, 8, 32, 32, 8, dot=False),
+        CanvasRow(8, 8, 16, 32, 8, dot=False),
+        CanvasRow(16, 16, 32, 32, 8),
+        CanvasRow(32, 32, 16, 16, 8),
+    ),
+    ("canvas_grad", "tf32"): (
+        CanvasRow(2, 8, 32, 32, 8, dot=False),
+        CanvasRow(8, 8, 16, 32, 8, dot=False),
+        CanvasRow(16, 16, 16, 32, 8),
+        CanvasRow(32, 32, 16, 16, 8),
+    ),
+    ("canvas", "hip"): (CanvasRow(32, 32, 32, 32, 4),),
+    ("canvas_grad", "hip"): (CanvasRow(32, 32, 16, 16, 4),),
 }
 
 
-def canvas_blocks(kernel: str, read_size: int, write_size: int, height: int, width: int, precision: str) -> Blocks:
+def canvas_blocks(kernel: str, read_size: int, write_size: int, height: int, width: int, kind: str) -> Blocks:
     """Blocks for a read and a write of these N, 0 where there is no such window, on a height x width image."""
-    row = next(row for row in CANVAS_ROWS[kernel, precision] if max(read_size, write_size) <= row.size)
+    row = next(row for row in CANVAS_ROWS[kernel, kind] if read_size <= row.read and write_size <= row.write)
     # Every side of a tl.dot is 16 at least.
-    block_h, block_w = (min(max(next_power_of_2(side), 16), row.side) for side in (height, width))
+    least = 16 if row.dot else 2
+    block_h, block_w = min(max(next_power_of_2(height), 16), row.block_h), min(max(next_power_of_2(width), 16), row.block_w)
     constants = {
         "DOT": row.dot,
         "SINGLE": height <= block_h and width <= block_w,
-        "BLOCK_READ": max(next_power_of_2(max(read_size, 1)), 16 if row.dot else 2),
-        "BLOCK_WRITE": max(next_power_of_2(max(write_size, 1)), 16 if row.dot else 2),
+        "BLOCK_READ": max(next_power_of_2(max(read_size, 1)), least),
+        "BLOCK_WRITE": max(next_power_of_2(max(write_size, 1)), least),
         "BLOCK_H": block_h,
         "BLOCK_W": block_w,
     }
-    return Blocks(constants, row.num_warps, row.num_stages)
+    return Blocks(constants, row.num_warps, 1)

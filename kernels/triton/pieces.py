@@ -19,7 +19,7 @@ from .cells import cell_backward_launch, cell_forward_launch
 from .latents import input_grad_launch, latent_grad_launch, latent_launch, linear_launch
 from .launch import run
 from .piece_tables import MAX_CANVAS_SIZE
-from .tiles import wide_product
+from .tiles import canvas_kind, wide_product
 from .weight_grad import weight_grad_launch
 
 
@@ -57,7 +57,7 @@ def glimpse(
         return None
     if _plain(s, canvas):
         return aten_pieces.glimpse(head, before, canvas, x, r, s, writes)
-    return run(canvas_launch(head, before, canvas, x, r, s, writes))
+    return run(canvas_launch(head, before, canvas, x, r, s, writes, canvas_kind()))
 
 
 def lstm_backward(
@@ -97,7 +97,8 @@ def glimpse_backward(
 ) -> None:  # fmt: skip
     if _plain(s, canvas):
         return aten_pieces.glimpse_backward(head, canvas, x, grad_r, grad_canvas, grad_head, grad_x, s, writes, rebuild)
-    return run(canvas_grad_launch(head, canvas, x, grad_r, grad_canvas, grad_head, grad_x, s, writes, rebuild))
+    launch = canvas_grad_launch(head, canvas, x, grad_r, grad_canvas, grad_head, grad_x, s, writes, rebuild, canvas_kind())
+    return run(launch)
 
 
 def weight_gradient(grad_out: Tensor, inputs: Tensor, weight: Tensor, bias: Tensor) -> None:

@@ -101,6 +101,11 @@ def kind(dtype: torch.dtype) -> str:
     return "tf32" if tf32_allowed() else "ieee"
 
 
+def canvas_kind() -> str:
+    """The column of the tables for the kernels around the canvas."""
+    return "hip" if torch.version.hip is not None else kind(torch.float32)
+
+
 def product_constants(operand: Tensor, kind: str) -> dict[str, Any]:
     """What every kernel with a product takes: the operand [B, K] whose rows may be strided, and how to multiply."""
     # Triton's interpreter multiplies the bits of bfloat16 as integers; widened operands have the same products.

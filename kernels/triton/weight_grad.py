@@ -79,4 +79,6 @@ def weight_grad_launch(grad_out: Tensor, inputs: Tensor, weight: Tensor, bias: T
         **product_constants(inputs, kinds),
     }
     grid = (triton.cdiv(columns, blocks.constants["BLOCK_B"]), triton.cdiv(depth, blocks.constants["BLOCK_N"]))
-    return Launch(weight_grad_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages)
+    return Launch(
+        weight_grad_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages, max_registers=255
+    )

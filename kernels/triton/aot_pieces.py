@@ -1,0 +1,125 @@
+"""The recurrence's pieces as cases for ahead-of-time compilation (aot.py): launches with tensors on the meta device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from fastdraw.ops.glimpses import Shape
+
+from .canvas import canvas_launch
+from .canvas_grad import canvas_grad_launch
+from .cells import cell_backward_launch, cell_forward_launch
+from .latents import input_grad_launch, latent_grad_launch, latent_launch, linear_launch
+from .launch import Launch
+from .weight_grad import weight_grad_launch
+
+#: The paper's models (Shape: T, B, C, H, W, h, Z, read N, write N), and sizes that are multiples of nothing.
+MODELS = {
+    "mnist": Shape(64, 128, 1, 28, 28, 256, 100, 2, 5),
+    "svhn": Shape(32, 32, 3, 54, 54, 800, 100, 12, 12),
+    "cifar": Shape(64, 1024, 3, 32, 32, 400, 200, 5, 5),
+    "large": Shape(8, 32, 3, 100, 100, 256, 16, 2, 8),
+    "odd": Shape(3, 77, 2, 33, 17, 35, 7, 3, 4),
+    "wide": Shape(3, 8, 1, 100, 90, 16, 4, 32, 17),
+    "without": Shape(64, 128, 1, 28, 28, 256, 100, 0, 0),
+}
+
+
+#: Shapes and dtypes whose products are compiled ("tf32": float32 under torch's switch): one for each row of the tables.
+PRODUCTS = (
+    ("mnist", "bfloat16"),
+    ("mnist", "float32"),
+    ("mnist", "tf32"),
+    ("svhn", "bfloat16"),
+    ("svhn", "float32"),
+    ("svhn", "tf32"),
+    ("cifar", "float16"),
+    ("cifar", "tf32"),
+)
+#: The same for the kernels around the canvas, which compute in float32.
+CANVASES = (
+    ("mnist", "bfloat16"),
+    ("large", "float32"),
+    ("cifar", "float32"),
+    ("odd", "float32"),
+    ("svhn", "float32"),
+    ("svhn", "tf32"),
+    ("wide", "float32"),
+    ("wide", "tf32"),
+    ("without", "bfloat16"),
+)
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32, "tf32": torch.float32}
+
+
+def piece_cases(hip: bool) -> Iterator[tuple[str, Launch]]:
+    """(name, launch) for every kernel of the pieces. hip: for an AMD device, which has no tf32 here."""
+    before = torch.get_float32_matmul_precision()
+    for cases, launches in ((PRODUCTS, product_launches), (CANVASES, canvas_launches)):
+        for model, dtype in cases:
+            if hip and dtype == "tf32":
+                continue
+            kind = "hip" if hip else "tf32" if dtype == "tf32" else "ieee"
+            torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
+            try:
+                found = list(launches(model, DTYPES[dtype], kind))
+            finally:
+                torch.set_float32_matmul_precision(before)
+            for name, launch in found:
+                yield f"{name}, {dtype}, {model}", launch
+
+
+def _state(*sizes: int) -> Tensor:
+    return torch.empty(sizes, dtype=torch.float32, device="meta")
+
+
+def product_launches(model: str, dtype: torch.dtype, kind: str) -> Iterator[tuple[str, Launch]]:
+    """Every launch with a product of one glimpse of this model, forward and backward, with operands of this dtype."""
+    s = MODELS[model]
+    b, h, z, r = s.batch, s.hidden, s.latent, s.read_numel
+    columns = s.patch_numel + 5 * bool(s.write_size) + 5 * bool(s.read_size)
+
+    def operand(*sizes: int) -> Tensor:
+        return torch.empty(sizes, dtype=dtype, device="meta")
+
+    encoder_in, decoder_in, gates, bias = operand(b, r + 2 * h), operand(b, z + h), operand(b, 4 * h), operand(4 * h)
+    encoder, decoder, latent, head = (operand(*n) for n in ((4 * h, r + 2 * h), (4 * h, z + h), (2 * z, h), (columns, h)))
+    c, latents, h_dec, grad_latent = _state(b, h), _state(b, 2 * z), decoder_in[:, z:], operand(b, 2 * z)
+    places = [h_dec, encoder_in[:, r : r + h]]
+    sampled = (latents, _state(b, z), _state(b), grad_latent)
+    weight_grad = (_state(4 * h, r + 2 * h), _state(4 * h))
+    input_grad = input_grad_launch(gates, decoder, decoder_in, sampled, sampled[1])
+    launches = {
+        "cell_forward": cell_forward_launch(encoder_in, encoder, bias, c, gates, c, places[1:]),
+        "cell_forward, two places": cell_forward_launch(decoder_in, decoder, bias, c, gates, c, places),
+        "latent": latent_launch(h_dec, latent, bias, sampled[1], latents, decoder_in, _state(b)),
+        "linear": linear_launch(h_dec, head, bias, _state(b, columns)),
+        "cell_backward, head": cell_backward_launch(operand(b, columns), head, places, gates, c, c, c, gates),
+        "cell_backward, latent": cell_backward_launch(grad_latent, latent, places[:1], gates, c, c, c, gates),
+        "latent_grad": input_grad or latent_grad_launch(gates, decoder, decoder_in, sampled, sampled[1]),
+        "input_grad": input_grad_launch(gates, encoder, encoder_in),
+        "weight_grad": weight_grad_launch(gates, encoder_in, *weight_grad),
+    }
+    for name, launch in launches.items():
+        if launch is not None:
+            yield name, launch
+
+
+def canvas_launches(model: str, dtype: torch.dtype, kind: str) -> Iterator[tuple[str, Launch]]:
+    """The launches around the canvas; dtype is that of the read. All of them for one model, the largest for the others."""
+    s = MODELS[model]
+    columns = s.patch_numel + 5 * bool(s.write_size) + 5 * bool(s.read_size)
+    head, canvas, r = (
+        _state(s.batch, columns),
+        _state(*s.image),
+        torch.empty(s.batch, s.read_numel, dtype=dtype, device="meta"),
+    )
+    grads = (r, canvas, torch.empty_like(head, dtype=dtype))
+    yield "canvas", canvas_launch(head, canvas, canvas, canvas, r, s, True, kind)
+    yield "canvas_grad, rebuild and x", canvas_grad_launch(head, canvas, canvas, *grads, canvas, s, True, True, kind)
+    if model == "mnist":
+        yield "canvas, the last", canvas_launch(head, canvas, canvas, None, None, s, True, kind)
+        yield "canvas_grad", canvas_grad_launch(head, canvas, canvas, *grads, None, s, True, False, kind)
+        yield "canvas_grad, the first read", canvas_grad_launch(head, canvas, canvas, *grads, None, s, False, False, kind)

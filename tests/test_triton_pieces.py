@@ -1,0 +1,415 @@
+"""The recurrence's pieces in Triton, on a GPU or in Triton's interpreter: each against the plain pieces in float64 by error
+budget, whole small models, how many launches a glimpse takes, determinism.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import fastdraw
+from budget import WINDOWS, assert_within_budget, error
+from fastdraw import DRAW, reference
+from fastdraw.kernels import aten_pieces
+from fastdraw.kernels.triton import launch, piece_tables, pieces, tiles
+from fastdraw.ops import glimpses
+from fastdraw.ops.glimpses import Shape
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+
+#: (B, K, h), each with what it is there for.
+LAYERS = [
+    (1, 1, 1),  # the smallest of everything
+    (3, 20, 17),  # primes, and one over a tile of hidden units
+    (33, 33, 8),  # one over a tile of the batch, one over a tile of the depth; a whole tile of hidden units
+    (2, 130, 5),  # several tiles deep, the last one not full
+]
+#: (B, C, H, W, read N, write N), each with what it is there for. 0 is no attention.
+IMAGES = [
+    (1, 1, 1, 1, 1, 1),  # the smallest of everything
+    (2, 1, 28, 28, 2, 5),  # the paper's MNIST
+    (1, 3, 54, 54, 12, 12),  # the paper's SVHN: colour, products by tl.dot, tiles in a loop backward
+    (2, 2, 17, 33, 7, 3),  # primes, and one over a power of two; more filters in the read than in the write
+    (1, 1, 70, 40, 3, 17),  # several tiles along both axes, the last ones not full; one over a tl.dot's sixteen
+    (1, 2, 6, 19, 0, 1),  # a read without attention; one filter, which has no stride
+    (2, 1, 5, 7, 4, 0),  # a write without attention
+    (2, 2, 33, 3, 0, 0),  # neither
+    (1, 1, 6, 7, 33, 2),  # more filters than the kernels hold: the plain pieces
+]
+
+Piece = Callable[..., None]
+
+
+def strided(tensor: Tensor, before: int, after: int) -> Tensor:
+    """The same values as columns of a wider matrix, whose other columns are NaN."""
+    wide = tensor.new_full((tensor.shape[0], before + tensor.shape[1] + after), torch.nan)
+    wide[:, before : before + tensor.shape[1]] = tensor
+    return wide[:, before : before + tensor.shape[1]]
+
+
+def check(
+    name: str,
+    dtype: torch.dtype,
+    arguments: dict[str, Any],
+    outputs: tuple[str, ...],
+    operands: tuple[str, ...],
+    params: int = 0,
+) -> None:
+    """The piece `name` against the plain one in float64, with the plain one in `dtype` as its rival.
+
+    arguments: by name, tensors in float64; `operands` of them are handed over in `dtype`, the others in float32. outputs are
+    filled by the piece, or change. params: how many of the head's last columns place windows. Moved by a few roundings they
+    make further rivals: where sigma is far below a pixel, everything hangs on the last bit of mu.
+    """
+
+    def run(piece: Piece, operand: torch.dtype, state: torch.dtype, device: str, moved: float = 0.0) -> list[Tensor]:
+        def give(key: str, value: Any) -> Any:
+            if isinstance(value, list):
+                return [give(key, one) for one in value]
+            if not isinstance(value, Tensor):
+                return value
+            # Rounded first, so that float64 sees the same values. A view stays one, with what lies around it.
+            whole = torch.empty(0, dtype=value.dtype).set_(value.untyped_storage())
+            rounded = whole.to(dtype if key in operands else torch.float32).to(operand if key in operands else state)
+            own = rounded.clone() if rounded.data_ptr() == whole.data_ptr() else rounded
+            return own.to(device).as_strided(value.shape, value.stride(), value.storage_offset())
+
+        given = {key: give(key, value) for key, value in arguments.items()}
+        if moved:
+            windows = given["head"][:, -params:]
+            windows += moved * (1 + windows.abs()) * torch.randn_like(windows).sign()
+        piece(**given)
+        flat = []
+        for key in outputs:
+            flat += given[key] if isinstance(given[key], list) else [given[key]]
+        return [tensor.cpu() for tensor in flat if tensor is not None]
+
+    exact = run(getattr(aten_pieces, name), torch.float64, torch.float64, "cpu")
+    rivals = [run(getattr(aten_pieces, name), dtype, torch.float32, "cpu")]
+    step = 4 * torch.finfo(torch.float32).eps
+    rivals += [run(getattr(aten_pieces, name), torch.float64, torch.float64, "cpu", step) for _ in range(4 * bool(params))]
+    actual = run(getattr(pieces, name), dtype, torch.float32, DEVICE)
+    again = run(getattr(pieces, name), dtype, torch.float32, DEVICE)
+    for i, (a, b, e) in enumerate(zip(actual, again, exact, strict=True)):
+        assert torch.equal(a, b), "not the same bits twice"
+        rival = max((results[i] for results in rivals), key=lambda r: error(r, e))
+        assert_within_budget(f"{name}, output {i}", a, rival, e, dtype)
+
+
+def normal(*sizes: int) -> Tensor:
+    return torch.randn(sizes, dtype=torch.float64)
+
+
+def missing(*sizes: int) -> Tensor:
+    return torch.full(sizes, torch.nan, dtype=torch.float64)
+
+
+@pytest.fixture(params=[True, False], ids=["fused", "products"])
+def fused(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Both sides of the tables: products in the kernels, and torch's."""
+    if not request.param:
+        monkeypatch.setattr(piece_tables, "FUSED_LIMIT", dict.fromkeys(piece_tables.FUSED_LIMIT, 0))
+    return request.param
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("sizes", LAYERS, ids=str)
+def test_lstm(sizes: tuple[int, ...], dtype: torch.dtype, fused: bool) -> None:
+    batch, depth, hidden = sizes
+    for places in (1, 2):
+        arguments = {
+            "inputs": strided(normal(batch, depth), 0, 3),
+            "weight": normal(4 * hidden, depth),
+            "bias": normal(4 * hidden),
+            "c": normal(batch, hidden),
+            "gates": missing(batch, 4 * hidden),
+            "c_new": missing(batch, hidden),
+            "h_outs": [strided(missing(batch, hidden), 2 * place + 1, 1) for place in range(places)],
+        }
+        check("lstm", dtype, arguments, ("gates", "c_new", "h_outs"), ("inputs", "weight", "bias", "gates", "h_outs"))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("sizes", LAYERS, ids=str)
+def test_lstm_backward(sizes: tuple[int, ...], dtype: torch.dtype, fused: bool) -> None:
+    batch, depth, hidden = sizes
+    for others in (0, 1, 2):
+        gates = normal(batch, 4 * hidden).sigmoid()
+        gates[:, 2 * hidden : 3 * hidden] = gates[:, 2 * hidden : 3 * hidden] * 2 - 1
+        arguments = {
+            "grad_out": normal(batch, depth),
+            "weight": normal(depth, hidden),
+            "others": [strided(normal(batch, hidden), 5 * other, 1) for other in range(others)],
+            "gates": gates,
+            "c": normal(batch, hidden),
+            "c_new": normal(batch, hidden),
+            "grad_c": normal(batch, hidden),
+            "grad_gates": missing(batch, 4 * hidden),
+        }
+        operands = ("grad_out", "weight", "others", "gates", "grad_gates")
+        check("lstm_backward", dtype, arguments, ("grad_gates", "grad_c"), operands)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("sizes", [*LAYERS, (2, 4, 130)], ids=str)  # The last: latents in two tiles.
+def test_latent(sizes: tuple[int, ...], dtype: torch.dtype, fused: bool) -> None:
+    batch, depth, latents = sizes
+    arguments = {
+        "h": strided(normal(batch, depth), 3, 2),
+        "weight": normal(2 * latents, depth) / depth**0.5,
+        "bias": normal(2 * latents),
+        "noise": normal(batch, latents),
+        "out": missing(batch, 2 * latents),
+        "z": strided(missing(batch, latents), 0, 5),
+        "kl": missing(batch),
+    }
+    check("latent", dtype, arguments, ("out", "z", "kl"), ("h", "weight", "bias", "z"))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("sizes", LAYERS, ids=str)
+@pytest.mark.parametrize("needs_noise", [True, False], ids=["noise", ""])
+def test_latent_backward(sizes: tuple[int, ...], dtype: torch.dtype, fused: bool, needs_noise: bool) -> None:
+    batch, depth, latents = sizes
+    hidden = 37
+    arguments = {
+        "grad_gates": normal(batch, depth),
+        "weight": normal(depth, latents + hidden),
+        "latent": normal(batch, 2 * latents),
+        "noise": normal(batch, latents),
+        # What a sum hands back: one value for all images.
+        "grad_kl": normal(1).expand(batch),
+        "grad_inputs": missing(batch, latents + hidden),
+        "grad_latent": missing(batch, 2 * latents),
+        "grad_noise": missing(batch, latents) if needs_noise else None,
+    }
+    outputs = ("grad_inputs", "grad_latent", *(["grad_noise"] if needs_noise else []))
+    check("latent_backward", dtype, arguments, outputs, ("grad_gates", "weight", "grad_inputs", "grad_latent"))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("sizes", LAYERS, ids=str)
+def test_plain_products(sizes: tuple[int, ...], dtype: torch.dtype, fused: bool) -> None:
+    batch, depth, columns = sizes
+    h, bias = strided(normal(batch, depth), 7, 2), normal(columns)
+    arguments = {"h": h, "weight": normal(columns, depth), "bias": bias, "out": missing(batch, columns)}
+    check("head", dtype, arguments, ("out",), ("h", "weight", "bias"))
+    arguments = {
+        "grad_out": normal(batch, depth),
+        "weight": normal(depth, columns),
+        "grad_inputs": missing(batch, columns),
+    }
+    check("input_backward", dtype, arguments, ("grad_inputs",), tuple(arguments))
+    arguments = {
+        "grad_out": normal(batch, columns),
+        "inputs": h,
+        "weight": normal(columns, depth),
+        "bias": bias,
+    }
+    check("weight_gradient", dtype, arguments, ("weight", "bias"), ("grad_out", "inputs"))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_weight_gradient_over_many_rows(dtype: torch.dtype) -> None:
+    """Several tiles of rows, and of the weight along both sides; the last ones not full."""
+    arguments = {"grad_out": normal(131, 70), "inputs": normal(131, 67), "weight": normal(70, 67), "bias": normal(70)}
+    check("weight_gradient", dtype, arguments, ("weight", "bias"), ("grad_out", "inputs"))
+
+
+def image_case(sizes: tuple[int, ...], window: tuple[float, ...] | None = None) -> tuple[Shape, dict[str, Tensor]]:
+    """A shape and what both pieces around the canvas are given."""
+    batch, channels, height, width, read_size, write_size = sizes
+    s = Shape(3, batch, channels, height, width, 1, 1, read_size, write_size)
+    params = normal(batch, 10) * torch.tensor([0.7, 0.7, 1.0, 0.7, 0.7] * 2, dtype=torch.float64)
+    if window is not None:
+        params = torch.tensor([[*window, *window]] * batch, dtype=torch.float64)
+    used = [params[:, :5]] * bool(write_size) + [params[:, 5:]] * bool(read_size)
+    head = torch.cat([normal(batch, s.patch_numel), *used], 1)
+    x = torch.rand(s.image, dtype=torch.float64)
+    return s, {"head": head, "x": x, "canvas": normal(*s.image)}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("sizes", IMAGES, ids=str)
+def test_glimpse(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
+    s, given = image_case(sizes)
+    r = strided(missing(s.batch, s.read_numel), 0, 9)
+    arguments = {
+        "head": given["head"],
+        "before": given["canvas"],
+        "canvas": missing(*s.image),
+        "s": s,
+        "x": given["x"],
+        "r": r,
+    }
+    params = given["head"].shape[1] - s.patch_numel
+    check("glimpse", dtype, {**arguments, "writes": True}, ("canvas", "r"), ("r",), params)
+    if dtype == torch.float32:
+        check("glimpse", dtype, {**arguments, "canvas": given["canvas"], "writes": False}, ("canvas", "r"), ("r",), params)
+        check("glimpse", dtype, {**arguments, "x": None, "r": None, "writes": True}, ("canvas",), (), params)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("sizes", IMAGES, ids=str)
+def test_glimpse_backward(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
+    s, given = image_case(sizes)
+    grad_r, grad_x = strided(normal(s.batch, s.read_numel), 0, 3), normal(*s.image)
+    arguments = {**given, "s": s, "grad_canvas": normal(*s.image), "grad_head": missing(*given["head"].shape)}
+    operands, outputs = ("grad_r", "grad_head"), ("grad_head", "grad_canvas", "canvas")
+
+    def check_it(grad_r: Tensor | None, grad_x: Tensor | None, writes: bool, rebuild: bool) -> None:
+        case = {**arguments, "grad_r": grad_r, "grad_x": grad_x, "writes": writes, "rebuild": rebuild}
+        results = (*outputs, *(["grad_x"] if grad_x is not None else []))
+        check("glimpse_backward", dtype, case, results, operands, given["head"].shape[1] - s.patch_numel)
+
+    check_it(grad_r, grad_x, writes=True, rebuild=True)
+    if dtype == torch.float32:
+        check_it(grad_r, None, writes=True, rebuild=False)
+        check_it(None, grad_x, writes=True, rebuild=True)
+        check_it(grad_r, grad_x, writes=False, rebuild=False)
+
+
+@pytest.mark.parametrize("row", WINDOWS, ids=str)
+def test_windows_anywhere_give_finite_numbers(row: tuple[float, ...]) -> None:
+    """No finite params give NaN or infinity, in either direction."""
+    s, given = image_case((1, 2, 9, 20, 3, 4), row)
+    head, x, canvas = (given[name].float().to(DEVICE) for name in ("head", "x", "canvas"))
+    r, grad_head = torch.empty(1, s.read_numel, device=DEVICE), torch.empty_like(head)
+    after, grad_canvas = torch.empty_like(canvas), torch.randn_like(canvas)
+    pieces.glimpse(head, canvas, after, x, r, s, True)
+    pieces.glimpse_backward(head, after, x, torch.randn_like(r), grad_canvas, grad_head, None, s, True, True)
+    for tensor in (r, after, grad_canvas, grad_head):
+        assert tensor.isfinite().all()
+
+
+def test_nan_stays_in_its_image() -> None:
+    s, given = image_case((2, 1, 8, 8, 2, 3))
+    head, x, canvas = (given[name].float().to(DEVICE) for name in ("head", "x", "canvas"))
+    head[0, -8] = torch.nan
+    r, after = torch.empty(2, s.read_numel, device=DEVICE), torch.empty_like(canvas)
+    pieces.glimpse(head, canvas, after, x, r, s, True)
+    assert after[0].isnan().all() or r[0].isnan().any()
+    assert after[1].isfinite().all()
+    assert r[1].isfinite().all()
+
+
+def models(**configuration: Any) -> tuple[DRAW, reference.DRAW]:
+    sizes = {"image_shape": (2, 9, 7), "glimpses": 3, "hidden_size": 8, "latent_size": 4, **configuration}
+    model = DRAW(**sizes)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    other = reference.DRAW(**sizes)
+    other.load_state_dict(model.state_dict())
+    return model.to(DEVICE), other
+
+
+def results(model: Any, x: Tensor, noise: Tensor) -> list[Tensor]:
+    """Canvas, KL, and the gradients of the loss to x, noise and every weight."""
+    x, noise = x.detach().requires_grad_(), noise.detach().requires_grad_()
+    out = model(x, noise)
+    return [out.canvas, out.kl, *torch.autograd.grad(out.loss, (x, noise, *model.parameters()))]
+
+
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("canvas_memory", ["keep", "rebuild"])
+@pytest.mark.parametrize("sizes", [(2, 5), (None, 3), (9, None)], ids=str)
+def test_a_whole_model(sizes: tuple[int | None, ...], canvas_memory: str, autocast: torch.dtype | None) -> None:
+    model, other = models(read_size=sizes[0], write_size=sizes[1], canvas_memory=canvas_memory)
+    x, noise = torch.rand(3, 2, 9, 7), torch.randn(3, 3, 4)
+    exact = results(copy.deepcopy(other).double(), x.double(), noise.double())
+    with torch.autocast("cpu", autocast or torch.bfloat16, enabled=autocast is not None):
+        naive = results(other, x, noise)
+    with fastdraw.backend("triton"), torch.autocast(DEVICE, autocast or torch.bfloat16, enabled=autocast is not None):
+        actual = results(model, x.to(DEVICE), noise.to(DEVICE))
+        again = results(model, x.to(DEVICE), noise.to(DEVICE))
+    names = ["canvas", "kl", "x", "noise", *(name for name, _ in model.named_parameters())]
+    for name, a, b, n, e in zip(names, actual, again, naive, exact, strict=True):
+        assert torch.equal(a, b), f"{name}: not the same bits twice"
+        assert_within_budget(name, a, n, e, autocast or torch.float32)
+
+
+class Launches(TorchDispatchMode):
+    """Counts what would be a launch on a GPU: this library's, and every operation of torch that is not a view."""
+
+    #: They launch nothing. fill_ on a new tensor is what the tests' poisoned memory adds.
+    FREE = ("view", "slice", "select", "empty", "new_empty", "detach", "t.", "transpose", "alias", "expand", "as_strided")
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        monkeypatch.setattr(pieces, "run", self.run)
+
+    def run(self, one: launch.Launch) -> None:
+        self.names.append(one.kernel.__name__)
+        # What the interpreter does with torch is no launch.
+        with torch.utils._python_dispatch._disable_current_modes():
+            launch.run(one)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(func).removeprefix("aten.")
+        if not name.startswith(self.FREE) and not name.startswith("_"):
+            self.names.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_launches_of_a_glimpse(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most 5 forward and 7 backward, with weight gradients every 8 glimpses, as they are at the paper's B = 128."""
+    torch.use_deterministic_algorithms(False)
+    monkeypatch.setattr(glimpses, "CHUNK_ROWS", 8 * 2)
+    forward, backward = [], []
+    for steps in (8, 16):
+        model, _ = models(glimpses=steps, image_shape=(1, 9, 7))
+        weights = fastdraw.ops.recurrence._joined(model, True)
+        weights = fastdraw.ops.recurrence._in_dtype(weights.__class__(*(w.detach() for w in weights)), dtype)
+        shape = Shape(steps, 2, 1, 9, 7, 8, 4, 2, 5)
+        x, noise = torch.rand(2, 1, 9, 7, device=DEVICE), torch.randn(steps, 2, 4, device=DEVICE)
+        tape = glimpses.make_tape(shape, weights.canvas, dtype, True, True, True)
+        with Launches(monkeypatch) as counted:
+            glimpses.forward(pieces, x, noise, weights, shape, tape)
+        forward.append(len(counted.names))
+        grads = torch.randn(shape.image, device=DEVICE), torch.randn(steps, 2, device=DEVICE)
+        with Launches(monkeypatch) as counted:
+            glimpses.backward(pieces, *grads, x, noise, weights, shape, tape, True, True)
+        backward.append(len(counted.names))
+        kernels = [name for name in counted.names if name.endswith("_kernel") and name != "weight_grad_kernel"]
+        assert len(kernels) == 5 * steps + 2, kernels
+    assert (forward[1] - forward[0]) / 8 <= 5, (forward, counted.names)
+    assert (backward[1] - backward[0]) / 8 <= 7, (backward, counted.names)
+
+
+def test_tf32_follows_torchs_switch() -> None:
+    """Within tf32's eleven bits and not within float32's, in a product and around the canvas; only where asked for."""
+    s, given = image_case((1, 1, 28, 28, 12, 12))
+    head, x, canvas = (given[name].float().to(DEVICE) for name in ("head", "x", "canvas"))
+    h, weight, bias = torch.randn(20, 64, device=DEVICE), torch.randn(9, 64, device=DEVICE), torch.zeros(9, device=DEVICE)
+
+    def errors() -> tuple[float, float]:
+        out = torch.empty(20, 9, device=DEVICE)
+        pieces.head(h, weight, bias, out)
+        after, r = torch.empty_like(canvas), torch.empty(1, s.read_numel, device=DEVICE)
+        pieces.glimpse(head, canvas, after, x, r, s, True)
+        exact = torch.empty_like(r, dtype=torch.float64, device="cpu")
+        wide = [tensor.double().cpu() for tensor in (head, canvas, after, x)]
+        aten_pieces.glimpse(*wide, exact, s, True)
+        return error(out, h.double() @ weight.double().T), error(r, exact)
+
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("highest")
+        assert max(errors()) < 1e-5
+        assert tiles.kind(torch.float32) == "ieee"
+        torch.set_float32_matmul_precision("high")
+        if launch.tf32_allowed():
+            assert tiles.kind(torch.float32) == "tf32"
+            for one in errors():
+                assert 1e-5 < one < 2e-3
+    finally:
+        torch.set_float32_matmul_precision(before)
