@@ -75,7 +75,9 @@ def race(benchmark, pytestconfig: pytest.Config) -> Callable[[Case], None]:
                 if variant.backend is not None:
                     raise
                 failures[variant.name] = _one_line(reason)
+        others = environment.Others()
         times = take_turns(benchmark, runners, pytestconfig)
+        others_busy = others.cores()
         floor, floor_by = ceilings.floor(case.cost, DEVICE, case.precision)
         rows = [table.row(r.name, times[r.name], r.eager(), r.note) for r in runners]
         add_compile_times(rows, case)
@@ -90,6 +92,7 @@ def race(benchmark, pytestconfig: pytest.Config) -> Callable[[Case], None]:
             "floor": floor,
             "floor_by": floor_by,
             "rotated_bytes": case.sets * case.input_bytes,
+            "others busy": others_busy,
             "batch": case.batch,
             "glimpses": case.glimpses,
             "rows": rows,
@@ -165,8 +168,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         found = environment.describe()
         for text in table.terminal(results, environment.line(found)):
             terminalreporter.write_line(text)
-        busy, cores = environment.BUSY, found["cores"]
-        if busy > cores / 2:
+        busy = [result["title"] for result in results if (result.get("others busy") or 0.0) > table.BUSY]
+        if busy:
             # A thread that waits for a core keeps the others waiting, at the end of every parallel loop.
-            warning = f"Before the run {busy:.1f} programs were busy on {cores} cores: these times are not to be relied on."
-            terminalreporter.write_line(warning, red=True)
+            warning = f"Other programs were busy during {len(busy)} of {len(results)} cases; measure again:"
+            terminalreporter.write_line(f"{warning} {'; '.join(busy)}", red=True)

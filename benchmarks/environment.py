@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,31 @@ def _products() -> str | None:
     from fastdraw.kernels.cpu import gemm
 
     return gemm.chosen()
+
+
+class Others:
+    """How many cores other programs, and other machines on the same hardware, kept busy since this was made. Linux only."""
+
+    def __init__(self) -> None:
+        self._start = self._now()
+
+    def cores(self) -> float | None:
+        now = self._now()
+        if now is None or self._start is None:
+            return None
+        seconds, busy, own = (b - a for a, b in zip(self._start, now, strict=True))
+        # Counted in hundredths of a second: small differences may come out below zero.
+        return max(0.0, busy - own) / max(seconds, 0.01)
+
+    @staticmethod
+    def _now() -> tuple[float, float, float] | None:
+        try:
+            fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+        except OSError:
+            return None
+        # user, nice, system, (idle, iowait), irq, softirq, steal.
+        ticks = sum(int(fields[i]) for i in (1, 2, 3, 6, 7, 8))
+        return time.monotonic(), ticks / os.sysconf("SC_CLK_TCK"), sum(os.times()[:4])
 
 
 def output_of(*command: str) -> str | None:

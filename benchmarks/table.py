@@ -13,6 +13,9 @@ Result = dict[str, Any]
 #: One variant's figures within it: what `row` makes.
 Row = dict[str, Any]
 
+#: Cores that other programs may keep busy while a case is timed; beyond it the table says so.
+BUSY = 0.1
+
 EXPLANATION = (
     "Medians over turns that alternate between the variants, and in brackets the quartiles. x: the reference's time divided by"
     " this time. Floor: the least time for the bytes and operations named, at the rates of a copy and of a matrix product"
@@ -89,6 +92,8 @@ def block(result: Result) -> list[str]:
     width = max(20, *(len(r["name"]) for r in result["rows"]))
     if result["floor"] is not None:
         lines.append(f"  {cost_line(result)}")
+    if (result.get("others busy") or 0.0) > BUSY:
+        lines.append(f"  other programs kept {result['others busy']:.1f} cores busy meanwhile: measure again")
     for r in result["rows"]:
         if r["median"] is None:
             lines.append(f"  {r['name']:<{width}} not measured: {r['note']}")
