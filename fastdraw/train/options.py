@@ -37,7 +37,7 @@ RECIPES: dict[str, Recipe] = {name: Recipe(config, epochs=100) for name, config 
 #: Small enough to learn scikit-learn's 1,797 digits in a minute or two on two cores.
 RECIPES["digits"] = Recipe(
     DRAWConfig((1, 28, 28), glimpses=12, hidden_size=128, latent_size=16, read_size=5, write_size=5),
-    epochs=70,
+    epochs=130,
     batch_size=50,
     learning_rate=4e-3,
     kl_warmup=300,
