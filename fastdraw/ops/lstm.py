@@ -106,10 +106,15 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     x, h, c, weight_ih, weight_hh, _, _, ctx.backend = inputs
     _, c_new, gates = output
     ctx.mark_non_differentiable(gates)
+    # Otherwise the engine would make a gradient of zeros for the gates.
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(gates, c, c_new, x, h, weight_ih, weight_hh)
 
 
-def _backward(ctx: Any, grad_h: Tensor, grad_c: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
+    _, c, _, _, h, *_ = ctx.saved_tensors
+    grad_h = torch.zeros_like(h) if grad_h is None else grad_h
+    grad_c = torch.zeros_like(c) if grad_c is None else grad_c
     *grads, grad_bias = _lstm_step_backward(grad_h, grad_c, *ctx.saved_tensors, ctx.backend)
     return *grads, grad_bias, grad_bias, None
 

@@ -101,11 +101,16 @@ def _fake(x: Tensor | None, noise: Tensor, *arguments: Any) -> Tape:
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     tensors, (read_size, write_size, dtype, _, _, backend) = inputs[: 2 + _COUNT], inputs[2 + _COUNT :]
     ctx.mark_non_differentiable(*output[2:])
+    # Otherwise the engine would make a gradient of zeros for every buffer of the tape: as much memory again.
+    ctx.set_materialize_grads(False)
     ctx.options = (read_size, write_size, dtype, backend)
     ctx.save_for_backward(*tensors, *output)
 
 
-def _backward(ctx: Any, grad_canvas: Tensor, grad_kl: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad_canvas: Tensor | None, grad_kl: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    canvas, kl = ctx.saved_tensors[2 + _COUNT : 4 + _COUNT]
+    grad_canvas = torch.zeros_like(canvas) if grad_canvas is None else grad_canvas
+    grad_kl = torch.zeros_like(kl) if grad_kl is None else grad_kl
     need_x, need_noise, *_ = ctx.needs_input_grad
     grad_x, grad_noise, *grads = _recurrence_backward(
         grad_canvas, grad_kl, *ctx.saved_tensors, need_x, need_noise, *ctx.options
