@@ -37,7 +37,7 @@ IMAGES = [
     (2, 1, 28, 28, 2, 5),  # the paper's MNIST
     (1, 3, 54, 54, 12, 12),  # the paper's SVHN: colour, products by tl.dot, tiles in a loop backward
     (2, 2, 17, 33, 7, 3),  # primes, and one over a power of two; more filters in the read than in the write
-    (1, 1, 70, 40, 3, 17),  # several tiles along both axes, the last ones not full; one over a tl.dot's sixteen
+    (1, 1, 40, 35, 3, 17),  # several tiles along both axes, the last ones not full; one over a tl.dot's sixteen
     (1, 2, 6, 19, 0, 1),  # a read without attention; one filter, which has no stride
     (2, 1, 5, 7, 4, 0),  # a write without attention
     (2, 2, 33, 3, 0, 0),  # neither

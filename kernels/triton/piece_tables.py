@@ -33,7 +33,7 @@ class ProductRow(NamedTuple):
 PRODUCT_ROWS: dict[tuple[str, str], tuple[ProductRow, ...]] = {
     ("cell", "half"): (ProductRow(2**16, 32, 8, 128, 4, 3), ProductRow(ANY, 64, 32, 32, 8, 3)),
     ("cell", "tf32"): (ProductRow(2**16, 32, 8, 64, 4, 3), ProductRow(ANY, 64, 32, 32, 8, 3)),
-    ("cell", "ieee"): (ProductRow(2**16, 32, 8, 32, 4, 3), ProductRow(ANY, 32, 32, 32, 8, 3)),
+    ("cell", "ieee"): (ProductRow(2**16, 32, 8, 32, 4, 3), ProductRow(ANY, 32, 16, 32, 8, 3)),
     ("cell_grad", "half"): (ProductRow(2**16, 16, 16, 128, 4, 3), ProductRow(ANY, 32, 32, 64, 8, 3)),
     ("cell_grad", "tf32"): (ProductRow(2**16, 16, 16, 64, 4, 3), ProductRow(ANY, 32, 32, 32, 4, 3)),
     ("cell_grad", "ieee"): (ProductRow(2**16, 16, 16, 32, 4, 3), ProductRow(ANY, 32, 32, 32, 4, 3)),
@@ -99,13 +99,12 @@ CANVAS_ROWS: dict[tuple[str, str], tuple[CanvasRow, ...]] = {
     ("canvas", "tf32"): (CanvasRow(8, 8, 32, 32, 4, dot=False), CanvasRow(16, 16, 64, 64, 8), CanvasRow(32, 32, 32, 32, 8)),
     ("canvas_grad", "ieee"): (
         CanvasRow(2, 8, 32, 32, 8, dot=False),
-        CanvasRow(8, 8, 16, 32, 8, dot=False),
+        CanvasRow(8, 8, 16, 32, 8),
         CanvasRow(16, 16, 32, 32, 8),
         CanvasRow(32, 32, 16, 16, 8),
     ),
     ("canvas_grad", "tf32"): (
         CanvasRow(2, 8, 32, 32, 8, dot=False),
-        CanvasRow(8, 8, 16, 32, 8, dot=False),
         CanvasRow(16, 16, 16, 32, 8),
         CanvasRow(32, 32, 16, 16, 8),
     ),
