@@ -11,6 +11,7 @@ OUT ?= results
 WORKERS ?= 2
 
 BIN := $(VENV)/bin
+TRITON_TESTS := $(addprefix tests/test_triton_,kernels.py pieces.py recurrence.py)
 SOURCES := pyproject.toml setup.py CMakeLists.txt $(wildcard kernels/cpu/*.cpp kernels/cpu/*.h)
 
 .PHONY: demo test lint test-triton benchmark gpu clean
@@ -20,7 +21,7 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed lint
 	$(BIN)/python -m pytest -q -n $(WORKERS) tests
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -n $(WORKERS) tests/test_triton_kernels.py tests/test_triton_pieces.py tests/test_operators.py -k triton
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -n $(WORKERS) $(TRITON_TESTS) tests/test_operators.py -k triton
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -33,7 +34,7 @@ test-triton: $(VENV)/installed
 	$(BIN)/pip install -q --no-deps --target $(VENV)/other-triton $(TRITON)
 	PYTHONPATH=$(VENV)/other-triton $(BIN)/python -c "import triton; print('triton', triton.__version__)"
 	PYTHONPATH=$(VENV)/other-triton $(BIN)/python -m pytest -q -n $(WORKERS) tests/test_triton_aot.py
-	PYTHONPATH=$(VENV)/other-triton TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -n $(WORKERS) tests/test_triton_kernels.py tests/test_triton_pieces.py
+	PYTHONPATH=$(VENV)/other-triton TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -n $(WORKERS) $(TRITON_TESTS)
 
 benchmark: $(VENV)/installed
 	$(BIN)/python -m pytest --benchmark

@@ -11,7 +11,8 @@ import fastdraw
 from fastdraw import env
 
 #: The tests of Triton kernels need a CUDA device, or a process of their own in Triton's interpreter (make test starts one).
-collect_ignore = [] if fastdraw.backends()["triton"] is None else ["test_triton_kernels.py", "test_triton_pieces.py"]
+TRITON_TESTS = ["test_triton_kernels.py", "test_triton_pieces.py", "test_triton_recurrence.py"]
+collect_ignore = [] if fastdraw.backends()["triton"] is None else TRITON_TESTS
 
 KERNELS = [name for name, reason in fastdraw.backends().items() if reason is None and name != "reference"]
 

@@ -1,7 +1,8 @@
 """Matrix products for the LSTM by the fastest library that torch carries on this machine: MKL (or OpenBLAS), or oneDNN.
 
-torch.mm sends float32 to the first. On some machines the second is twice as fast, reached through the operator that torch's
-own compiler uses; on others it is slower. One short measurement per process decides, with a margin; FASTDRAW_GEMM=mkl or onednn decides without measuring, for results that must be the same bits on every run.
+torch.mm sends float32 to the first. On some machines the second is up to twice as fast, reached through the operator that
+torch's own compiler uses; on others it is slower. One short measurement per process decides; FASTDRAW_GEMM=mkl or onednn
+decides without measuring, for results that must be the same bits on every run.
 """
 
 from __future__ import annotations

@@ -12,8 +12,9 @@ from fastdraw.ops.glimpses import Shape
 from .canvas import canvas_launch
 from .canvas_grad import canvas_grad_launch
 from .cells import cell_backward_launch, cell_forward_launch
-from .latents import input_grad_launch, latent_grad_launch, latent_launch, linear_launch
+from .latents import input_grad_launch, latent_grad_launch, latent_launch
 from .launch import Launch
+from .linear import linear_launch
 from .weight_grad import weight_grad_launch
 
 #: The paper's models (Shape: T, B, C, H, W, h, Z, read N, write N), and sizes that are multiples of nothing.

@@ -16,8 +16,9 @@ from fastdraw.ops.glimpses import Shape
 from .canvas import canvas_launch
 from .canvas_grad import canvas_grad_launch
 from .cells import cell_backward_launch, cell_forward_launch
-from .latents import input_grad_launch, latent_grad_launch, latent_launch, linear_launch
+from .latents import input_grad_launch, latent_grad_launch, latent_launch
 from .launch import run
+from .linear import linear_launch
 from .piece_tables import MAX_CANVAS_SIZE
 from .tiles import canvas_kind, wide_product
 from .weight_grad import weight_grad_launch
