@@ -9,6 +9,7 @@ TORCH ?= torch==2.13.0
 TRITON ?= triton==3.7.1
 OUT ?= results
 WORKERS ?= 2
+TRITON_TESTS := tests/test_triton_kernels.py tests/test_triton_pieces.py tests/test_triton_recurrence.py
 
 BIN := $(VENV)/bin
 TRITON_TESTS := $(addprefix tests/test_triton_,kernels.py pieces.py recurrence.py)

@@ -1,0 +1,107 @@
+"""Whole models on the recurrence's pieces in Triton, on a GPU or in Triton's interpreter: by error budget, the same bits
+twice, and how many launches a glimpse takes.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import fastdraw
+from budget import assert_within_budget
+from fastdraw import DRAW, reference
+from fastdraw.kernels.triton import launch, pieces
+from fastdraw.ops import glimpses
+from fastdraw.ops.glimpses import Shape
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def models(**configuration: Any) -> tuple[DRAW, reference.DRAW]:
+    sizes = {"image_shape": (2, 9, 7), "glimpses": 3, "hidden_size": 8, "latent_size": 4, **configuration}
+    model = DRAW(**sizes)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    other = reference.DRAW(**sizes)
+    other.load_state_dict(model.state_dict())
+    return model.to(DEVICE), other
+
+
+def results(model: Any, x: Tensor, noise: Tensor) -> list[Tensor]:
+    """Canvas, KL, and the gradients of the loss to x, noise and every weight."""
+    x, noise = x.detach().requires_grad_(), noise.detach().requires_grad_()
+    out = model(x, noise)
+    return [out.canvas, out.kl, *torch.autograd.grad(out.loss, (x, noise, *model.parameters()))]
+
+
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("canvas_memory", ["keep", "rebuild"])
+@pytest.mark.parametrize("sizes", [(2, 5), (None, 3), (9, None)], ids=str)
+def test_a_whole_model(sizes: tuple[int | None, ...], canvas_memory: str, autocast: torch.dtype | None) -> None:
+    model, other = models(read_size=sizes[0], write_size=sizes[1], canvas_memory=canvas_memory)
+    x, noise = torch.rand(3, 2, 9, 7), torch.randn(3, 3, 4)
+    exact = results(copy.deepcopy(other).double(), x.double(), noise.double())
+    with torch.autocast("cpu", autocast or torch.bfloat16, enabled=autocast is not None):
+        naive = results(other, x, noise)
+    with fastdraw.backend("triton"), torch.autocast(DEVICE, autocast or torch.bfloat16, enabled=autocast is not None):
+        actual = results(model, x.to(DEVICE), noise.to(DEVICE))
+        again = results(model, x.to(DEVICE), noise.to(DEVICE))
+    names = ["canvas", "kl", "x", "noise", *(name for name, _ in model.named_parameters())]
+    for name, a, b, n, e in zip(names, actual, again, naive, exact, strict=True):
+        assert torch.equal(a, b), f"{name}: not the same bits twice"
+        assert_within_budget(name, a, n, e, autocast or torch.float32)
+
+
+class Launches(TorchDispatchMode):
+    """Counts what would be a launch on a GPU: this library's, and every operation of torch that is not a view."""
+
+    #: They launch nothing. fill_ on a new tensor is what the tests' poisoned memory adds.
+    FREE = ("view", "slice", "select", "empty", "new_empty", "detach", "t.", "transpose", "alias", "expand", "as_strided")
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        monkeypatch.setattr(pieces, "run", self.run)
+
+    def run(self, one: launch.Launch) -> None:
+        self.names.append(one.kernel.__name__)
+        # What the interpreter does with torch is no launch.
+        with torch.utils._python_dispatch._disable_current_modes():
+            launch.run(one)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(func).removeprefix("aten.")
+        if not name.startswith(self.FREE) and not name.startswith("_"):
+            self.names.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_launches_of_a_glimpse(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most 5 forward and 7 backward, with weight gradients every 8 glimpses, as they are at the paper's B = 128."""
+    torch.use_deterministic_algorithms(False)
+    monkeypatch.setattr(glimpses, "CHUNK_ROWS", 8 * 2)
+    forward, backward = [], []
+    for steps in (8, 16):
+        model, _ = models(glimpses=steps, image_shape=(1, 9, 7))
+        weights = fastdraw.ops.recurrence._joined(model, True)
+        weights = fastdraw.ops.recurrence._in_dtype(weights.__class__(*(w.detach() for w in weights)), dtype)
+        shape = Shape(steps, 2, 1, 9, 7, 8, 4, 2, 5)
+        x, noise = torch.rand(2, 1, 9, 7, device=DEVICE), torch.randn(steps, 2, 4, device=DEVICE)
+        tape = glimpses.make_tape(shape, weights.canvas, dtype, True, True, True)
+        with Launches(monkeypatch) as counted:
+            glimpses.forward(pieces, x, noise, weights, shape, tape)
+        forward.append(len(counted.names))
+        grads = torch.randn(shape.image, device=DEVICE), torch.randn(steps, 2, device=DEVICE)
+        with Launches(monkeypatch) as counted:
+            glimpses.backward(pieces, *grads, x, noise, weights, shape, tape, True, True)
+        backward.append(len(counted.names))
+        kernels = [name for name in counted.names if name.endswith("_kernel") and name != "weight_grad_kernel"]
+        assert len(kernels) == 5 * steps + 2, kernels
+    assert (forward[1] - forward[0]) / 8 <= 5, (forward, counted.names)
+    assert (backward[1] - backward[0]) / 8 <= 7, (backward, counted.names)
