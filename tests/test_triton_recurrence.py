@@ -1,5 +1,5 @@
-"""Whole models on the recurrence's pieces in Triton, on a GPU or in Triton's interpreter: by error budget, the same bits
-twice, and how many launches a glimpse takes.
+"""Whole models on the recurrence's pieces in Triton, on a GPU or in the interpreter: by error budget, the same bits twice, and
+how many launches a glimpse takes.
 """
 
 from __future__ import annotations
