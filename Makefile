@@ -9,7 +9,6 @@ TORCH ?= torch==2.13.0
 TRITON ?= triton==3.7.1
 OUT ?= results
 WORKERS ?= 2
-TRITON_TESTS := tests/test_triton_kernels.py tests/test_triton_pieces.py tests/test_triton_recurrence.py
 
 BIN := $(VENV)/bin
 TRITON_TESTS := $(addprefix tests/test_triton_,kernels.py pieces.py recurrence.py)
@@ -21,8 +20,8 @@ demo: $(VENV)/installed
 	$(BIN)/fastdraw train --data digits --out runs/demo --overwrite
 
 test: $(VENV)/installed lint
-	$(BIN)/python -m pytest -q -n $(WORKERS) tests
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -n $(WORKERS) $(TRITON_TESTS) tests/test_operators.py -k triton
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(TRITON_TESTS) tests/test_operators.py -k triton
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -34,8 +33,8 @@ test-triton: $(VENV)/installed
 	rm -rf $(VENV)/other-triton
 	$(BIN)/pip install -q --no-deps --target $(VENV)/other-triton $(TRITON)
 	PYTHONPATH=$(VENV)/other-triton $(BIN)/python -c "import triton; print('triton', triton.__version__)"
-	PYTHONPATH=$(VENV)/other-triton $(BIN)/python -m pytest -q -n $(WORKERS) tests/test_triton_aot.py
-	PYTHONPATH=$(VENV)/other-triton TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -n $(WORKERS) $(TRITON_TESTS)
+	PYTHONPATH=$(VENV)/other-triton $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests/test_triton_aot.py
+	PYTHONPATH=$(VENV)/other-triton TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(TRITON_TESTS)
 
 benchmark: $(VENV)/installed
 	$(BIN)/python -m pytest --benchmark

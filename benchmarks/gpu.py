@@ -31,6 +31,8 @@ from benchmarks.checkout import ROOT
 _CUDA_BIN = Path("/usr/local/cuda/bin")
 #: What compute-sanitizer says where it cannot run at all, on some virtual machines: no verdict on the kernels.
 _CANNOT_RUN = ("Device not supported", "Unable to find", "not supported on this system")
+#: What runs in Triton's interpreter elsewhere, here on the device.
+TRITON_TESTS = [f"tests/test_triton_{name}.py" for name in ("kernels", "pieces", "recurrence")]
 #: Seconds kept back for the report.
 _RESERVE = 10.0
 
@@ -74,7 +76,7 @@ def steps(folder: Path, workers: int) -> list[Step]:
         Step("ceilings", [*python, "benchmarks.ceilings", str(folder / "ceilings.json")], 60),
         Step("tests for the GPU", [*test, "-m", "gpu", "tests/test_gpu.py", "tests/test_graphed.py"], 150, pytest),
         Step("operators' tests", [*test, "-k", "triton", "tests/test_operators.py"], 90, suite),
-        Step("Triton kernels' tests", [*test, "tests/test_triton_kernels.py"], 90, suite),
+        Step("Triton kernels' tests", [*test, *TRITON_TESTS], 120, suite),
         Step(
             "benchmarks of operators", [*benchmark, log, "benchmarks/test_operators.py"], 170, ("pytest", "pytest_benchmark")
         ),

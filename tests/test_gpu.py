@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 import fastdraw
-from benchmarks.cases import as_list, differentiate, gradients, leaves, matmul_precision, move_weights, window_params
+from benchmarks.cases import as_list, differentiate, leaves, matmul_precision, window_params
+from benchmarks.models import gradients
+from benchmarks.models import rounded as rounded_weights
 from budget import GLIMPSES, assert_errors_within_budget, error
 from fastdraw import reference
 
@@ -319,7 +321,7 @@ def test_draw(name, autocast):
     for _ in range(3 if autocast else 0):
         # Half precision rounds every weight, and gradients that nearly cancel show it.
         rounded = copy.deepcopy(exact)
-        move_weights(rounded, torch.finfo(autocast).eps / 2)
+        rounded.load_state_dict(rounded_weights(rounded.state_dict(), torch.finfo(autocast).eps / 2))
         rivals.append(results(rounded))
     for index, (a, e) in enumerate(zip(actual, yardstick, strict=True)):
         allowed = max(error(rival[index], e) for rival in rivals)

@@ -112,10 +112,11 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def _backward(ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
-    _, c, _, _, h, *_ = ctx.saved_tensors
+    saved = ctx.saved_tensors
+    _, c, _, _, h, *_ = saved
     grad_h = torch.zeros_like(h) if grad_h is None else grad_h
     grad_c = torch.zeros_like(c) if grad_c is None else grad_c
-    *grads, grad_bias = _lstm_step_backward(grad_h, grad_c, *ctx.saved_tensors, ctx.backend)
+    *grads, grad_bias = _lstm_step_backward(grad_h, grad_c, *saved, ctx.backend)
     return *grads, grad_bias, grad_bias, None
 
 

@@ -108,13 +108,13 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
 
 
 def _backward(ctx: Any, grad_canvas: Tensor | None, grad_kl: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-    canvas, kl = ctx.saved_tensors[2 + _COUNT : 4 + _COUNT]
+    # Asked for once: checkpointing recomputes what is saved at every asking.
+    saved = ctx.saved_tensors
+    canvas, kl = saved[2 + _COUNT : 4 + _COUNT]
     grad_canvas = torch.zeros_like(canvas) if grad_canvas is None else grad_canvas
     grad_kl = torch.zeros_like(kl) if grad_kl is None else grad_kl
     need_x, need_noise, *_ = ctx.needs_input_grad
-    grad_x, grad_noise, *grads = _recurrence_backward(
-        grad_canvas, grad_kl, *ctx.saved_tensors, need_x, need_noise, *ctx.options
-    )
+    grad_x, grad_noise, *grads = _recurrence_backward(grad_canvas, grad_kl, *saved, need_x, need_noise, *ctx.options)
     return (grad_x if need_x else None, grad_noise if need_noise else None, *grads, *(None,) * 6)
 
 
