@@ -1,0 +1,96 @@
+"""The command `fastdraw`. A user's mistake is one line on stderr and exit code 2, never a traceback."""
+
+# Annotations are objects here, not strings: typer reads them, and knows no names of the functions around its own.
+import importlib
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+from fastdraw._version import __version__
+
+if TYPE_CHECKING:
+    import typer
+
+#: Modules of this package, each with `register(app)`, in the order of the help text.
+COMMANDS = ("train", "info")
+#: Modules of the extra `train`, by the names they are imported under.
+EXTRA = ("typer", "rich", "safetensors", "tensorboard", "pooch", "PIL", "sklearn")
+
+
+def main(args: list[str] | None = None) -> int:
+    """Runs `args` (by default those of the process) and returns the exit code.
+
+    0 done; 1 training diverged; 2 a mistake that the user can mend; 130, 143 stopped by SIGINT, SIGTERM with a checkpoint.
+    """
+    args = sys.argv[1:] if args is None else args
+    try:
+        return _run(args)
+    except KeyboardInterrupt:
+        return error_line("interrupted", 130)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRA:
+            raise
+        return error_line(f'{package} is not installed: pip install "fastdraw[train]"', 2)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return error_line(f"{where}{error.strerror or error}", 2)
+    except (ValueError, TypeError) as error:
+        if not _is_users(error):
+            raise
+        return error_line(str(error), 2)
+
+
+def _run(args: list[str]) -> int:
+    import typer
+
+    try:
+        # Without standalone_mode typer neither prints errors its own way nor exits.
+        code = typer.main.get_command(_app())(args, prog_name="fastdraw", standalone_mode=False)
+    except typer.Abort:
+        return error_line("interrupted", 130)
+    except typer.Exit as stop:
+        return stop.exit_code
+    except Exception as error:
+        # A click exception, in typer's own copy of click or in the package, by what both have.
+        if not hasattr(error, "format_message"):
+            raise
+        return error_line(error.format_message(), 2)
+    return code if isinstance(code, int) else 0
+
+
+def _app() -> "typer.Typer":
+    import typer
+
+    app = typer.Typer(
+        name="fastdraw",
+        help="DRAW (Gregor et al. 2015): train it, and see what it draws.",
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+    )
+
+    def version(wanted: bool) -> None:
+        if wanted:
+            print(f"fastdraw {__version__}")
+            raise typer.Exit
+
+    @app.callback()
+    def root(
+        wanted: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False,
+    ) -> None: ...
+
+    for name in COMMANDS:
+        importlib.import_module(f"fastdraw.cli.{name}").register(app)
+    return app
+
+
+def _is_users(error: Exception) -> bool:
+    """Whether the message was written for the user: checks raise "name: expected ..., got ..."; anything else is a bug."""
+    return ": expected " in str(error) or type(error) not in (ValueError, TypeError)
+
+
+def error_line(message: str, code: int) -> int:
+    """Prints the one line that says what went wrong, and gives the exit code back."""
+    print(f"fastdraw: error: {' '.join(message.split())}", file=sys.stderr)
+    return code

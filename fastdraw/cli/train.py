@@ -1,0 +1,65 @@
+"""`fastdraw train`."""
+
+# Annotations are objects here, not strings: typer reads them.
+import inspect
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+from fastdraw.cli import error_line
+
+if TYPE_CHECKING:
+    import typer
+
+
+def register(app: "typer.Typer") -> None:
+    app.command("train")(_command(_train))
+
+
+def _train(options: Any, explicit: set[str]) -> int:
+    """Train DRAW on images: checkpoints, metrics in nats, samples and the drawing process go to one folder.
+
+    Exit codes: 0 done, 1 nats no longer finite, 2 a mistake in the options or the data, 130 or 143 stopped by SIGINT or
+    SIGTERM after writing a checkpoint.
+    """
+    from fastdraw.train import DivergedError, Interrupted, train
+    from fastdraw.train.loop import summary
+
+    try:
+        result = train(options, explicit)
+    except DivergedError as error:
+        return error_line(str(error), 1)
+    except Interrupted as error:
+        return 128 + error.signum
+    for line in summary(result):
+        print(line)
+    return 0
+
+
+def _command(function: Any) -> Any:
+    """`function(options, explicit)` as typer wants it: with one parameter for each field of TrainOptions."""
+    import typer
+
+    from fastdraw.train.options import TrainOptions
+
+    def command(ctx: typer.Context, **values: Any) -> None:
+        explicit = {name for name in values if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"}
+        code = function(TrainOptions(**values), explicit)
+        if code:
+            raise typer.Exit(code)
+
+    hints = get_type_hints(TrainOptions)
+    parameters = [inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)]
+    for f in fields(TrainOptions):
+        about = typer.Option(
+            f"--{f.name.replace('_', '-')}",
+            help=f.metadata["help"],
+            rich_help_panel=f.metadata["panel"],
+            metavar=f.metadata["metavar"],
+            show_default=f.metadata["shown"] or True,
+        )
+        hint: Any = Annotated[hints[f.name], about]
+        parameters.append(inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hint))
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    command.__doc__ = function.__doc__
+    return command
