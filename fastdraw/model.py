@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from torch import Tensor
 
 from fastdraw import dispatch, reference
 from fastdraw.ops import recurrence as ops
+from fastdraw.state_dict import CheckedStateDict
 
 
-class StateDictError(ValueError, RuntimeError):
-    """A state_dict of another configuration. A ValueError, and the RuntimeError that torch's own modules raise."""
-
-
-class DRAW(reference.DRAW):
+class DRAW(CheckedStateDict, reference.DRAW):
     """DRAW, a recurrent attention model that draws images (Gregor et al. 2015, arXiv 1502.04623).
 
         model = fastdraw.DRAW((1, 28, 28), glimpses=64, hidden_size=256, latent_size=100, read_size=2, write_size=5)
@@ -56,21 +50,3 @@ class DRAW(reference.DRAW):
         if dispatch.current() == "reference":
             return super().recurrence(x, noise, return_trajectory)
         return ops.recurrence(self, x, noise, return_trajectory)
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """As nn.Module.load_state_dict; weights of another configuration are refused before any is copied.
-
-        Raises ValueError naming the first weight that differs, what came and what was expected.
-        """
-        if not isinstance(state_dict, Mapping):
-            raise TypeError(f"state_dict: expected a mapping of names to tensors, got {type(state_dict).__name__}")
-        for name, own in self.state_dict().items():
-            if name in state_dict and state_dict[name].shape != own.shape:
-                raise StateDictError(
-                    f"state_dict: expected {name} of shape {tuple(own.shape)} for {self.config},"
-                    f" got {tuple(state_dict[name].shape)}"
-                )
-        try:
-            return super().load_state_dict(state_dict, strict, assign)
-        except RuntimeError as error:
-            raise StateDictError(f"state_dict: {error}") from None
