@@ -15,9 +15,9 @@ from fastdraw import env
 from fastdraw.checks import check_pair
 from fastdraw.data import digits, folder, idx, mnist, npz
 from fastdraw.data.arrays import as_images, resized
-from fastdraw.data.splits import DataError, Labels, Splits, binarize, complete, images
+from fastdraw.data.splits import DataError, Labels, Make, Splits, binarize, complete, images
 
-__all__ = ["DataError", "Labels", "Splits", "binarize", "images", "load", "names"]
+__all__ = ["DataError", "Labels", "Make", "Splits", "binarize", "images", "load", "names"]
 
 
 def names() -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -23,14 +23,31 @@ class Labels(NamedTuple):
     test: Tensor
 
 
+#: (images uint8 [B, C, h, w] of `Splits.train`, generator) -> uint8 [B, C, H, W], what a model is trained on.
+Make = Callable[[Tensor, torch.Generator], Tensor]
+
+
 class Splits(NamedTuple):
-    """Three parts of a data set, each uint8 [n, C, H, W] with values 0 to 255 (0 and 255 where it is binary), never empty."""
+    """Three parts of a data set, each uint8 [n, C, H, W] with values 0 to 255 (0 and 255 where it is binary), never empty.
+
+    labels: class numbers, where they are known.
+    make:   where it is not None, images of `train` are only what a batch is made of, anew each time it is drawn:
+            `make(train[rows], generator)` gives it, its labels those of the rows. The images may be on any device, the
+            generator on that device or the CPU. Images of `validation` and `test` are always finished and never change.
+    """
 
     train: Tensor
     validation: Tensor
     test: Tensor
     name: str
     labels: Labels | None = None
+    make: Make | None = None
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of what a model gets: of finished images, which those of `train` need not be."""
+        channels, height, width = self.validation.shape[1:]
+        return int(channels), int(height), int(width)
 
 
 def images(batch: Tensor) -> Tensor:
