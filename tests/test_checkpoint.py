@@ -83,6 +83,15 @@ def test_a_model_loads_from_the_folder_and_computes_the_same(tmp_path: Path) -> 
     assert torch.equal(load_model(tmp_path)(x, noise).canvas, model(x, noise).canvas)
 
 
+def test_the_moving_average_is_what_is_loaded(tmp_path: Path) -> None:
+    model, _ = small()
+    average = {name: tensor + 1 for name, tensor in model.state_dict().items()}
+    save_checkpoint(tmp_path, Checkpoint(model.config, model.state_dict(), ema=average))
+    assert same(load_checkpoint(tmp_path).ema, average)
+    assert same(load_model(tmp_path).state_dict(), average)
+    assert same(load_model(tmp_path, ema=False).state_dict(), model.state_dict())
+
+
 def test_double_precision_comes_back_as_such(tmp_path: Path) -> None:
     model = small()[0].double()
     save_checkpoint(tmp_path, Checkpoint(model.config, model.state_dict()))
@@ -152,6 +161,8 @@ def test_bytes_of_any_kind_are_refused(tmp_path: Path, data: bytes) -> None:
     [
         ({"format": 2}, "expected checkpoint format 1, got 2"),
         ({"format": None}, "expected checkpoint format 1, got None"),
+        ({"task": "sing"}, "task: expected one of draw"),
+        ({"task": ["draw"]}, "task: expected one of draw"),
         ({"config": {}}, "expected model.initial_canvas to be floats of shape"),
         ({"config": {"glimpses": -1}}, "glimpses: expected at least 1, got -1"),
         ({"config": {"wings": 2}}, "expected a model's configuration"),
@@ -199,6 +210,7 @@ def test_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
         (lambda c: c.model.update({"latent.bias": torch.zeros(6, dtype=torch.int32)}), "to be floats"),
         (lambda c: c.model["latent.bias"].fill_(float("nan")), "finite numbers in model.latent.bias"),
         (lambda c: c.model.update(more=torch.zeros(2)), "got more as well"),
+        (lambda c: c.ema.update({"latent.bias": torch.zeros(6)}), "expected ema.* got nothing"),
         (lambda c: c.optimizer.pop("latent.bias.step"), "expected optimizer.latent.bias.step"),
         (lambda c: c.optimizer["latent.bias.exp_avg"].fill_(float("inf")), "finite numbers in optimizer.latent.bias.exp_avg"),
     ],

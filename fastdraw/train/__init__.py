@@ -3,14 +3,22 @@
     from fastdraw.train import TrainOptions, train
     result = train(TrainOptions(data="digits", epochs=10, out="runs/digits"))
 
-    from fastdraw.train.checkpoint import load_checkpoint, load_model
-    model = load_model("runs/digits")
+    model = fastdraw.train.load_model("runs/digits")
 
 `import fastdraw` imports nothing of this. Needs the extra: pip install "fastdraw[train]".
 """
 
-from fastdraw.train.checkpoint import CheckpointError
+from fastdraw.train.checkpoint import CheckpointError, load_checkpoint, load_model
 from fastdraw.train.loop import DivergedError, Interrupted, Result, train
 from fastdraw.train.options import TrainOptions
 
-__all__ = ["CheckpointError", "DivergedError", "Interrupted", "Result", "TrainOptions", "train"]
+__all__ = [
+    "CheckpointError",
+    "DivergedError",
+    "Interrupted",
+    "Result",
+    "TrainOptions",
+    "load_checkpoint",
+    "load_model",
+    "train",
+]

@@ -3,9 +3,11 @@
 The file holds tensors under three prefixes, and one JSON text under "fastdraw" in the safetensors metadata:
 
     model.NAME                 the weights, by their names in state_dict
+    ema.NAME                   their moving average, where the run kept one
     optimizer.NAME.FIELD       Adam's exp_avg, exp_avg_sq and step for the weight NAME
     progress.NAME              whatever else a training loop carries
-    {"format": 1, "version": fastdraw's, "config": DRAWConfig's fields, "step": steps taken, "training": {...}}
+    {"format": 1, "version": fastdraw's, "task": "draw" or "classify", "config": the fields of its configuration,
+     "step": steps taken, "training": {...}}
 
 Nothing is pickled, so a file from anywhere can be opened safely.
 """
@@ -24,11 +26,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from fastdraw import reference
 from fastdraw._version import __version__
-from fastdraw.config import DRAWConfig
 from fastdraw.files import write_atomically
-from fastdraw.model import DRAW
+from fastdraw.train.kinds import Config, Model, kind, task_of
 
 NAME = "checkpoint.safetensors"
 FORMAT = 1
@@ -41,14 +41,16 @@ class CheckpointError(ValueError):
 
 @dataclass
 class Checkpoint:
-    """What a checkpoint holds, on the CPU. optimizer is keyed NAME.FIELD, and empty where only weights were saved."""
+    """What a checkpoint holds, on the CPU. optimizer is keyed NAME.FIELD, and empty where only weights were saved; ema is empty
+    where no moving average of the weights was kept."""
 
-    config: DRAWConfig
+    config: Config
     model: dict[str, Tensor]
     step: int = 0
     optimizer: dict[str, Tensor] = field(default_factory=dict)
     progress: dict[str, Tensor] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    ema: dict[str, Tensor] = field(default_factory=dict)
 
 
 def locate(path: str | os.PathLike[str]) -> Path:
@@ -62,12 +64,21 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
 
     Raises OSError where it cannot be written; the file that was there before is then untouched.
     """
-    tensors = {f"model.{name}": tensor for name, tensor in checkpoint.model.items()}
-    tensors |= {f"optimizer.{name}": tensor for name, tensor in checkpoint.optimizer.items()}
-    tensors |= {f"progress.{name}": tensor for name, tensor in checkpoint.progress.items()}
+    parts = {
+        "model": checkpoint.model,
+        "ema": checkpoint.ema,
+        "optimizer": checkpoint.optimizer,
+        "progress": checkpoint.progress,
+    }
+    tensors = {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    about = {"format": FORMAT, "version": __version__, "config": checkpoint.config.to_dict(), "step": checkpoint.step}
-    text = json.dumps({**about, "training": checkpoint.training})
+    about = {
+        "format": FORMAT,
+        "version": __version__,
+        "task": task_of(checkpoint.config),
+        "config": checkpoint.config.to_dict(),
+    }
+    text = json.dumps({**about, "step": checkpoint.step, "training": checkpoint.training})
     write_atomically(locate(path), save(tensors, {"fastdraw": text}))
 
 
@@ -80,13 +91,14 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     file = locate(path)
     tensors, about = _read(file)
     try:
-        config = DRAWConfig(**about["config"])
+        # Files from before there were classifiers name no task.
+        config = kind(about.get("task", "draw")).config(**about["config"])
         step, training = about["step"], about["training"]
         if type(step) is not int or step < 0 or not isinstance(training, dict):
             raise ValueError("step: expected a whole number of at least 0, beside the training's options")
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{file}: expected a model's configuration, got {_short(error)}") from error
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "progress": {}}
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}, "progress": {}}
     for name, tensor in tensors.items():
         prefix, _, rest = name.partition(".")
         if prefix not in parts:
@@ -94,17 +106,24 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         parts[prefix][rest] = tensor
     shapes = _shapes(file, config)
     _check(file, "model", parts["model"], shapes)
+    if parts["ema"]:
+        _check(file, "ema", parts["ema"], shapes)
     if parts["optimizer"]:
         adam = {f"{name}.{kind}": (() if kind == "step" else shape) for name, shape in shapes.items() for kind in ADAM}
         _check(file, "optimizer", parts["optimizer"], adam)
-    return Checkpoint(config, parts["model"], step, parts["optimizer"], parts["progress"], training)
+    return Checkpoint(config, parts["model"], step, parts["optimizer"], parts["progress"], training, parts["ema"])
 
 
-def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> DRAW:
-    """The model of a checkpoint, on `device`, in the dtype it was saved in. Raises as `load_checkpoint`."""
+def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu", ema: bool = True) -> Model:
+    """The model of a checkpoint's file or a run's folder: a DRAW or a DRAWClassifier, on `device`, in the dtype it was saved in.
+
+    ema: whether to take the moving average of the weights where the run kept one (`--ema`), rather than the last weights.
+    Raises as `load_checkpoint`.
+    """
     checkpoint = load_checkpoint(path)
-    model = DRAW.from_config(checkpoint.config)
-    model.to(device, checkpoint.model["initial_canvas"].dtype).load_state_dict(checkpoint.model)
+    weights = checkpoint.ema if ema and checkpoint.ema else checkpoint.model
+    model = kind(task_of(checkpoint.config)).model.from_config(checkpoint.config)
+    model.to(device, next(iter(weights.values())).dtype).load_state_dict(weights)
     return model
 
 
@@ -147,11 +166,11 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, about
 
 
-def _shapes(file: Path, config: DRAWConfig) -> dict[str, tuple[int, ...]]:
+def _shapes(file: Path, config: Config) -> dict[str, tuple[int, ...]]:
     """The weights that `config` means, made without memory: a hostile file may claim any size."""
     try:
         with torch.device("meta"):
-            model = reference.DRAW.from_config(config)
+            model = kind(task_of(config)).specification.from_config(config)
     except (RuntimeError, OverflowError, TypeError) as error:
         raise CheckpointError(f"{file}: expected a model's configuration, got sizes that no memory holds") from error
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
