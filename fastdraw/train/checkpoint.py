@@ -41,8 +41,8 @@ class CheckpointError(ValueError):
 
 @dataclass
 class Checkpoint:
-    """What a checkpoint holds, on the CPU. optimizer is keyed NAME.FIELD, and empty where only weights were saved; ema is empty
-    where no moving average of the weights was kept."""
+    """What a checkpoint holds, on the CPU. optimizer is keyed NAME.FIELD, and empty where only weights were saved; ema is
+    empty where no moving average of the weights was kept."""
 
     config: Config
     model: dict[str, Tensor]
@@ -64,21 +64,12 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
 
     Raises OSError where it cannot be written; the file that was there before is then untouched.
     """
-    parts = {
-        "model": checkpoint.model,
-        "ema": checkpoint.ema,
-        "optimizer": checkpoint.optimizer,
-        "progress": checkpoint.progress,
-    }
+    c = checkpoint
+    parts = {"model": c.model, "ema": c.ema, "optimizer": c.optimizer, "progress": c.progress}
     tensors = {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    about = {
-        "format": FORMAT,
-        "version": __version__,
-        "task": task_of(checkpoint.config),
-        "config": checkpoint.config.to_dict(),
-    }
-    text = json.dumps({**about, "step": checkpoint.step, "training": checkpoint.training})
+    about = {"format": FORMAT, "version": __version__, "task": task_of(c.config), "config": c.config.to_dict()}
+    text = json.dumps({**about, "step": c.step, "training": c.training})
     write_atomically(locate(path), save(tensors, {"fastdraw": text}))
 
 
@@ -115,7 +106,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu", ema: bool = True) -> Model:
-    """The model of a checkpoint's file or a run's folder: a DRAW or a DRAWClassifier, on `device`, in the dtype it was saved in.
+    """The model of a checkpoint's file or a run's folder, DRAW or DRAWClassifier, on `device`, in the dtype it was saved in.
 
     ema: whether to take the moving average of the weights where the run kept one (`--ema`), rather than the last weights.
     Raises as `load_checkpoint`.
@@ -132,9 +123,9 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
     out: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         state = optimizer.state.get(parameter, {})
-        for kind in ADAM:
-            empty = torch.zeros(()) if kind == "step" else torch.zeros_like(parameter)
-            out[f"{name}.{kind}"] = state.get(kind, empty)
+        for moment in ADAM:
+            empty = torch.zeros(()) if moment == "step" else torch.zeros_like(parameter)
+            out[f"{name}.{moment}"] = state.get(moment, empty)
     return out
 
 

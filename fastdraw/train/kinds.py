@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, NamedTuple
 
-import fastdraw
-from fastdraw import reference
+from fastdraw import config, model, reference
 from fastdraw.checks import expected
 
 #: A DRAWConfig or a ClassifierConfig; a DRAW or a DRAWClassifier.
@@ -20,9 +20,10 @@ class Kind(NamedTuple):
 
 
 def kinds() -> dict[str, Kind]:
-    found = {"draw": Kind(fastdraw.DRAWConfig, fastdraw.DRAW, reference.DRAW)}
-    if hasattr(fastdraw, "DRAWClassifier"):
-        found["classify"] = Kind(fastdraw.ClassifierConfig, fastdraw.DRAWClassifier, reference.DRAWClassifier)
+    found = {"draw": Kind(config.DRAWConfig, model.DRAW, reference.DRAW)}
+    package: Any = sys.modules["fastdraw"]
+    if hasattr(package, "DRAWClassifier"):
+        found["classify"] = Kind(package.ClassifierConfig, package.DRAWClassifier, reference.DRAWClassifier)
     return found
 
 
@@ -33,5 +34,5 @@ def kind(task: str) -> Kind:
     return kinds()[task]
 
 
-def task_of(config: Config) -> str:
-    return next(task for task, k in kinds().items() if isinstance(config, k.config))
+def task_of(about: Config) -> str:
+    return next(task for task, k in kinds().items() if isinstance(about, k.config))
