@@ -54,19 +54,28 @@ class DRAWOutput(NamedTuple):
 
 
 class Trajectory(NamedTuple):
-    """How images came to be. canvases [T, B, C, H, W]: logits after each glimpse. Windows: fields [T, B], or None."""
+    """How images came to be. canvases [T, B, C, H, W]: logits after each glimpse. Windows: fields [T, B], or None.
+
+    mu, log_sigma [T, B, Z]: of each glimpse's latent given the image (equations 1 and 2); None where nothing was inferred.
+    """
 
     canvases: Tensor
     write_windows: Window | None
     read_windows: Window | None
+    mu: Tensor | None = None
+    log_sigma: Tensor | None = None
 
 
 class Recurrence(NamedTuple):
-    """canvas [B, C, H, W]: logits; kl [T, B]: nats, None where nothing was inferred; trajectory where it was asked for."""
+    """canvas [B, C, H, W]: logits; trajectory where it was asked for. Where nothing was inferred kl and latent are None:
+
+    kl [T, B]: nats; latent [T, B, 2Z]: mu, then log sigma, of each glimpse.
+    """
 
     canvas: Tensor
     kl: Tensor | None
     trajectory: Trajectory | None
+    latent: Tensor | None = None
 
 
 def window(params: Tensor, size: int, image_size: tuple[int, int]) -> Window:
@@ -192,7 +201,7 @@ class DRAW(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> DRAWOutput:
         x, noise = self._check_images(x), self._check_noise(noise, x.shape[0], x)
-        canvas, kl, _ = self.recurrence(x, noise)
+        canvas, kl, *_ = self.recurrence(x, noise)
         assert kl is not None
         reconstruction = (
             binary_cross_entropy_with_logits(canvas, x.to(canvas.dtype), reduction="none").flatten(1).sum(1)
@@ -202,13 +211,13 @@ class DRAW(nn.Module):
     def sample(self, n: int, noise: Tensor | None = None, return_trajectory: bool = False) -> Any:
         n = checks.check_size("n", n, least=0)
         noise = self._check_noise(noise, n, self.initial_canvas)
-        canvas, _, trajectory = self.recurrence(None, noise, return_trajectory)
+        canvas, _, trajectory, _ = self.recurrence(None, noise, return_trajectory)
         images = torch.sigmoid(canvas)  # (16)
         return (images, trajectory) if return_trajectory else images
 
     def reconstruct(self, x: Tensor, noise: Tensor | None = None, return_trajectory: bool = False) -> Any:
         x, noise = self._check_images(x), self._check_noise(noise, x.shape[0], x)
-        canvas, _, trajectory = self.recurrence(x, noise, return_trajectory)
+        canvas, _, trajectory, _ = self.recurrence(x, noise, return_trajectory)
         images = torch.sigmoid(canvas)
         return (images, trajectory) if return_trajectory else images
 
@@ -219,6 +228,7 @@ class DRAW(nn.Module):
         h_enc, c_enc = self._initial_state(self.initial_encoder, batch)
         h_dec, c_dec = self._initial_state(self.initial_decoder, batch)
         kl: list[Tensor] = []
+        latents: list[Tensor] = []
         canvases: list[Tensor] = []
         read_params: list[Tensor] = []
         write_params: list[Tensor] = []
@@ -228,19 +238,21 @@ class DRAW(nn.Module):
                 x_hat = x - torch.sigmoid(canvas)  # (3)
                 r = self._read(x, x_hat, h_dec, read_params)  # (4)
                 h_enc, c_enc = lstm_step(torch.cat([r, h_dec], 1), (h_enc, c_enc), *lstm_weights(self.encoder))  # (5)
-                mu, log_sigma = self.latent(h_enc).chunk(2, dim=1)  # (1), (2)
+                latents.append(self.latent(h_enc))
+                mu, log_sigma = latents[-1].chunk(2, dim=1)  # (1), (2)
                 z = mu + log_sigma.exp() * noise[t]  # (6)
                 kl.append(kl_divergence(mu, log_sigma))  # (11)
             h_dec, c_dec = lstm_step(z, (h_dec, c_dec), *lstm_weights(self.decoder))  # (7), (14)
             canvas = canvas + self._write(h_dec, write_params)  # (8), (15)
             canvases.append(canvas)
-        trajectory = None
+        trajectory, latent = None, torch.stack(latents) if latents else None
         if return_trajectory:
             image_size = config.image_shape[1:]
             write_windows = stack_windows(write_params, config.write_size, image_size)
             read_windows = stack_windows(read_params, config.read_size, image_size)
-            trajectory = Trajectory(torch.stack(canvases), write_windows, read_windows)
-        return Recurrence(canvas, torch.stack(kl) if kl else None, trajectory)
+            mu_and_log_sigma = (None, None) if latent is None else latent.chunk(2, dim=-1)
+            trajectory = Trajectory(torch.stack(canvases), write_windows, read_windows, *mu_and_log_sigma)
+        return Recurrence(canvas, torch.stack(kl) if kl else None, trajectory, latent)
 
     def _read(self, x: Tensor, x_hat: Tensor, h_dec: Tensor, all_params: list[Tensor]) -> Tensor:
         images = torch.cat([x, x_hat], 1)
@@ -285,3 +297,8 @@ def lstm_weights(cell: nn.LSTMCell) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def stack_windows(params: list[Tensor], size: int | None, image_size: tuple[int, int]) -> Window | None:
     """The windows that T tensors of params mean, fields [T, B]; None without attention, or where nothing was read."""
     return None if size is None or not params else window(torch.stack(params), size, image_size)
+
+
+# At the end, since it is made of what stands above.
+from fastdraw.reference_classifier import ClassifierOutput as ClassifierOutput  # noqa: E402
+from fastdraw.reference_classifier import DRAWClassifier as DRAWClassifier  # noqa: E402

@@ -96,7 +96,8 @@ def make_tape(shape: Shape, like: Tensor, dtype: torch.dtype, keep: bool, keep_c
     return Tape(
         canvas=state(*s.image),
         kl=state(t if infers else 0, s.batch),
-        latent=state(steps if infers else 0, s.batch, 2 * s.latent),
+        # A result, like KL: every glimpse's is kept.
+        latent=state(t if infers else 0, s.batch, 2 * s.latent),
         head=state(one_more, s.batch, _head_columns(s, infers)),
         canvases=state(t if keep_canvases else 1, *s.image),
         encoder_in=operand(encodes, s.batch, s.read_numel + 2 * s.hidden),

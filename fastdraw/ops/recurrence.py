@@ -20,8 +20,9 @@ def recurrence(model: DRAW, x: Tensor | None, noise: Tensor, return_trajectory: 
 
     x [B, C, H, W] in the dtype of the weights, or None;  noise [T, B, Z].
 
-    Gives Recurrence(canvas [B, C, H, W] logits, kl [T, B] nats or None, trajectory or None), equal to the reference's; the
-    trajectory carries no gradient. Differentiable once in x, noise, and all weights and initial states.
+    Gives Recurrence(canvas [B, C, H, W] logits, kl [T, B] nats or None, trajectory or None, latent [T, B, 2Z] or None), equal
+    to the reference's; trajectory and latent carry no gradient. Differentiable once in x, noise, and all weights and initial
+    states.
     """
     weights = _joined(model, x is not None)
     state = weights.canvas.dtype
@@ -35,7 +36,8 @@ def recurrence(model: DRAW, x: Tensor | None, noise: Tensor, return_trajectory: 
     options = (*sizes, dtype, keep or return_trajectory, keep_canvases, dispatch.current())
     tape = Tape(*_recurrence(x, noise, *weights, *options))
     trajectory = _trajectory(tape, _shape(noise, weights, *sizes), x is not None) if return_trajectory else None
-    return Recurrence(tape.canvas, None if x is None else tape.kl, trajectory)
+    kl, latent = (None, None) if x is None else (tape.kl, tape.latent)
+    return Recurrence(tape.canvas, kl, trajectory, latent)
 
 
 def _joined(model: DRAW, infers: bool) -> Weights:
@@ -66,7 +68,7 @@ def _trajectory(tape: Tape, s: Shape, infers: bool) -> Trajectory:
     params, size = tape.head[:, :, s.patch_numel :], (s.height, s.width)
     writes: Window | None = window(params[1:, :, :5], s.write_size, size) if s.write_size else None
     reads: Window | None = window(params[:-1, :, -5:], s.read_size, size) if s.read_size and infers else None
-    return Trajectory(canvases, writes, reads)
+    return Trajectory(canvases, writes, reads, *(tape.latent.chunk(2, dim=-1) if infers else (None, None)))
 
 
 def _shape(noise: Tensor, weights: Weights, read_size: int, write_size: int) -> Shape:
