@@ -2,15 +2,19 @@
 
 from fastdraw import reference
 from fastdraw._version import __version__
-from fastdraw.config import DRAWConfig, presets
+from fastdraw.classifier import DRAWClassifier
+from fastdraw.config import ClassifierConfig, DRAWConfig, classifier_presets, presets
 from fastdraw.dispatch import backend, backends
 from fastdraw.graphed import GraphedStep, StepOutput
 from fastdraw.model import DRAW
 from fastdraw.ops import filterbank, lstm_step, read, write
-from fastdraw.reference import DRAWOutput, FilterBank, Trajectory, Window
+from fastdraw.reference import ClassifierOutput, DRAWOutput, FilterBank, Trajectory, Window
 
 __all__ = [
     "DRAW",
+    "ClassifierConfig",
+    "ClassifierOutput",
+    "DRAWClassifier",
     "DRAWConfig",
     "DRAWOutput",
     "FilterBank",
@@ -21,6 +25,7 @@ __all__ = [
     "__version__",
     "backend",
     "backends",
+    "classifier_presets",
     "filterbank",
     "lstm_step",
     "presets",

@@ -84,3 +84,17 @@ def check_unit_interval(name: str, x: Tensor) -> None:
     # Written so that NaN, which compares false, is refused too.
     if not (low >= 0.0 and high <= 1.0):
         raise ValueError(f"{name}: expected values in [0, 1], got values from {low:g} to {high:g}")
+
+
+def check_labels(labels: Any, batch: int, classes: int, like: Tensor) -> Tensor:
+    """Class numbers: int64 [batch], from 0 to classes - 1, on the device of the weights `like`."""
+    if not isinstance(labels, Tensor):
+        raise expected("labels", "a tensor", labels, TypeError)
+    if labels.dtype != torch.int64 or labels.shape != (batch,):
+        raise expected("labels", f"an int64 tensor of shape [{batch}]", labels)
+    check_same("device", "the model's weights", like, "labels", labels)
+    if labels.numel() and values_are_checked(labels):
+        low, high = (int(v) for v in torch.aminmax(labels))
+        if low < 0 or high >= classes:
+            raise ValueError(f"labels: expected class numbers from 0 to {classes - 1}, got numbers from {low} to {high}")
+    return labels

@@ -1,4 +1,4 @@
-"""The shape of a DRAW model, and the settings of the paper's Table 3."""
+"""The shapes of the models, and the settings of the paper's Table 3."""
 
 from __future__ import annotations
 
@@ -29,11 +29,7 @@ class DRAWConfig:
     write_size: int | None = 5
 
     def __post_init__(self) -> None:
-        shape = self.image_shape
-        if not isinstance(shape, (tuple, list)) or len(shape) != 3:
-            raise expected("image_shape", "(channels, height, width)", shape)
-        # A list comes out of JSON; the frozen field holds a tuple of plain ints either way.
-        object.__setattr__(self, "image_shape", tuple(check_size("image_shape", side) for side in shape))
+        object.__setattr__(self, "image_shape", _checked_shape(self.image_shape))
         for name in ("glimpses", "hidden_size", "latent_size"):
             object.__setattr__(self, name, check_size(name, getattr(self, name)))
         for name in ("read_size", "write_size"):
@@ -55,6 +51,47 @@ class DRAWConfig:
         return _numel(self.image_shape, self.read_size)
 
 
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """Everything that decides the shapes of a DRAWClassifier's weights, and nothing else.
+
+    image_shape: (channels, height, width) of the images, in pixels.
+    glimpses:    T, the number of reads before the class is told.
+    hidden_size: h, units of the LSTM.
+    read_size:   N, filters along each side of the window.
+    num_classes: the classes told apart.
+
+    Raises TypeError or ValueError, naming the field, for anything else than whole numbers of at least 1.
+    """
+
+    image_shape: tuple[int, int, int] = (1, 100, 100)
+    glimpses: int = 8
+    hidden_size: int = 256
+    read_size: int = 12
+    num_classes: int = 10
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image_shape", _checked_shape(self.image_shape))
+        for name in ("glimpses", "hidden_size", "read_size", "num_classes"):
+            object.__setattr__(self, name, check_size(name, getattr(self, name)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON can hold them; `ClassifierConfig(**d)` gives the configuration back."""
+        return asdict(self)
+
+    @property
+    def read_numel(self) -> int:
+        """R: elements of one read, C N N."""
+        return _numel(self.image_shape, self.read_size)
+
+
+def _checked_shape(shape: Any) -> tuple[int, ...]:
+    if not isinstance(shape, (tuple, list)) or len(shape) != 3:
+        raise expected("image_shape", "(channels, height, width)", shape)
+    # A list comes out of JSON; the frozen field holds a tuple of plain ints either way.
+    return tuple(check_size("image_shape", side) for side in shape)
+
+
 def _numel(image_shape: tuple[int, int, int], size: int | None) -> int:
     channels, height, width = image_shape
     return channels * height * width if size is None else channels * size * size
@@ -66,4 +103,10 @@ presets: dict[str, DRAWConfig] = {
     "mnist-no-attention": DRAWConfig((1, 28, 28), 64, 256, 100, read_size=None, write_size=None),
     "svhn": DRAWConfig((3, 54, 54), glimpses=32, hidden_size=800, latent_size=100, read_size=12, write_size=12),
     "cifar10": DRAWConfig((3, 32, 32), glimpses=64, hidden_size=400, latent_size=200, read_size=5, write_size=5),
+}
+
+#: The paper's classifier on 100x100 cluttered MNIST (Table 3), and the same on the smaller 60x60 images with 4 pieces.
+classifier_presets: dict[str, ClassifierConfig] = {
+    "cluttered-mnist": ClassifierConfig((1, 100, 100), glimpses=8, hidden_size=256, read_size=12, num_classes=10),
+    "cluttered-mnist-60": ClassifierConfig((1, 60, 60), glimpses=8, hidden_size=256, read_size=12, num_classes=10),
 }

@@ -1,0 +1,45 @@
+"""`fastdraw.DRAWClassifier`: the reference's weights and results, computed by one operator."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from fastdraw import dispatch, reference
+from fastdraw.ops.classification import classification
+from fastdraw.state_dict import CheckedStateDict
+
+
+class DRAWClassifier(CheckedStateDict, reference.DRAWClassifier):
+    """DRAW's attention as a classifier (section 4.1 of the paper): an LSTM takes T glimpses of an image, then tells its class.
+
+        model = fastdraw.DRAWClassifier((1, 100, 100), glimpses=8, hidden_size=256, read_size=12, num_classes=10)
+        out = model(x, labels)
+        out.loss.backward()
+
+    image_shape  (C, H, W) of the images, in pixels
+    glimpses     T, reads before the class is told
+    hidden_size  h, units of the LSTM
+    read_size    N, filters along each side of the window; the LSTM's own last state places each window (equation 21)
+    num_classes  classes told apart
+
+    `DRAWClassifier.from_config(fastdraw.classifier_presets["cluttered-mnist"])` builds the paper's. Raises TypeError or
+    ValueError, naming the argument, for anything but whole numbers of at least 1.
+
+    model(x, labels=None) -> ClassifierOutput
+        x       [B, C, H, W] in [0, 1]. NaN, infinity and values outside are refused where looking does not wait for the
+                device: on the CPU; everywhere with FASTDRAW_CHECK_VALUES=1, nowhere with 0.
+        labels  [B], int64, from 0 to num_classes - 1; values are checked where those of x are.
+        loss    scalar: the mean cross-entropy in nats per image; None without labels
+        logits  [B, num_classes]
+    model.predict(x) -> the class [B] of the largest logit, without gradient
+    model.attend(x) -> (logits, Window), without gradient: where each glimpse looked, in pixels, fields [T, B]
+
+    Weights and states are float32 (or float64, after .double()). Under torch.autocast the matrix products run in autocast's
+    dtype; reads, states and logits stay float32. Nothing is kept on the module between calls.
+    """
+
+    def recurrence(self, x: Tensor, return_params: bool = False) -> tuple[Tensor, Tensor | None]:
+        """All glimpses, on the backend in force; see `fastdraw.ops.classification`."""
+        if dispatch.current() == "reference":
+            return super().recurrence(x, return_params)
+        return classification(self, x, return_params)

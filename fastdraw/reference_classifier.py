@@ -1,0 +1,97 @@
+"""The specification of the paper's classifier (section 4.1); part of fastdraw.reference, where its pieces are defined.
+
+One LSTM reads the image through a window that its own last state places; the last state of all tells the class:
+
+    params_t = W_a h_{t-1} + b_a (21);  r_t = read(x, params_t) (27);  h_t = LSTM(h_{t-1}, r_t);  logits = W_o h_T + b_o
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from fastdraw import checks
+from fastdraw.config import ClassifierConfig
+from fastdraw.reference import Window, lstm_step, lstm_weights, read, window
+
+Model = TypeVar("Model", bound="DRAWClassifier")
+
+
+class ClassifierOutput(NamedTuple):
+    """loss: cross-entropy in nats per image, averaged over the batch, or None without labels. logits [B, num_classes]."""
+
+    loss: Tensor | None
+    logits: Tensor
+
+
+class DRAWClassifier(nn.Module):
+    """The classifier as the paper has it; `fastdraw.DRAWClassifier` has the same arguments, weights and results.
+
+    Arguments are those of `fastdraw.ClassifierConfig`; `fastdraw.DRAWClassifier` says what the methods take, give and raise.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int] = (1, 100, 100),
+        glimpses: int = 8,
+        hidden_size: int = 256,
+        read_size: int = 12,
+        num_classes: int = 10,
+    ) -> None:
+        super().__init__()
+        self.config = config = ClassifierConfig(image_shape, glimpses, hidden_size, read_size, num_classes)
+        self.lstm = nn.LSTMCell(config.read_numel, hidden_size)
+        self.read_attention = nn.Linear(hidden_size, 5)
+        self.output = nn.Linear(hidden_size, num_classes)
+        self.initial_hidden = nn.Parameter(torch.empty(hidden_size))
+        self.reset_parameters()
+
+    @classmethod
+    def from_config(cls: type[Model], config: ClassifierConfig) -> Model:
+        return cls(**config.to_dict())
+
+    def reset_parameters(self) -> None:
+        """Weights that training starts well from: states of ordinary size (variance 1 / inputs), windows in the middle that
+        span the image; biases and the initial state zero."""
+        for name, parameter in self.named_parameters():
+            if parameter.dim() != 2:
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.normal_(parameter, std=0.01 if "attention" in name else parameter.shape[1] ** -0.5)
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> ClassifierOutput:
+        x = self._check_images(x)
+        if labels is not None:
+            checks.check_labels(labels, x.shape[0], self.config.num_classes, self.initial_hidden)
+        logits, _ = self.recurrence(x)
+        return ClassifierOutput(None if labels is None else cross_entropy(logits, labels), logits)
+
+    def predict(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.recurrence(self._check_images(x))[0].argmax(1)
+
+    def attend(self, x: Tensor) -> tuple[Tensor, Window]:
+        with torch.no_grad():
+            logits, params = self.recurrence(self._check_images(x), return_params=True)
+        assert params is not None
+        return logits, window(params, self.config.read_size, self.config.image_shape[1:])
+
+    def recurrence(self, x: Tensor, return_params: bool = False) -> tuple[Tensor, Tensor | None]:
+        """All glimpses: logits [B, num_classes], and the params [T, B, 5] of every window where they are asked for."""
+        batch = x.shape[0]
+        h, c = self.initial_hidden.expand(batch, -1), self.initial_hidden.new_zeros(batch, self.config.hidden_size)
+        all_params: list[Tensor] = []
+        for _ in range(self.config.glimpses):
+            all_params.append(self.read_attention(h))  # (21)
+            r = read(x, all_params[-1], self.config.read_size).flatten(1)  # (27)
+            h, c = lstm_step(r, (h, c), *lstm_weights(self.lstm))
+        return self.output(h), torch.stack(all_params) if return_params else None
+
+    def _check_images(self, x: Tensor) -> Tensor:
+        checks.check_tensor("x", x, "B", *self.config.image_shape)
+        checks.check_same("device", "the model's weights", self.initial_hidden, "x", x)
+        checks.check_unit_interval("x", x)
+        return x.to(self.initial_hidden.dtype)
