@@ -302,8 +302,3 @@ def stack_windows(params: list[Tensor], size: int | None, image_size: tuple[int,
 # At the end, since it is made of what stands above.
 from fastdraw.reference_classifier import ClassifierOutput as ClassifierOutput  # noqa: E402
 from fastdraw.reference_classifier import DRAWClassifier as DRAWClassifier  # noqa: E402
-
-
-# At the end, since it is made of what stands above.
-from fastdraw.reference_classifier import ClassifierOutput as ClassifierOutput  # noqa: E402
-from fastdraw.reference_classifier import DRAWClassifier as DRAWClassifier  # noqa: E402
