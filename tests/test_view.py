@@ -12,9 +12,9 @@ from PIL import Image
 
 from fastdraw import reference, view
 from fastdraw.reference import Trajectory, Window
-from fastdraw.view import drawing, picture, windows
+from fastdraw.view import picture, scenes, windows
 
-RED, GREEN = drawing.WRITE, drawing.READ
+RED, BLUE = scenes.WRITE, scenes.READ
 
 
 def fixed_windows(steps: int, n: int, x: float, y: float, delta: float = 2.0, sigma: float = 0.1) -> Window:
@@ -112,10 +112,10 @@ def test_many_glimpses_are_thinned_to_the_last(tmp_path):
     assert len(times) == 7 + 1
     # The last glimpse before the result: same canvas, with the window on it.
     assert (pixels[-2][5, 5] == pixels[-1][5, 5]).all()
-    assert drawing._evenly(50, 7)[0] == 0
-    assert drawing._evenly(50, 7)[-1] == 49
-    assert drawing._evenly(3, 7) == [0, 1, 2]
-    assert drawing._evenly(50, 1) == [49]
+    assert scenes.evenly(50, 7)[0] == 0
+    assert scenes.evenly(50, 7)[-1] == 49
+    assert scenes.evenly(3, 7) == [0, 1, 2]
+    assert scenes.evenly(50, 1) == [49]
 
 
 def test_rectangle_stands_round_the_filter_centres(tmp_path):
@@ -171,14 +171,14 @@ def test_windows_outside_leave_the_image_alone(tmp_path, x, y):
     assert all(box(frame, RED) is None for frame in pixels)
 
 
-def test_read_windows_are_green_and_below(tmp_path):
+def test_read_windows_are_blue_and_below(tmp_path):
     for x, name in ((4.0, "apart.gif"), (8.0, "same.gif")):
         both = trajectory(n=1)._replace(read_windows=fixed_windows(4, 1, x, 6.0))
         view.save_drawing(both, tmp_path / name, write_size=3, read_size=3, scale=10, padding=0)
     apart, same = (frames(tmp_path / name)[0][0] for name in ("apart.gif", "same.gif"))
-    assert box(apart, GREEN)[0] == pytest.approx(25, abs=1)
+    assert box(apart, BLUE)[0] == pytest.approx(25, abs=1)
     assert box(same, RED) == box(apart, RED)
-    assert box(same, GREEN) is None
+    assert box(same, BLUE) is None
 
 
 def test_window_of_the_specification(tmp_path):
@@ -205,7 +205,7 @@ def test_what_the_model_gives(tmp_path, attention):
     # The windows of a new model lie on one another: the read window alone.
     view.save_strip(read._replace(write_windows=None), tmp_path / "c.png", read_size=size)
     assert (box(frames(tmp_path / "a.gif")[0][0], RED) is not None) == attention
-    assert (box(np.asarray(Image.open(tmp_path / "c.png")), GREEN) is not None) == attention
+    assert (box(np.asarray(Image.open(tmp_path / "c.png")), BLUE) is not None) == attention
 
 
 @pytest.mark.parametrize(

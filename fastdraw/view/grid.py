@@ -1,11 +1,14 @@
-"""Images in a grid, as PNG."""
+"""Images in a grid, alone or beside what they are compared with, as PNG."""
 
 from __future__ import annotations
 
+import math
 import os
 
+import numpy as np
 from torch import Tensor
 
+from fastdraw.checks import check_size, check_tensor
 from fastdraw.data.splits import needs_extra
 from fastdraw.view import picture
 
@@ -23,9 +26,40 @@ def save_grid(
     The file at `path` is the old one until the new one is whole. Raises ValueError or TypeError naming the argument, OSError
     where the file cannot be written, and ModuleNotFoundError without Pillow.
     """
+    tiles = _tiles("images", images, scale)
+    _save(picture.tile(tiles, columns, padding), path)
+
+
+def save_pairs(
+    images: Tensor,
+    others: Tensor,
+    path: str | os.PathLike[str],
+    columns: int | None = None,
+    scale: int | None = None,
+    padding: int = 4,
+) -> None:
+    """Writes a PNG of pairs, without a gap within a pair: images[i] at the left, others[i] at its right.
+
+    For images beside their reconstructions, or samples beside their nearest training images (figure 6 of the paper).
+    images, others: float [n, C, H, W] in [0, 1], of the same shape. columns: pairs in a row. Other arguments, what is written
+    and what is raised as in `save_grid`.
+    """
+    images = check_tensor("images", images, "n", "C", "H", "W")
+    others = check_tensor("others", others, *images.shape)
+    tiles = np.concatenate([_tiles("images", images, scale), _tiles("others", others, scale)], axis=2)
+    if columns is None:
+        # A pair is twice as wide as high.
+        columns = max(1, math.ceil(math.sqrt(len(tiles) / 2)))
+    _save(picture.tile(tiles, check_size("columns", columns), padding), path)
+
+
+def _tiles(name: str, images: Tensor, scale: int | None) -> np.ndarray:
+    tiles = picture.to_bytes(name, images)
+    return picture.enlarge(tiles, picture.default_scale(scale, *tiles.shape[1:3]))
+
+
+def _save(pixels: np.ndarray, path: str | os.PathLike[str]) -> None:
     with needs_extra("drawing pictures"):
         from PIL import Image
-    tiles = picture.to_bytes("images", images)
-    tiles = picture.enlarge(tiles, picture.default_scale(scale, *tiles.shape[1:3]))
-    result = Image.fromarray(picture.tile(tiles, columns, padding))
+    result = Image.fromarray(pixels)
     picture.save(path, lambda file: result.save(file, "PNG", optimize=True))

@@ -53,11 +53,16 @@ def tile(tiles: np.ndarray, columns: int | None, padding: int) -> np.ndarray:
     return picture
 
 
+def encoded(write: Callable[[BinaryIO], object]) -> bytes:
+    """What `write(file)` writes."""
+    file = io.BytesIO()
+    write(file)
+    return file.getvalue()
+
+
 def save(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
     """Calls `write(file)`; what it wrote stands at `path` once it is whole, and before that whatever stood there.
 
     Raises OSError (a full disk, a missing folder) and leaves nothing behind.
     """
-    file = io.BytesIO()
-    write(file)
-    write_atomically(Path(path), file.getvalue())
+    write_atomically(Path(path), encoded(write))
