@@ -8,6 +8,7 @@ from fastdraw.dispatch import backend, backends
 from fastdraw.graphed import GraphedStep, StepOutput
 from fastdraw.model import DRAW
 from fastdraw.ops import filterbank, lstm_step, read, write
+from fastdraw.ports import load_port_weights
 from fastdraw.reference import ClassifierOutput, DRAWOutput, FilterBank, Trajectory, Window
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "backends",
     "classifier_presets",
     "filterbank",
+    "load_port_weights",
     "lstm_step",
     "presets",
     "read",
