@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from fastdraw import weights
 from fastdraw._version import __version__
 from fastdraw.files import write_atomically
 from fastdraw.train.kinds import Config, Model, kind, task_of
+from fastdraw.weights import short
 
 NAME = "checkpoint.safetensors"
 FORMAT = 1
@@ -88,20 +89,20 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         if type(step) is not int or step < 0 or not isinstance(training, dict):
             raise ValueError("step: expected a whole number of at least 0, beside the training's options")
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{file}: expected a model's configuration, got {_short(error)}") from error
+        raise CheckpointError(f"{file}: expected a model's configuration, got {short(error)}") from error
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}, "progress": {}}
     for name, tensor in tensors.items():
         prefix, _, rest = name.partition(".")
         if prefix not in parts:
-            raise CheckpointError(f"{file}: expected tensors of a model, its optimizer and its progress, got {_short(name)}")
+            raise CheckpointError(f"{file}: expected tensors of a model, its optimizer and its progress, got {short(name)}")
         parts[prefix][rest] = tensor
-    shapes = _shapes(file, config)
-    _check(file, "model", parts["model"], shapes)
+    shapes = weights.shapes(file, kind(task_of(config)).specification, config, CheckpointError)
+    weights.check(file, parts["model"], shapes, CheckpointError, "model")
     if parts["ema"]:
-        _check(file, "ema", parts["ema"], shapes)
+        weights.check(file, parts["ema"], shapes, CheckpointError, "ema")
     if parts["optimizer"]:
         adam = {f"{name}.{kind}": (() if kind == "step" else shape) for name, shape in shapes.items() for kind in ADAM}
-        _check(file, "optimizer", parts["optimizer"], adam)
+        weights.check(file, parts["optimizer"], adam, CheckpointError, "optimizer")
     return Checkpoint(config, parts["model"], step, parts["optimizer"], parts["progress"], training, parts["ema"])
 
 
@@ -112,9 +113,9 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu",
     Raises as `load_checkpoint`.
     """
     checkpoint = load_checkpoint(path)
-    weights = checkpoint.ema if ema and checkpoint.ema else checkpoint.model
+    tensors = checkpoint.ema if ema and checkpoint.ema else checkpoint.model
     model = kind(task_of(checkpoint.config)).model.from_config(checkpoint.config)
-    model.to(device, next(iter(weights.values())).dtype).load_state_dict(weights)
+    model.to(device, next(iter(tensors.values())).dtype).load_state_dict(tensors)
     return model
 
 
@@ -140,45 +141,12 @@ def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: 
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not file.exists():
         raise FileNotFoundError(2, "no such checkpoint", str(file))
+    tensors, metadata = weights.read(file, CheckpointError)
     try:
-        with safe_open(file, framework="pt", device="cpu") as opened:
-            text = (opened.metadata() or {}).get("fastdraw", "")
-            # Cloned: the tensors would otherwise be views of a mapped file that somebody may cut short.
-            tensors = {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
-        raise CheckpointError(f"{file}: expected a whole safetensors file, got {_short(error)}") from error
-    try:
-        about = json.loads(text)
+        about = json.loads(metadata.get("fastdraw", ""))
     except (ValueError, RecursionError):
         raise CheckpointError(f"{file}: expected a checkpoint of fastdraw, got a safetensors file of another kind") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         came = about.get("format") if isinstance(about, dict) else about
-        raise CheckpointError(f"{file}: expected checkpoint format {FORMAT}, got {_short(came)}")
+        raise CheckpointError(f"{file}: expected checkpoint format {FORMAT}, got {short(came)}")
     return tensors, about
-
-
-def _shapes(file: Path, config: Config) -> dict[str, tuple[int, ...]]:
-    """The weights that `config` means, made without memory: a hostile file may claim any size."""
-    try:
-        with torch.device("meta"):
-            model = kind(task_of(config)).specification.from_config(config)
-    except (RuntimeError, OverflowError, TypeError) as error:
-        raise CheckpointError(f"{file}: expected a model's configuration, got sizes that no memory holds") from error
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-
-
-def _check(file: Path, what: str, tensors: dict[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    for name, shape in shapes.items():
-        tensor = tensors.get(name)
-        if tensor is None or tuple(tensor.shape) != shape or not tensor.is_floating_point():
-            came = "nothing" if tensor is None else f"{tensor.dtype} of shape {tuple(tensor.shape)}"
-            raise CheckpointError(f"{file}: expected {what}.{name} to be floats of shape {shape}, got {came}")
-        if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{file}: expected finite numbers in {what}.{name}, got NaN or infinity")
-    if extra := tensors.keys() - shapes.keys():
-        raise CheckpointError(f"{file}: expected the {what} that its configuration means, got {_short(min(extra))} as well")
-
-
-def _short(value: object) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= 120 else f"{text[:117]}..."
