@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fastdraw.config import DRAWConfig
+from fastdraw.config import ClassifierConfig, DRAWConfig
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,18 @@ def draw(b: int, t: int, image: tuple[int, int, int], z: int, read_size: int, wr
     windows = read(b, 2 * c, h, w, read_size, e).operations + write(b, c, h, w, write_size, e).operations
     moved = e * (3 * weights + b * (2 * c * h * w + 2 * t * z))
     return Cost(moved, "e(3 weights + B(2CHW + 2TZ))", t * (6 * b * weights + windows), "T(6B weights + read + write)", 8 * t)
+
+
+def classifier(b: int, config: ClassifierConfig, weights: int, e: int) -> Cost:
+    """All glimpses. Images get no gradient: of the read's products above, F_Y^T (NHW) is left out. Windows are dense.
+
+    Launches: head, read and LSTM forward; the LSTM's, its inputs' and the window's gradient backward.
+    """
+    (c, h, w), n, t = config.image_shape, config.read_size, config.glimpses
+    moved = e * (3 * weights + b * c * h * w)
+    windows = 2 * b * c * (3 * n * h * w + 3 * n * n * w)
+    operations = t * (6 * b * weights + windows)
+    return Cost(moved, "e(3 weights + BCHW)", operations, "T(6B weights + 2BC(3NHW + 3N²W))", 6 * t)
 
 
 def sample(b: int, config: DRAWConfig, e: int = 4) -> Cost:

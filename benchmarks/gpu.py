@@ -32,7 +32,7 @@ _CUDA_BIN = Path("/usr/local/cuda/bin")
 #: What compute-sanitizer says where it cannot run at all, on some virtual machines: no verdict on the kernels.
 _CANNOT_RUN = ("Device not supported", "Unable to find", "not supported on this system")
 #: What runs in Triton's interpreter elsewhere, here on the device.
-TRITON_TESTS = [f"tests/test_triton_{name}.py" for name in ("kernels", "pieces", "recurrence")]
+TRITON_TESTS = [f"tests/test_triton_{name}.py" for name in ("kernels", "pieces", "recurrence", "classifier")]
 #: Seconds kept back for the report.
 _RESERVE = 10.0
 
@@ -82,7 +82,7 @@ def steps(folder: Path, workers: int) -> list[Step]:
         ),
         Step(
             "benchmarks of DRAW",
-            [*benchmark, log, "benchmarks/test_model.py", "benchmarks/test_memory.py"],
+            [*benchmark, log, *(f"benchmarks/test_{name}.py" for name in ("model", "classifier", "memory"))],
             170,
             ("pytest", "pytest_benchmark"),
         ),

@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import cost, gemms, memory, models, scaling, stepwise, table
+from benchmarks import classifier, cost, gemms, memory, models, scaling, stepwise, table
 from benchmarks.conftest import add_compile_times, add_shares_of_products, prove
 from benchmarks.timing import Variant
 from fastdraw import reference
-from fastdraw.config import DRAWConfig
+from fastdraw.config import ClassifierConfig, DRAWConfig
 
 #: Two channels, height unlike width, patches unlike each other: what a mixed-up axis would show in.
 CONFIG = DRAWConfig((2, 9, 7), glimpses=3, hidden_size=16, latent_size=5, read_size=2, write_size=3)
@@ -138,6 +138,17 @@ def test_peaks_see_what_a_step_keeps():
 
 def test_sampling_is_proven():
     assert prove(models.sampling_case(CONFIG, "tiny", 4)) == {}
+
+
+def test_the_classifiers_variants_are_proven():
+    case = classifier.training_case(
+        ClassifierConfig((2, 9, 7), glimpses=3, hidden_size=16, read_size=3, num_classes=4), "tiny", 4
+    )
+    assert prove(case) == {}
+    # The read without the image's gradient, and three products with every weight, for each of three glimpses.
+    numel = 64 * (18 + 16) + 16 * (5 + 4)
+    read = cost.read(4, 2, 9, 7, 3, 4).operations - 2 * 4 * 2 * 3 * 9 * 7
+    assert case.cost.operations == 3 * (read + 6 * 4 * numel)
 
 
 def test_plots_are_drawn(tmp_path):

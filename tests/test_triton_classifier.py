@@ -1,0 +1,47 @@
+"""The whole classifier on Triton's pieces, on a GPU or in the interpreter: by error budget, and the same bits twice."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from test_classifier import SMALL, pair, results
+
+import fastdraw
+from budget import assert_within_budget
+from fastdraw import reference
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+#: Changes to the small model, each with what it is there for.
+CASES = [
+    {},
+    {"image_shape": (1, 17, 20), "read_size": 12, "hidden_size": 17},  # the paper's window; nothing a power of two
+    {"read_size": 1, "glimpses": 1},  # the shortest, which has neither a stride nor a state that places a window
+    pytest.param({"image_shape": (1, 100, 100), "glimpses": 8, "hidden_size": 256, "read_size": 12}, marks=pytest.mark.gpu),
+]
+
+
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("changes", CASES, ids=str)
+def test_a_whole_classifier(changes: dict[str, Any], autocast: torch.dtype | None) -> None:
+    model, other = pair(torch.float32, std=0.3 if "glimpses" not in changes else 0.05, **changes)
+    shape = {**SMALL, **changes}["image_shape"]
+    x, labels = torch.rand(3, *shape), torch.tensor([0, 4, 2])
+
+    def on(device: str, m: reference.DRAWClassifier, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
+        enabled = autocast is not None and dtype == torch.float32
+        with torch.autocast(device, autocast or torch.bfloat16, enabled=enabled):
+            return results(m, x.to(device, dtype), labels.to(device))
+
+    exact, naive = on("cpu", copy.deepcopy(other).double(), torch.float64), on("cpu", other)
+    with fastdraw.backend("triton"):
+        model.to(DEVICE)
+        actual, again = on(DEVICE, model), on(DEVICE, model)
+        windows = model.attend(x.to(DEVICE))[1]
+    assert all(field.isfinite().all() for field in windows)
+    for name, value in actual.items():
+        assert torch.equal(value, again[name]), f"{name}: not the same bits twice"
+        assert_within_budget(name, value, naive[name], exact[name], autocast or torch.float32)
