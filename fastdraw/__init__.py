@@ -10,6 +10,7 @@ from fastdraw.model import DRAW
 from fastdraw.ops import filterbank, lstm_step, read, write
 from fastdraw.ports import load_port_weights
 from fastdraw.reference import ClassifierOutput, DRAWOutput, FilterBank, Trajectory, Window
+from fastdraw.sharing import Sampler
 
 __all__ = [
     "DRAW",
@@ -20,6 +21,7 @@ __all__ = [
     "DRAWOutput",
     "FilterBank",
     "GraphedStep",
+    "Sampler",
     "StepOutput",
     "Trajectory",
     "Window",

@@ -5,11 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from fastdraw import dispatch, reference
+from fastdraw.config import ClassifierConfig
 from fastdraw.ops.classification import classification
+from fastdraw.sharing import Pretrained
 from fastdraw.state_dict import CheckedStateDict
 
 
-class DRAWClassifier(CheckedStateDict, reference.DRAWClassifier):
+class DRAWClassifier(Pretrained, CheckedStateDict, reference.DRAWClassifier):
     """DRAW's attention as a classifier (section 4.1 of the paper): an LSTM takes T glimpses of an image, then tells its class.
 
         model = fastdraw.DRAWClassifier((1, 100, 100), glimpses=8, hidden_size=256, read_size=12, num_classes=10)
@@ -33,10 +35,13 @@ class DRAWClassifier(CheckedStateDict, reference.DRAWClassifier):
         logits  [B, num_classes]
     model.predict(x) -> the class [B] of the largest logit, without gradient
     model.attend(x) -> (logits, Window), without gradient: where each glimpse looked, in pixels, fields [T, B]
+    model.save_pretrained(folder), DRAWClassifier.from_pretrained(folder or "user/model")
 
     Weights and states are float32 (or float64, after .double()). Under torch.autocast the matrix products run in autocast's
     dtype; reads, states and logits stay float32. Nothing is kept on the module between calls.
     """
+
+    config_type = ClassifierConfig
 
     def recurrence(self, x: Tensor, return_params: bool = False) -> tuple[Tensor, Tensor | None]:
         """All glimpses, on the backend in force; see `fastdraw.ops.classification`."""

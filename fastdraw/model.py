@@ -5,11 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from fastdraw import dispatch, reference
+from fastdraw.config import DRAWConfig
 from fastdraw.ops import recurrence as ops
+from fastdraw.sharing import Pretrained
 from fastdraw.state_dict import CheckedStateDict
 
 
-class DRAW(CheckedStateDict, reference.DRAW):
+class DRAW(Pretrained, CheckedStateDict, reference.DRAW):
     """DRAW, a recurrent attention model that draws images (Gregor et al. 2015, arXiv 1502.04623).
 
         model = fastdraw.DRAW((1, 28, 28), glimpses=64, hidden_size=256, latent_size=100, read_size=2, write_size=5)
@@ -40,10 +42,14 @@ class DRAW(CheckedStateDict, reference.DRAW):
     model.reconstruct(x, noise=None, return_trajectory=False)
         images [B, C, H, W] in [0, 1], as forward drew them.
         With return_trajectory both give (images, Trajectory): the logits after every glimpse, and every window.
+    model.save_pretrained(folder), DRAW.from_pretrained(folder or "user/model")
+        model.safetensors and config.json, as the Hugging Face hub names them.
 
     Weights and states are float32 (or float64, after .double()). Under torch.autocast the matrix products run in autocast's
     dtype; states, canvas and KL stay float32. Nothing is kept on the module between calls.
     """
+
+    config_type = DRAWConfig
 
     def recurrence(self, x: Tensor | None, noise: Tensor, return_trajectory: bool = False) -> reference.Recurrence:
         """All glimpses, on the backend in force; see `fastdraw.ops.recurrence`."""
