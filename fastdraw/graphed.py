@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import itertools
+from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from fastdraw import checks
-from fastdraw.reference import DRAW
+from fastdraw.reference import DRAW, DRAWClassifier
 
 #: Steps run before the capture: kernels are compiled, and the allocator finds its sizes.
 _WARM_UP = 3
 
 
 class StepOutput(NamedTuple):
-    """Of one step, all detached; on CUDA the next step overwrites them.
+    """Of one step of DRAW, all detached; on CUDA the next step overwrites them.
 
     loss: nats per image. reconstruction [B], kl [T, B]: nats. gradient_norm: of all gradients together, before clipping.
     """
@@ -26,6 +29,14 @@ class StepOutput(NamedTuple):
     gradient_norm: Tensor
 
 
+class ClassifierStepOutput(NamedTuple):
+    """Of one step of DRAWClassifier, as StepOutput. loss: cross-entropy, nats per image. logits [B, classes]."""
+
+    loss: Tensor
+    logits: Tensor
+    gradient_norm: Tensor
+
+
 class GraphedStep:
     """One training step: forward, backward, clipping, and the optimiser's update.
 
@@ -33,63 +44,122 @@ class GraphedStep:
         for x in batches:
             out = step(x)            # out.loss, out.kl, ...
 
-    model      fastdraw.DRAW or fastdraw.reference.DRAW
-    optimizer  over the model's parameters. On CUDA an Adam or another that takes `capturable`, which is switched on, and whose
-               learning rate is turned into a tensor, so that schedules still reach the captured step.
-    example    [B, C, H, W]: the shape, dtype and device that every later batch must have. Its values are not used.
-    clip       longest norm of all gradients together; None: not clipped.
+    model          a DRAW or DRAWClassifier of fastdraw or fastdraw.reference.
+    optimizer      over the model's parameters. On CUDA an Adam or another that takes `capturable`, which is switched on, and
+                   whose learning rate is turned into a tensor, so that schedules still reach the captured step.
+    example        [B, C, H, W]: the shape, dtype and device that every later batch must have. Its values are not used.
+    clip           longest norm of all gradients together; None: not clipped.
+    accumulate     parts, as equal as can be, that a batch is computed in, one after the other: the gradients of the whole
+                   batch (to rounding), in the memory of one part. From 1 to B.
+    process_group  of torch.distributed: gradients are averaged over its processes before they are clipped, so that all take
+                   the same step. The processes' weights must be the same, and their batches of one size.
 
     On CUDA, building one captures all of it in one graph, under the autocast in force there; weights, optimiser and generators
-    are left as they were. Each call copies the batch, draws fresh noise and replays. Elsewhere a call runs the same operations
-    plainly. Images are checked like the model's own where that does not wait for the device.
+    are left as they were. Each call copies the batch, draws fresh noise and replays. Elsewhere, and with a process group, a
+    call runs the same operations plainly. Images are checked like the model's own where that does not wait for the device.
 
     Raises ValueError or TypeError, naming the argument, for what it cannot take.
     """
 
-    def __init__(self, model: DRAW, optimizer: torch.optim.Optimizer, example: Tensor, clip: float | None = None) -> None:
-        if not isinstance(model, DRAW):
-            raise checks.expected("model", "a fastdraw.DRAW", model, TypeError)
+    def __init__(
+        self,
+        model: DRAW | DRAWClassifier,
+        optimizer: torch.optim.Optimizer,
+        example: Tensor,
+        clip: float | None = None,
+        accumulate: int = 1,
+        process_group: dist.ProcessGroup | None = None,
+    ) -> None:
+        if not isinstance(model, (DRAW, DRAWClassifier)):
+            raise checks.expected("model", "a fastdraw.DRAW or fastdraw.DRAWClassifier", model, TypeError)
         if clip is not None and not clip > 0:
             raise checks.expected("clip", "a norm above 0, or None", clip)
+        weight = next(model.parameters())
         checks.check_tensor("example", example, "B", *model.config.image_shape)
-        checks.check_same("device", "the model's weights", model.initial_canvas, "example", example)
+        checks.check_same("device", "the model's weights", weight, "example", example)
+        if checks.check_size("accumulate", accumulate) > max(1, len(example)):
+            raise checks.expected("accumulate", f"at most {len(example)} parts, one image each", accumulate)
         owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
         if any(p.requires_grad and id(p) not in owned for p in model.parameters()):
             raise ValueError("optimizer: expected every parameter of the model, got only some of them")
-        self.model, self.optimizer, self.clip = model, optimizer, clip
-        config = model.config
+        self.model, self.optimizer, self.clip, self.group = model, optimizer, clip, process_group
+        batch = len(example)
         self._x = torch.zeros_like(example, memory_format=torch.contiguous_format)
-        self._noise = model.initial_canvas.new_zeros(config.glimpses, len(example), config.latent_size)
-        self._kl_weight = model.initial_canvas.new_ones(())
+        self._classes: int | None = getattr(model.config, "num_classes", None)
+        self._labels = None if self._classes is None else torch.zeros(batch, dtype=torch.int64, device=example.device)
+        if isinstance(model, DRAW):
+            self._noise = weight.new_zeros(model.config.glimpses, batch, model.config.latent_size)
+            self._kl_weight = weight.new_ones(())
+        bounds = [batch * i // accumulate for i in range(accumulate + 1)]
+        self._parts = [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
         self._graph: torch.cuda.CUDAGraph | None = None
-        if example.is_cuda:
+        if example.is_cuda and process_group is None:
             self._capture()
 
-    def __call__(self, x: Tensor, noise: Tensor | None = None, kl_weight: float = 1.0) -> StepOutput:
-        """A step on images x in [0, 1]. noise [T, B, Z]: for exact repeats; drawn if None. kl_weight: of the KL in the loss
-        that is minimised (1: the paper's bound); the loss given back always counts the whole KL."""
+    def __call__(self, x: Tensor, noise: Tensor | None = None, kl_weight: float = 1.0, labels: Tensor | None = None) -> Any:
+        """A step on images x in [0, 1]: StepOutput for DRAW, ClassifierStepOutput for DRAWClassifier.
+
+        labels [B]: class numbers, int64, for DRAWClassifier and a DRAW with num_classes; otherwise None.
+        For DRAW alone, noise [T, B, Z]: for exact repeats; drawn if None. kl_weight: of the KL in the loss that is minimised
+        (1: the paper's bound); the loss given back always counts the whole KL.
+        """
         checks.check_tensor("x", x, *self._x.shape)
         checks.check_unit_interval("x", x)
-        if noise is not None:
-            checks.check_tensor("noise", noise, *self._noise.shape)
+        if self._labels is None:
+            if labels is not None:
+                raise checks.expected("labels", "None for a model without classes", labels)
+        else:
+            checks.check_labels(labels, len(self._x), self._classes or 1, self._x)
+            self._labels.copy_(labels)  # type: ignore[arg-type]
         self._x.copy_(x)
-        self._noise.normal_() if noise is None else self._noise.copy_(noise)
-        self._kl_weight.fill_(kl_weight)
+        if isinstance(self.model, DRAW):
+            if noise is not None:
+                checks.check_tensor("noise", noise, *self._noise.shape)
+            self._noise.normal_() if noise is None else self._noise.copy_(noise)
+            self._kl_weight.fill_(kl_weight)
+        elif noise is not None:
+            raise checks.expected("noise", "None for a classifier, which draws none", noise)
         if self._graph is None:
             return self._step()
         self._graph.replay()
         return self._output
 
-    def _step(self) -> StepOutput:
+    def _step(self) -> StepOutput | ClassifierStepOutput:
         self.optimizer.zero_grad(set_to_none=True)
-        out = self.model(self._x, self._noise)
-        (out.reconstruction + self._kl_weight * out.kl.sum(0)).mean().backward()
+        forward = self._draw if isinstance(self.model, DRAW) else self._classify
+        outs = [forward(part) for part in self._parts]
         parameters = [p for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if self.group is not None:
+            average(gradients, self.group)
+        norm = torch.nn.utils.get_total_norm(gradients)
         if self.clip is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
         self.optimizer.step()
-        return StepOutput(out.loss.detach(), out.reconstruction.detach(), out.kl.detach(), norm.detach())
+        loss = torch.stack([out[0] for out in outs]).sum() if len(outs) > 1 else outs[0][0]
+        if isinstance(self.model, DRAWClassifier):
+            return ClassifierStepOutput(loss, _joined([out[1] for out in outs], 0), norm.detach())
+        reconstruction, kl = _joined([out[1] for out in outs], 0), _joined([out[2] for out in outs], 1)
+        return StepOutput(loss, reconstruction, kl, norm.detach())
+
+    def _draw(self, part: slice) -> tuple[Tensor, ...]:
+        """Adds a part's share of the gradients, and gives its share of the loss, and the rest of the output."""
+        # A model without classes may be one that knows no labels.
+        known = {} if self._labels is None else {"labels": self._labels[part]}
+        out = self.model(self._x[part], self._noise[:, part], **known)
+        self._scaled((out.reconstruction + self._kl_weight * out.kl.sum(0)).mean(), part).backward()
+        return self._scaled(out.loss.detach(), part), out.reconstruction.detach(), out.kl.detach()
+
+    def _classify(self, part: slice) -> tuple[Tensor, ...]:
+        assert self._labels is not None
+        out = self.model(self._x[part], self._labels[part])
+        loss = self._scaled(out.loss, part)
+        loss.backward()
+        return loss.detach(), out.logits.detach()
+
+    def _scaled(self, mean: Tensor, part: slice) -> Tensor:
+        """The mean over a part as its share of the mean over the batch."""
+        return mean if len(self._parts) == 1 else mean * ((part.stop - part.start) / len(self._x))
 
     def _capture(self) -> None:
         for group in self.optimizer.param_groups:
@@ -124,3 +194,20 @@ class GraphedStep:
                     if isinstance(value, Tensor):
                         value.copy_(states[parameter][key]) if parameter in states else value.zero_()
         self._graph = graph
+
+
+def average(tensors: list[Tensor], group: dist.ProcessGroup) -> None:
+    """Puts the mean over the group's processes into `tensors`, which are of one dtype: one message for all of them.
+
+    DistributedDataParallel sends gradients while others are still being computed. Those of the recurrence come out of one
+    operator, all at once.
+    """
+    flat = _flatten_dense_tensors(tensors)
+    dist.all_reduce(flat, group=group)
+    flat /= dist.get_world_size(group)
+    for tensor, mean in zip(tensors, _unflatten_dense_tensors(flat, tensors), strict=True):
+        tensor.copy_(mean)
+
+
+def _joined(parts: list[Tensor], dim: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)

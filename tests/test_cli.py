@@ -12,7 +12,8 @@ import pytest
 
 import fastdraw
 from fastdraw.cli import main
-from fastdraw.train.options import TrainOptions, continued
+from fastdraw.train.options import TrainOptions
+from fastdraw.train.resume import continued
 
 TINY = "--data digits --glimpses 2 --hidden-size 8 --latent-size 2 --steps 2 --threads 1 --samples 4".split()  # noqa: SIM905
 
@@ -34,7 +35,7 @@ def test_help_explains_every_option_with_its_default(
     monkeypatch.setenv("TERM", "dumb")
     assert main(["train", "--help"]) == 0
     text = capsys.readouterr().out
-    for panel in ("Data", "Model", "Optimisation", "Output"):
+    for panel in ("Data", "Model", "Optimisation", "Machine", "Output"):
         assert panel in text
     # Each option begins a row of a panel; what follows up to the next one is about it.
     rows = dict(re.findall(r"│ +(--[a-z-]+)(.*?)(?=│ +--|╭|$)", text, re.DOTALL))
@@ -75,7 +76,7 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
         ("--learning-rate nan", "learning_rate: expected a number above 0, got nan"),
         ("--clip 0", "clip: expected a number above 0, got 0.0"),
         ("--binarize always", "binarize: expected one of auto, none, dynamic, got 'always'"),
-        ("--precision fp8", "precision: expected one of fp32, bf16, got 'fp8'"),
+        ("--precision fp8", "precision: expected one of fp32, tf32, bf16, got 'fp8'"),
         ("--device tpu", "device: expected one of auto, cpu, cuda, got 'tpu'"),
         ("--initial-canvas blue", "initial_canvas: expected one of mean, zero, got 'blue'"),
         ("--preset imagenet", "preset: expected one of mnist"),

@@ -16,22 +16,25 @@ def register(app: "typer.Typer") -> None:
 
 
 def _train(options: Any, explicit: set[str]) -> int:
-    """Train DRAW on images: checkpoints, metrics in nats, samples and the drawing process go to one folder.
+    """Train DRAW on images, or its classifier: checkpoints, metrics, samples and the drawing process go to one folder.
+
+    On several GPUs, or several CPU processes: torchrun --nproc-per-node 2 -m fastdraw train ...
 
     Exit codes: 0 done, 1 nats no longer finite, 2 a mistake in the options or the data, 130 or 143 stopped by SIGINT or
     SIGTERM after writing a checkpoint.
     """
-    from fastdraw.train import DivergedError, Interrupted, train
-    from fastdraw.train.loop import summary
+    from fastdraw.train import DivergedError, Interrupted, ProcessLost, train
+    from fastdraw.train.report import summary
 
     try:
         result = train(options, explicit)
-    except DivergedError as error:
+    except (DivergedError, ProcessLost) as error:
         return error_line(str(error), 1)
     except Interrupted as error:
         return 128 + error.signum
-    for line in summary(result):
-        print(line)
+    if result.rank == 0:
+        for line in summary(result):
+            print(line)
     return 0
 
 

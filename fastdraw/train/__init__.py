@@ -9,13 +9,16 @@
 """
 
 from fastdraw.train.checkpoint import CheckpointError, load_checkpoint, load_model
-from fastdraw.train.loop import DivergedError, Interrupted, Result, train
+from fastdraw.train.loop import DivergedError, Interrupted, train
 from fastdraw.train.options import TrainOptions
+from fastdraw.train.parallel import ProcessLost
+from fastdraw.train.report import Result
 
 __all__ = [
     "CheckpointError",
     "DivergedError",
     "Interrupted",
+    "ProcessLost",
     "Result",
     "TrainOptions",
     "load_checkpoint",

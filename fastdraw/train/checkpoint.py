@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from fastdraw import weights
 from fastdraw._version import __version__
 from fastdraw.files import write_atomically
-from fastdraw.train.kinds import Config, Model, kind, task_of
+from fastdraw.train.kinds import Config, kind, task_of
 from fastdraw.weights import short
 
 NAME = "checkpoint.safetensors"
@@ -106,7 +106,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     return Checkpoint(config, parts["model"], step, parts["optimizer"], parts["progress"], training, parts["ema"])
 
 
-def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu", ema: bool = True) -> Model:
+def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu", ema: bool = True) -> Any:
     """The model of a checkpoint's file or a run's folder, DRAW or DRAWClassifier, on `device`, in the dtype it was saved in.
 
     ema: whether to take the moving average of the weights where the run kept one (`--ema`), rather than the last weights.

@@ -7,11 +7,12 @@ from typing import Any, TextIO
 
 
 def figures(record: dict[str, Any]) -> str:
-    """The nats of a record of metrics, in one short text."""
-    error = record.get("standard_error")
-    spread = f" +- {error:.2f}" if error is not None else ""
-    parts = f"(reconstruction {record['reconstruction']:.2f}, KL {record['kl']:.2f})"
+    """The figures of a record of metrics, in one short text: nats, or the error and its cross-entropy."""
+    spread = f" +- {record['standard_error']:.2f}" if record.get("standard_error") is not None else ""
     rate = f", {record['images_per_second']:,.0f} images/s" if "images_per_second" in record else ""
+    if "error" in record:
+        return f"error {record['error']:.2f}{spread} % (cross-entropy {record['cross_entropy']:.4f} nats){rate}"
+    parts = f"(reconstruction {record['reconstruction']:.2f}, KL {record['kl']:.2f})"
     return f"{record['nats']:.2f}{spread} nats per image {parts}{rate}"
 
 
@@ -78,9 +79,19 @@ class TerminalDisplay(Display):
 
 
 def _short(record: dict[str, Any]) -> str:
-    """The same figures beside a bar, within 80 columns: reconstruction and KL, which add up to nats."""
-    parts = f"{record['nats']:.1f} nats = {record['reconstruction']:.1f} + KL {record['kl']:.1f}"
-    return f"{parts}, {record['images_per_second']:,.0f} images/s"
+    """The same figures beside a bar, within 80 columns; reconstruction and KL add up to nats."""
+    rate = f"{record['images_per_second']:,.0f} images/s"
+    if "error" in record:
+        return f"error {record['error']:.1f} %, cross-entropy {record['cross_entropy']:.3f}, {rate}"
+    return f"{record['nats']:.1f} nats = {record['reconstruction']:.1f} + KL {record['kl']:.1f}, {rate}"
+
+
+class Silent(Display):
+    """For processes beside the first one, which speaks for all."""
+
+    def metrics(self, record: dict[str, Any]) -> None: ...
+
+    def note(self, text: str) -> None: ...
 
 
 def display(stream: TextIO | None = None) -> Display:

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-from fastdraw import config, model, reference
+from fastdraw import reference
 from fastdraw.checks import expected
+from fastdraw.classifier import DRAWClassifier
+from fastdraw.config import ClassifierConfig, DRAWConfig
+from fastdraw.model import DRAW
 
-#: A DRAWConfig or a ClassifierConfig; a DRAW or a DRAWClassifier.
-Config = Any
-Model = Any
+Config: TypeAlias = DRAWConfig | ClassifierConfig
+Model: TypeAlias = DRAW | DRAWClassifier
 
 
 class Kind(NamedTuple):
+    # Any: the two kinds' own constructors and methods take different arguments.
     config: Any
     model: Any
     specification: Any
 
 
-def kinds() -> dict[str, Kind]:
-    found = {"draw": Kind(config.DRAWConfig, model.DRAW, reference.DRAW)}
-    package: Any = sys.modules["fastdraw"]
-    if hasattr(package, "DRAWClassifier"):
-        found["classify"] = Kind(package.ClassifierConfig, package.DRAWClassifier, reference.DRAWClassifier)
-    return found
+KINDS = {
+    "draw": Kind(DRAWConfig, DRAW, reference.DRAW),
+    "classify": Kind(ClassifierConfig, DRAWClassifier, reference.DRAWClassifier),
+}
 
 
 def kind(task: str) -> Kind:
     """Raises ValueError for a task that there is not."""
-    if not isinstance(task, str) or task not in kinds():
-        raise expected("task", f"one of {', '.join(kinds())}", task)
-    return kinds()[task]
+    if not isinstance(task, str) or task not in KINDS:
+        raise expected("task", f"one of {', '.join(KINDS)}", task)
+    return KINDS[task]
 
 
-def task_of(about: Config) -> str:
-    return next(task for task, k in kinds().items() if isinstance(about, k.config))
+def task_of(config: Config) -> str:
+    return next(task for task, k in KINDS.items() if isinstance(config, k.config))

@@ -6,101 +6,113 @@ import json
 import math
 import time
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastdraw import dispatch
 from fastdraw.files import write_atomically
 from fastdraw.graphed import GraphedStep
 from fastdraw.kernels.cpu import gemm
-from fastdraw.train import pictures
-from fastdraw.train.checkpoint import Checkpoint, optimizer_tensors, save_checkpoint
-from fastdraw.train.display import Display, display, figures
-from fastdraw.train.evaluate import Evaluation, evaluate, to_input
+from fastdraw.train.batches import Batches
+from fastdraw.train.checkpoint import Checkpoint, CheckpointError, load_checkpoint, optimizer_tensors, save_checkpoint
+from fastdraw.train.display import Display, Silent, display
+from fastdraw.train.kinds import kind
 from fastdraw.train.metrics import Metrics
+from fastdraw.train.numerics import numerics
 from fastdraw.train.options import TrainOptions
+from fastdraw.train.parallel import processes
 from fastdraw.train.progress import SUMS, Progress
-from fastdraw.train.randomness import generator, noise
-from fastdraw.train.setup import Setup, prepare
+from fastdraw.train.report import Result, diverged, headline
+from fastdraw.train.schedule import factor, scheduler
+from fastdraw.train.setup import BEST, Setup, find_device, prepare
 from fastdraw.train.signals import Interrupted, Interruptions
+from fastdraw.train.tasks import Classify, Draw, Task
 
 
 class DivergedError(RuntimeError):
     """Nats or gradients stopped being finite. The run's checkpoint is the last one from before."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a finished run says: validation and test are None where that split holds no images."""
-
-    folder: Path
-    step: int
-    validation: Evaluation | None
-    test: Evaluation | None
-
-
 def train(options: TrainOptions, explicit: Collection[str] | None = None, show: Display | None = None) -> Result:
     """Trains as `options` say, and writes the run's folder: checkpoint.safetensors, metrics.jsonl, TensorBoard's event files,
-    config.json, samples.png and, at the end, drawing.gif.
+    config.json; of DRAW samples.png and, at the end, drawing.gif; with patience best.safetensors.
 
-    `explicit` names the options that were given, for a run that goes on (see `options.continued`).
+    `explicit` names the options that were given, for a run that goes on (see `resume.continued`). Started by torchrun in
+    several processes, or where torch.distributed is initialised, these share every batch, and the first one writes.
 
     Raises ValueError (DataError and CheckpointError are kinds of it) or OSError for what a user can mend, DivergedError
-    where nats stop being finite, Interrupted after SIGINT or SIGTERM; in each case the last checkpoint is whole.
+    where nats stop being finite, Interrupted after SIGINT or SIGTERM, ProcessLost where another process of the run is gone; in
+    each case the last checkpoint is whole.
     """
-    setup = prepare(options, explicit)
-    show = show or display()
-    run = Run(setup, show)
-    try:
-        with Interruptions() as interruptions:
-            return run(interruptions)
-    finally:
-        show.stop()
-        run.metrics.close()
+    device = find_device(options.device)
+    with numerics(options.precision, options.deterministic), processes(device.type == "cuda") as together:
+        setup = prepare(options, explicit, together)
+        show = (show or display()) if together.is_first else Silent()
+        run = Run(setup, show)
+        try:
+            with Interruptions() as interruptions:
+                return run(interruptions)
+        finally:
+            show.stop()
+            run.close()
 
 
 class Run:
     def __init__(self, setup: Setup, show: Display) -> None:
-        self.setup, self.show, self.options = setup, show, setup.options
-        self.model, self.optimizer, self.device = setup.model, setup.optimizer, setup.device
-        self.progress, self.sums = Progress(), torch.zeros(len(SUMS), dtype=torch.float64, device=self.device)
+        self.setup, self.show, self.options, self.processes = setup, show, setup.options, setup.processes
+        self.model, self.optimizer, self.device, self.average = setup.model, setup.optimizer, setup.device, setup.average
+        options, self.names = setup.options, SUMS[setup.options.task or "draw"]
+        self.autocast = torch.bfloat16 if options.precision == "bf16" else None
+        self.task: Task = Classify(options, self.autocast)
+        if options.task == "draw":
+            self.task = Draw(options, self.processes, self.device, self.autocast)
+        self.progress, self.sums = Progress(), torch.zeros(len(self.names), dtype=torch.float64, device=self.device)
         if setup.checkpoint is not None:
             self.progress = Progress.of(setup.checkpoint)
             self.sums.copy_(setup.checkpoint.progress["sums"])
         # None of these is None in resolved options.
-        self.batch_size, epochs = self.options.batch_size or 1, self.options.epochs or 1
-        self.steps_per_epoch = len(setup.train) // self.batch_size
-        self.evaluate_every = (self.options.evaluate_every or 1) * self.steps_per_epoch
-        total = epochs * self.steps_per_epoch
-        self.total = max(min(total, self.options.steps or total), self.progress.step)
-        self.autocast = torch.bfloat16 if self.options.precision == "bf16" else None
-        self.binarize = self.options.binarize == "dynamic"
-        self._epoch, self._order = -1, torch.empty(0)
+        self.batch_size, epochs = options.batch_size or 1, options.epochs or 1
+        splits, binarize = setup.splits, options.binarize == "dynamic"
+        labels = splits.labels and splits.labels.train
+        where = options.seed, self.device, self.processes
+        self.batch = Batches(splits.train, labels, splits.make, self.batch_size, binarize, *where)
+        self.evaluate_every = (options.evaluate_every or 1) * self.batch.steps_per_epoch
+        total = epochs * self.batch.steps_per_epoch
+        self.total = max(min(total, options.steps or total), self.progress.step)
+        curve = options.schedule or "constant", options.warmup_steps, self.total
+        self.rate_factor = factor(*curve)
+        self.scheduler = scheduler(self.optimizer, *curve, self.progress.step)
         self._graphed: GraphedStep | None = None
         self._saved = self.progress.step if setup.checkpoint is not None else -1
-        self.validation: Evaluation | None = None
-        self.metrics = Metrics(setup.folder, self.progress.lines, self.progress.step)
+        self.validation: Any = None
+        self.metrics = Metrics(setup.folder, self.progress.lines, self.progress.step) if self.processes.is_first else None
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The model that is evaluated and drawn: the moving average where there is one."""
+        return self.model if self.average is None else self.average.model
 
     def __call__(self, interruptions: Interruptions) -> Result:
-        folder, progress = self.setup.folder, self.progress
-        about = json.dumps(self.setup.about(), indent=2) + "\n"
-        write_atomically(folder / "config.json", about.encode())
+        progress = self.progress
+        if self.processes.is_first:
+            about = json.dumps(self.setup.about(), indent=2) + "\n"
+            write_atomically(self.setup.folder / "config.json", about.encode())
         if self._saved < 0:
             self.save()
-        self.show.note(self._headline())
+        self.show.note(headline(self.setup, self.progress.step))
         self.show.start(progress.step, self.total)
         try:
             while True:
-                interruptions.check()
+                self._check(interruptions)
+                patience = self.options.patience
                 at_end = progress.step >= self.total
                 due = at_end or (progress.step > 0 and progress.step % self.evaluate_every == 0)
                 if due and progress.validated < progress.step:
                     self.validate(interruptions)
-                if at_end:
+                if at_end or (patience is not None and progress.stale >= patience):
                     break
                 self.step()
                 if progress.step % self.options.checkpoint_every == 0:
@@ -112,20 +124,28 @@ class Run:
             self.show.stop()
             self.show.note(f"stopped at step {self._saved}; add --resume to go on")
             raise
-        return Result(folder, progress.step, self.validation, test)
+        return Result(self.setup.folder, progress.step, self.validation, test, self.processes.rank)
+
+    def _check(self, interruptions: Interruptions) -> None:
+        """A signal to one process ends all, after the same step."""
+        if signum := self.processes.largest(interruptions.signum or 0):
+            raise Interrupted(signum)
 
     def step(self) -> None:
         began, step = time.perf_counter(), self.progress.step
-        x = self.batch(step)
-        shape = (self.model.config.glimpses, len(x), self.model.config.latent_size)
-        e = noise(self.options.seed, "noise", step, shape, self.device)
-        warmup = self.options.kl_warmup or 0
+        batch = self.batch(step)
         self.model.train()
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
             if self._graphed is None:
-                self._graphed = GraphedStep(self.model, self.optimizer, x, self.options.clip)
-            out = self._graphed(x, e, kl_weight=1.0 if step >= warmup else step / warmup)
-        now = torch.stack([out.loss, out.reconstruction.mean(), out.kl.sum(0).mean(), out.gradient_norm]).double()
+                o = self.options
+                self._graphed = GraphedStep(
+                    self.model, self.optimizer, batch.images, o.clip, o.accumulate, self.processes.group
+                )
+            now = self.task.step(self._graphed, batch, step).double()
+        self.scheduler.step()
+        if self.average is not None:
+            self.average.update(step)
+        now = self.processes.mean(now)
         # What NaN has spoilt is never saved. On CUDA reading the figures would wait for the device: there they are read when
         # a line or a checkpoint is written.
         figures_now = self._finite(now, step) if self.device.type == "cpu" else None
@@ -141,48 +161,56 @@ class Run:
         if progress.count >= self.options.log_every:
             self.log()
 
-    def batch(self, step: int) -> Tensor:
-        """The images of a step, a function of the seed and the step alone."""
-        epoch, i = divmod(step, self.steps_per_epoch)
-        images = self.setup.train
-        if epoch != self._epoch:
-            order = torch.randperm(len(images), generator=generator(self.options.seed, "order", epoch))
-            self._epoch, self._order = epoch, order.to(images.device)
-        chosen = images[self._order[i * self.batch_size : (i + 1) * self.batch_size]]
-        return to_input(chosen, self.device, self.options.seed if self.binarize else None, "images", step)
-
     def log(self) -> None:
         progress = self.progress
-        means = dict(zip(SUMS, (self.sums / progress.count).tolist(), strict=True))
-        rate = progress.count * self.batch_size / progress.window if progress.window else 0.0
-        self._write("train", {**means, "learning_rate": self.options.learning_rate, "images_per_second": rate})
+        means = dict(zip(self.names, (self.sums / progress.count).tolist(), strict=True))
+        rate = (self.options.learning_rate or 0.0) * self.rate_factor(progress.step - 1)
+        per_second = progress.count * self.batch_size / progress.window if progress.window else 0.0
+        self._write("train", {**means, "learning_rate": rate, "images_per_second": per_second})
         self.sums.zero_()
         progress.count, progress.window = 0, 0.0
 
     def validate(self, interruptions: Interruptions) -> None:
         """Evaluates, draws samples, and makes a checkpoint that says so."""
         self._finite(self.sums, self.progress.step - 1)
-        self.validation = self._evaluate("validation", self.setup.validation, interruptions)
-        pictures.samples(self.model, self.options.samples, self.options.seed, self.setup.folder / "samples.png")
+
+        def work() -> Any:
+            result = self._evaluate("validation", self.evaluated, interruptions)
+            self.task.samples(self.evaluated, self.setup.folder)
+            return result
+
+        self.validation = self.processes.first(work)
         self.progress.validated = self.progress.step
+        if self.validation is not None and self.progress.judge(getattr(self.validation, self.task.score)):
+            self._save_best()
         self.save()
 
-    def finish(self, interruptions: Interruptions) -> Evaluation | None:
+    def finish(self, interruptions: Interruptions) -> Any:
         """The drawing process and, only now, the test images."""
-        progress = self.progress
-        if progress.tested == progress.step:
+        progress, fresh = self.progress, self.progress.tested != self.progress.step
+        if not fresh:
             self.show.note(f"finished at step {progress.step} already; raise --epochs or --steps to go on")
-        test = self._evaluate("test", self.setup.test, interruptions, write=progress.tested != progress.step)
-        if self.validation is None:
-            self.validation = self._evaluate("validation", self.setup.validation, interruptions, write=False)
-        if progress.tested != progress.step:
-            pictures.drawing(self.model, min(16, self.options.samples), self.options.seed, self.setup.folder / "drawing.gif")
+
+        def work() -> Any:
+            model = self._finalist()
+            test = self._evaluate("test", model, interruptions, write=fresh)
+            if self.validation is None:
+                self.validation = self._evaluate("validation", self.evaluated, interruptions, write=False)
+            if fresh:
+                self.task.finish(model, self.setup.folder)
+            return test, self.validation
+
+        test, self.validation = self.processes.first(work)
+        if fresh:
             progress.tested = progress.step
             self.save()
         return test
 
     def save(self) -> None:
         self._finite(self.sums, self.progress.step - 1)
+        self._saved = self.progress.step
+        if self.metrics is None:
+            return
         self.metrics.sync()
         self.progress.lines = self.metrics.lines
         training = {
@@ -191,18 +219,39 @@ class Run:
             "progress": asdict(self.progress),
             **({"gemm": gemm.chosen()} if dispatch.backends()["native"] is None else {}),
         }
-        optimizer = optimizer_tensors(self.model, self.optimizer)
+        optimizer, ema = optimizer_tensors(self.model, self.optimizer), self.average and self.average.model.state_dict()
         config, weights, step = self.model.config, self.model.state_dict(), self.progress.step
-        save_checkpoint(self.setup.folder, Checkpoint(config, weights, step, optimizer, {"sums": self.sums}, training))
-        self._saved = step
+        parts = optimizer, {"sums": self.sums}, training, ema or {}
+        save_checkpoint(self.setup.folder, Checkpoint(config, weights, step, *parts))
 
-    def _evaluate(self, split: str, images: Tensor, interruptions: Interruptions, write: bool = True) -> Evaluation | None:
+    def _save_best(self) -> None:
+        if self.options.patience is not None and self.processes.is_first:
+            best = Checkpoint(self.model.config, self.evaluated.state_dict(), self.progress.step)
+            save_checkpoint(self.setup.folder / BEST, best)
+
+    def _finalist(self) -> nn.Module:
+        """The model that is tested: with patience that of the best evaluation."""
+        step = self.progress.best_step
+        if self.options.patience is None or step in (-1, self.progress.step):
+            return self.evaluated
+        try:
+            best = load_checkpoint(self.setup.folder / BEST)
+        except (OSError, CheckpointError):
+            return self.evaluated
+        if best.step != step or best.config != self.model.config:
+            return self.evaluated
+        self.show.note(f"the best weights are those of step {step}, in {self.setup.folder / BEST}: they are tested")
+        model = kind(self.options.task or "draw").model.from_config(best.config).to(self.device)
+        model.load_state_dict(best.model)
+        return model
+
+    def _evaluate(self, split: str, model: nn.Module, interruptions: Interruptions, write: bool = True) -> Any:
+        images, labels = getattr(self.setup.splits, split), self.setup.splits.labels
         if len(images) == 0:
             return None
-        options, check = self.options, interruptions.check
-        self.model.eval()
-        result = evaluate(self.model, images, options.eval_batch, options.seed, self.binarize, self.autocast, check)
-        if not math.isfinite(result.nats):
+        model.eval()
+        result = self.task.evaluate(model, images, labels and getattr(labels, split), interruptions.check)
+        if not math.isfinite(getattr(result, self.task.score)):
             raise self._diverged(self.progress.step)
         if write:
             self._write(split, asdict(result))
@@ -210,38 +259,21 @@ class Run:
 
     def _write(self, split: str, values: dict[str, Any]) -> None:
         step = self.progress.step
-        where = {"step": step, "epoch": -(-step // self.steps_per_epoch), "split": split}
+        where = {"step": step, "epoch": -(-step // self.batch.steps_per_epoch), "split": split}
         record = {**where, **values, "seconds": round(self.progress.seconds, 3)}
-        self.metrics.write(record)
+        if self.metrics is not None:
+            self.metrics.write(record)
         self.show.metrics(record)
 
     def _finite(self, values: Tensor, step: int) -> dict[str, float]:
         numbers = values.tolist()
         if not all(map(math.isfinite, numbers)):
             raise self._diverged(step)
-        return dict(zip(SUMS, numbers, strict=True))
+        return dict(zip(self.names, numbers, strict=True))
 
     def _diverged(self, step: int) -> DivergedError:
-        at = f"step {step + 1}" if self.device.type == "cpu" else f"step {step + 1} or shortly before"
-        return DivergedError(
-            f"nats or gradients are not finite at {at}: lower --learning-rate or --clip; the checkpoint of step "
-            f"{self._saved} in {self.setup.folder} is good"
-        )
+        return DivergedError(diverged(self.setup, step, self._saved))
 
-    def _headline(self) -> str:
-        config, weights = self.model.config, sum(p.numel() for p in self.model.parameters())
-        size, begin = "x".join(map(str, config.image_shape)), "resuming" if self.progress.step else "training"
-        return (
-            f"{begin} {self.setup.folder}: {len(self.setup.train)} images of {size}, "
-            f"{config.glimpses} glimpses, {weights:,} weights, on {self.device} with {torch.get_num_threads()} threads"
-        )
-
-
-def summary(result: Result) -> list[str]:
-    """The last lines of a run: the held-out nats, and the files to look at."""
-    lines = []
-    for name, value in (("validation", result.validation), ("test", result.test)):
-        if value is not None:
-            lines.append(f"{name}: {figures(asdict(value))}, {value.images} held-out images")
-    look = ", ".join(str(result.folder / name) for name in ("samples.png", "drawing.gif", "metrics.jsonl"))
-    return [*lines, f"look at {look}"]
+    def close(self) -> None:
+        if self.metrics is not None:
+            self.metrics.close()

@@ -8,41 +8,12 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any
 
 from fastdraw.checks import check_size, expected
-from fastdraw.config import DRAWConfig, presets
+from fastdraw.config import DRAWConfig
+from fastdraw.train.kinds import Config
+from fastdraw.train.recipes import RECIPES, Recipe, choose
+from fastdraw.train.schedule import SHAPES
 
-DATA, MODEL, OPTIMISATION, OUTPUT = "Data", "Model", "Optimisation", "Output"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a preset sets: the model, and the options that it needs to train well."""
-
-    config: DRAWConfig
-    epochs: int
-    batch_size: int = 100
-    learning_rate: float | None = None
-    kl_warmup: int | None = None
-    evaluate_every: int = 1
-
-    def rate(self, glimpses: int) -> float:
-        """The recipe's own learning rate; otherwise that of the public reproductions, which falls with long recurrences."""
-        return self.learning_rate or (1e-3 if glimpses <= 32 else 3e-4)
-
-    def warmup(self, glimpses: int) -> int:
-        """The recipe's own warm-up; otherwise a few times the steps that latents took to come into use at `rate`."""
-        return self.kl_warmup or (500 if glimpses <= 32 else 2000)
-
-
-RECIPES: dict[str, Recipe] = {name: Recipe(config, epochs=100) for name, config in presets.items()}
-#: Small enough to learn scikit-learn's 1,797 digits in a minute or two on two cores.
-RECIPES["digits"] = Recipe(
-    DRAWConfig((1, 28, 28), glimpses=12, hidden_size=128, latent_size=16, read_size=5, write_size=5),
-    epochs=130,
-    batch_size=50,
-    learning_rate=4e-3,
-    kl_warmup=300,
-    evaluate_every=10,
-)
+DATA, MODEL, OPTIMISATION, MACHINE, OUTPUT = "Data", "Model", "Optimisation", "Machine", "Output"
 
 
 def option(default: Any, panel: str, help: str, shown: str | None = None, metavar: str | None = None) -> Any:
@@ -60,8 +31,8 @@ class TrainOptions:
     data: str = option(
         "digits",
         DATA,
-        "What to train on: digits (1,797 real ones, no download), mnist, binarized-mnist, or the path of an .npz file, an idx "
-        "file or a folder of images.",
+        "What to train on: digits (1,797 real ones, no download), mnist, binarized-mnist, two-digits, cluttered-mnist, "
+        "cluttered-mnist-60, svhn, cifar10, omniglot, or the path of an .npz file, an idx file or a folder of images.",
         metavar="NAME|PATH",
     )
     data_dir: str | None = option(
@@ -78,18 +49,26 @@ class TrainOptions:
         "auto",
         DATA,
         "dynamic: draw each pixel as 0 or 1 with its intensity as probability, anew at each step. none: intensities as they "
-        "are. auto: dynamic for one channel, none for colour.",
+        "are. auto: dynamic where images of one channel are drawn, otherwise none.",
         metavar="auto|none|dynamic",
+    )
+    task: str | None = option(
+        None,
+        MODEL,
+        "draw: images, by DRAW. classify: tell their classes, by the paper's classifier; error counts then, in percent.",
+        "the preset's",
+        "draw|classify",
     )
     preset: str | None = option(
         None,
         MODEL,
         f"Model and settings to start from: {', '.join(RECIPES)}. The image size always comes from the data.",
-        "digits for --data digits, otherwise mnist",
+        "the one named as the data; otherwise mnist, or cluttered-mnist to classify",
         "NAME",
     )
+    conditional: bool = option(False, MODEL, "Give DRAW the class of each image, to draw images of a chosen class later.")
     glimpses: int | None = option(None, MODEL, "Steps in which an image is read and drawn (T).", "the preset's", "STEPS")
-    hidden_size: int | None = option(None, MODEL, "Units of each of the two LSTMs.", "the preset's", "UNITS")
+    hidden_size: int | None = option(None, MODEL, "Units of each LSTM.", "the preset's", "UNITS")
     latent_size: int | None = option(None, MODEL, "Latent dimensions per glimpse.", "the preset's", "DIMENSIONS")
     read_size: str | None = option(
         None, MODEL, "Filters along each side of the read window; none: no attention there.", "the preset's", "FILTERS|none"
@@ -107,22 +86,35 @@ class TrainOptions:
         None,
         OPTIMISATION,
         "Passes over the training images, in all.",
-        ", ".join(f"{r.epochs} for {n}" for n, r in RECIPES.items() if n in ("mnist", "digits")),
+        f"100, {RECIPES['digits'].epochs} for digits",
         "EPOCHS",
     )
     steps: int | None = option(
         None, OPTIMISATION, "Stop after this many steps, even if epochs are left.", "no such limit", "STEPS"
     )
     batch_size: int | None = option(
-        None, OPTIMISATION, "Images per step.", f"100, {RECIPES['digits'].batch_size} for digits", "IMAGES"
+        None,
+        OPTIMISATION,
+        "Images per step, of all processes together.",
+        f"100, {RECIPES['digits'].batch_size} for digits",
+        "IMAGES",
     )
     learning_rate: float | None = option(
         None,
         OPTIMISATION,
         "Adam's step size, without unit. Its betas are 0.9 and 0.999.",
-        f"0.001 up to 32 glimpses, 0.0003 above; {RECIPES['digits'].learning_rate} for digits",
+        f"0.001 up to 32 glimpses, 0.0003 above and for svhn; {RECIPES['digits'].learning_rate} for digits",
         "RATE",
     )
+    schedule: str | None = option(
+        None,
+        OPTIMISATION,
+        "How the learning rate falls over the run, to 0: linear or cosine; to a tenth after half of the steps and a hundredth "
+        "after three quarters: step; not at all: constant.",
+        "constant, cosine to classify",
+        "|".join(SHAPES),
+    )
+    warmup_steps: int = option(0, OPTIMISATION, "Steps in which the learning rate rises first.", metavar="STEPS")
     kl_warmup: int | None = option(
         None,
         OPTIMISATION,
@@ -138,21 +130,45 @@ class TrainOptions:
         metavar="NORM",
     )
     seed: int = option(0, OPTIMISATION, "Decides weights, order, noise and binarisation.", metavar="NUMBER")
-    device: str = option(
-        "auto", OPTIMISATION, "Where to train; auto: on CUDA where there is a device.", metavar="auto|cpu|cuda"
+    ema: float | None = option(
+        None,
+        OPTIMISATION,
+        "Keep a moving average of the weights, which forgets all but this share of itself at each step (0.999, say), and "
+        "evaluate, draw and load that.",
+        "none",
+        "DECAY",
     )
+    patience: int | None = option(
+        None,
+        OPTIMISATION,
+        "Stop after so many evaluations without better nats (or error) on the validation images. The best weights are kept in "
+        "best.safetensors, and tested.",
+        "train to the end",
+        "EVALUATIONS",
+    )
+    device: str = option("auto", MACHINE, "Where to train; auto: on CUDA where there is a device.", metavar="auto|cpu|cuda")
     precision: str = option(
         "fp32",
-        OPTIMISATION,
-        "fp32, or bf16: matrix products in bfloat16 by autocast, everything else in float32.",
-        metavar="fp32|bf16",
+        MACHINE,
+        "Of matrix products: fp32; tf32 (CUDA); or bf16, by autocast. Everything else is float32.",
+        metavar="fp32|tf32|bf16",
     )
-    threads: int | None = option(None, OPTIMISATION, "CPU threads.", "one per core", "THREADS")
+    accumulate: int = option(
+        1,
+        MACHINE,
+        "Parts that a batch is computed in, one after the other: less memory, the same gradients.",
+        metavar="PARTS",
+    )
+    threads: int | None = option(None, MACHINE, "CPU threads of each process.", "one per core", "THREADS")
+    deterministic: bool = option(
+        False, MACHINE, "Refuse what could give other bits from the same input, on CUDA too; runs on the CPU repeat anyhow."
+    )
     out: str | None = option(None, OUTPUT, "Folder that everything is written to.", "runs/ and the data's name", "FOLDER")
     resume: bool = option(
         False,
         OUTPUT,
-        "Go on from the checkpoint in --out, with its options: bit for bit on the CPU. --epochs and --steps may be raised.",
+        "Go on from the checkpoint in --out, with its options: bit for bit on the CPU. --epochs and --steps may be raised; a "
+        "schedule then covers the new length.",
     )
     overwrite: bool = option(False, OUTPUT, "Delete the run that --out holds and begin anew.")
     checkpoint_every: int = option(
@@ -170,68 +186,78 @@ class TrainOptions:
     samples: int = option(64, OUTPUT, "Images in samples.png.", metavar="IMAGES")
 
     def __post_init__(self) -> None:
-        for name in (
-            "image_size",
-            "glimpses",
-            "hidden_size",
-            "latent_size",
-            "epochs",
-            "steps",
-            "batch_size",
-            "threads",
-            "evaluate_every",
-        ):
+        for name in WHOLE:
             if getattr(self, name) is not None:
-                check_size(name, getattr(self, name))
-        for name in ("checkpoint_every", "log_every", "eval_batch", "samples"):
-            check_size(name, getattr(self, name))
-        check_size("seed", self.seed, least=0)
-        if self.kl_warmup is not None:
-            check_size("kl_warmup", self.kl_warmup, least=0)
+                check_size(name, getattr(self, name), least=0 if name in ("seed", "kl_warmup", "warmup_steps") else 1)
         for name in ("read_size", "write_size"):
             object.__setattr__(self, name, _check_filters(name, getattr(self, name)))
         for name in ("clip", "learning_rate"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise expected(name, "a number above 0", value)
-        for name in ("binarize", "initial_canvas", "device", "precision"):
-            _check_choice(name, getattr(self, name), METAVARS[name].split("|"))
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise expected("ema", "a number between 0 and 1", self.ema)
+        for name in ("task", "schedule", "binarize", "initial_canvas", "device", "precision"):
+            if getattr(self, name) is not None:
+                _check_choice(name, getattr(self, name), METAVARS[name].split("|"))
         if self.preset is not None:
             _check_choice("preset", self.preset, RECIPES)
+            if self.task not in (None, self.recipe.task):
+                raise expected("task", f"{self.recipe.task}, which the preset {self.preset} is for", self.task)
+        if self.recipe.task == "classify":
+            for name in ("latent_size", "write_size", "kl_warmup", "conditional"):
+                if getattr(self, name):
+                    raise expected(name, "no such option with --task classify, which draws nothing", getattr(self, name))
+            if self.read_size == "none":
+                raise expected("read_size", "a number with --task classify, which has no other input", self.read_size)
         if self.resume and self.overwrite:
             raise ValueError("overwrite: expected no --resume beside it: one deletes the run that the other continues")
 
     @property
     def recipe(self) -> Recipe:
-        return RECIPES[self.preset or ("digits" if self.data == "digits" else "mnist")]
+        return RECIPES[self.preset or choose(self.data, self.task)]
 
-    def config(self, image_shape: tuple[int, int, int]) -> DRAWConfig:
-        """The model for images of this shape: the preset's, and what was said otherwise."""
-        said: dict[str, Any] = {name: getattr(self, name) for name in ("image_size", "glimpses", "hidden_size", "latent_size")}
+    @property
+    def needs_labels(self) -> bool:
+        return self.conditional or self.recipe.task == "classify"
+
+    def config(self, image_shape: tuple[int, int, int], num_classes: int | None = None) -> Config:
+        """The model for images of this shape (and of so many classes): the preset's, and what was said otherwise."""
+        said: dict[str, Any] = {name: getattr(self, name) for name in ("glimpses", "hidden_size", "latent_size")}
         said = {name: value for name, value in said.items() if value is not None}
         for name in ("read_size", "write_size"):
             if (text := getattr(self, name)) is not None:
                 said[name] = None if text == "none" else int(text)
+        if num_classes is not None:
+            said["num_classes"] = num_classes
         return replace(self.recipe.config, image_shape=image_shape, **said)
 
     def resolved(self, image_shape: tuple[int, int, int], threads: int) -> TrainOptions:
         """The same options with every choice made, so that they can be compared and repeated."""
         recipe, config = self.recipe, self.config(image_shape)
-        return replace(
+        out = replace(
             self,
+            task=recipe.task,
             preset=next(name for name, r in RECIPES.items() if r is recipe),
             glimpses=config.glimpses,
             hidden_size=config.hidden_size,
-            latent_size=config.latent_size,
             read_size=str(config.read_size or "none"),
-            write_size=str(config.write_size or "none"),
-            binarize=("dynamic" if image_shape[0] == 1 else "none") if self.binarize == "auto" else self.binarize,
+            binarize="none" if self.binarize == "auto" else self.binarize,
             epochs=self.epochs or recipe.epochs,
             batch_size=self.batch_size or recipe.batch_size,
             learning_rate=self.learning_rate or recipe.rate(config.glimpses),
-            kl_warmup=recipe.warmup(config.glimpses) if self.kl_warmup is None else self.kl_warmup,
+            schedule=self.schedule or recipe.schedule,
             evaluate_every=self.evaluate_every or recipe.evaluate_every,
             threads=self.threads or threads,
+        )
+        if not isinstance(config, DRAWConfig):
+            return out
+        return replace(
+            out,
+            latent_size=config.latent_size,
+            write_size=str(config.write_size or "none"),
+            binarize="dynamic" if self.binarize == "auto" and image_shape[0] == 1 else out.binarize,
+            kl_warmup=recipe.warmup(config.glimpses) if self.kl_warmup is None else self.kl_warmup,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -239,32 +265,13 @@ class TrainOptions:
         return asdict(self)
 
 
+#: Options that are whole numbers.
+WHOLE = (
+    *("image_size", "glimpses", "hidden_size", "latent_size", "epochs", "steps", "batch_size", "kl_warmup", "warmup_steps"),
+    *("seed", "patience", "accumulate", "threads", "checkpoint_every", "log_every", "evaluate_every", "eval_batch", "samples"),
+)
 DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(TrainOptions) if f.default is not MISSING}
 METAVARS: dict[str, str] = {f.name: f.metadata["metavar"] for f in fields(TrainOptions)}
-
-#: What may change when a run goes on: where and how far, not what it computes. Data may move; its contents are compared.
-MAY_CHANGE = frozenset(
-    "data data_dir epochs steps device threads out resume overwrite checkpoint_every log_every evaluate_every samples".split()  # noqa: SIM905
-)
-
-
-def continued(said: TrainOptions, saved: TrainOptions, explicit: Collection[str] | None = None) -> TrainOptions:
-    """The options of a run that goes on: the checkpoint's `saved` ones, and of `said` what may change.
-
-    `explicit` names the fields of `said` that were given; None: those that differ from the defaults.
-    Raises ValueError for a given option that would change what the run computes.
-    """
-    given = {name for name in DEFAULTS if getattr(said, name) != DEFAULTS[name]} if explicit is None else set(explicit)
-    for name in sorted(given - MAY_CHANGE):
-        if getattr(said, name) != getattr(saved, name):
-            raise ValueError(
-                f"{name}: expected {getattr(saved, name)}, as the run to resume was started with, got {getattr(said, name)}"
-            )
-    changes = {name: getattr(said, name) for name in given & MAY_CHANGE}
-    if "epochs" in given and "steps" not in given:
-        # More epochs were asked for: an earlier limit on steps would hide them.
-        changes["steps"] = None
-    return replace(saved, **{**changes, "out": said.out, "resume": True, "overwrite": False})
 
 
 def _check_filters(name: str, value: Any) -> str | None:

@@ -13,42 +13,49 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from fastdraw import data
+from fastdraw import data, dispatch
 from fastdraw._version import __version__
-from fastdraw.config import DRAWConfig
-from fastdraw.model import DRAW
+from fastdraw.kernels.cpu import gemm
 from fastdraw.train import checkpoint, metrics
-from fastdraw.train.checkpoint import Checkpoint, CheckpointError, load_optimizer
-from fastdraw.train.options import TrainOptions, continued
-from fastdraw.train.progress import Progress
+from fastdraw.train.average import Average
+from fastdraw.train.checkpoint import Checkpoint, load_optimizer
+from fastdraw.train.kinds import Config, Model, kind
+from fastdraw.train.options import TrainOptions
+from fastdraw.train.parallel import Processes, local_rank
 from fastdraw.train.randomness import generator
+from fastdraw.train.resume import continued, saved_run
 
 #: Means of pixels are kept this far from 0 and 1, so that the first canvas is certain of nothing (logits of at most 4.6).
 MEAN_MARGIN = 0.01
+#: Images that the mean is taken of where they are made anew for each batch.
+MEAN_MADE = 2000
+#: The best weights, of a run with --patience.
+BEST = "best.safetensors"
 #: What a run writes; --overwrite deletes these and nothing else.
-FILES = (checkpoint.NAME, metrics.NAME, "config.json", "samples.png", "drawing.gif")
+FILES = (checkpoint.NAME, BEST, metrics.NAME, "config.json", "samples.png", "drawing.gif")
 
 
 @dataclass
 class Setup:
+    """splits: with their labels only where the run uses them; images to train on are on the device where they fit."""
+
     options: TrainOptions
     folder: Path
     device: torch.device
-    train: Tensor
-    validation: Tensor
-    test: Tensor
+    splits: data.Splits
     fingerprint: str
-    model: DRAW
+    model: Model
+    average: Average | None
     optimizer: torch.optim.Adam
     checkpoint: Checkpoint | None
+    processes: Processes
 
     def about(self) -> dict[str, Any]:
         """What config.json says: enough to repeat the run."""
         cuda = self.device.type == "cuda"
         versions = {"fastdraw": __version__, "torch": torch.__version__, "numpy": np.__version__}
-        images = {"train": len(self.train), "validation": len(self.validation), "test": len(self.test)}
+        images = {part: len(getattr(self.splits, part)) for part in ("train", "validation", "test")}
         return {
             "options": self.options.to_dict(),
             "model": self.model.config.to_dict(),
@@ -56,76 +63,120 @@ class Setup:
             "versions": {**versions, "python": platform.python_version()},
             "device": torch.cuda.get_device_name(self.device) if cuda else platform.machine(),
             "threads": torch.get_num_threads(),
+            "processes": self.processes.size,
         }
 
 
-def prepare(said: TrainOptions, explicit: Collection[str] | None = None) -> Setup:
+def prepare(said: TrainOptions, explicit: Collection[str] | None, processes: Processes) -> Setup:
     """Raises ValueError (DataError, CheckpointError), OSError or ModuleNotFoundError for what a user can mend."""
     # Missing, it must be missed before anything is written.
     import torch.utils.tensorboard
 
     folder = Path(said.out or Path("runs") / _name(said.data))
-    saved = _saved(folder) if said.resume else None
-    options = continued(said, TrainOptions(**saved.training["options"]), explicit) if saved else said
-    device = _device(options.device)
-    if saved is not None and "gemm" in saved.training:
-        # Another library would round differently: a run goes on with the one it was started with.
-        os.environ["FASTDRAW_GEMM"] = saved.training["gemm"]
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    if not said.resume:
+    saved, before = saved_run(folder) if said.resume else (None, None)
+    options = said if before is None else continued(said, before, explicit)
+    device = find_device(options.device)
+    _check_precision(options.precision, device)
+    torch.set_num_threads(options.threads or processes.threads())
+    if not said.resume and processes.is_first:
         _clear(folder, said.overwrite)
-    size = None if options.image_size is None else (options.image_size, options.image_size)
-    splits = data.load(options.data, data_dir=options.data_dir, image_size=size, progress=sys.stderr.isatty())
-    train, validation, test = splits[:3]
-    shape = (int(train.shape[1]), int(train.shape[2]), int(train.shape[3]))
-    options = replace(options.resolved(shape, torch.get_num_threads()), out=str(folder))
-    assert options.batch_size is not None
-    if len(train) < options.batch_size:
-        raise ValueError(f"batch_size: expected at most {len(train)}, the number of training images, got {options.batch_size}")
-    fingerprint = blake2b(train.numpy().tobytes(), digest_size=16).hexdigest()
-    config = options.config(shape)
+    splits = _load(options, processes)
+    train = splits.train
+    options = replace(options.resolved(splits.image_shape, torch.get_num_threads()), out=str(folder))
+    _check_batch(options, len(train), processes)
+    config = options.config(splits.image_shape, _classes(options, splits))
+    fingerprint = _fingerprint(splits)
     if saved is not None:
         _check_same_run(saved, config, fingerprint, folder)
-    model = _model(config, options, train)
-    model.to(device)
+    _choose_products(saved, processes)
+    # All images at once on the device, where they take little of its memory; batches then cost no transfer.
+    if device.type == "cuda" and train.numel() < torch.cuda.mem_get_info(device)[0] // 4:
+        splits = splits._replace(train=train.to(device))
+    model = _model(config, options, splits).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate or 0.0, betas=(0.9, 0.999), fused=True)
     if saved is not None:
         model.load_state_dict(saved.model)
         load_optimizer(model, optimizer, saved.optimizer)
-    # All images at once on the device, where they take little of its memory; batches then cost no transfer.
-    if device.type == "cuda" and train.numel() < torch.cuda.mem_get_info(device)[0] // 4:
-        train = train.to(device)
-    return Setup(options, folder, device, train, validation, test, fingerprint, model, optimizer, saved)
+    average = Average(model, options.ema) if options.ema is not None else None
+    if average is not None and saved is not None:
+        average.model.load_state_dict(saved.ema)
+    # No checkpoint is written before all have read the one that is there.
+    processes.wait()
+    return Setup(options, folder, device, splits, fingerprint, model, average, optimizer, saved, processes)
+
+
+def find_device(name: str) -> torch.device:
+    """The device that --device means for this process. Raises ValueError where there is none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: expected cpu or auto, got cuda, of which this PyTorch finds none")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    if local_rank() >= torch.cuda.device_count():
+        raise ValueError(f"device: expected one CUDA device for each process, got {torch.cuda.device_count()} devices")
+    return torch.device("cuda", local_rank())
 
 
 def _name(name_or_path: str) -> str:
     return Path(name_or_path).stem or "run"
 
 
-def _saved(folder: Path) -> Checkpoint:
-    file = folder / checkpoint.NAME
-    if not file.exists():
-        raise ValueError(f"resume: expected a checkpoint in {folder}, got none: leave --resume out to begin there")
-    saved = checkpoint.load_checkpoint(file)
-    try:
-        options, _ = TrainOptions(**saved.training["options"]), Progress.of(saved)
-        if options.config(saved.config.image_shape) != saved.config or not saved.optimizer:
-            raise ValueError("options that fit its weights")
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{file}: expected a checkpoint of `fastdraw train`, got one without {error}") from error
-    return saved
+def _load(options: TrainOptions, processes: Processes) -> data.Splits:
+    size = None if options.image_size is None else (options.image_size, options.image_size)
+
+    def load() -> data.Splits:
+        return data.load(options.data, data_dir=options.data_dir, image_size=size, progress=sys.stderr.isatty())
+
+    # The first process downloads; the others then find the files.
+    splits = load() if processes.is_first else None
+    processes.wait()
+    splits = splits or load()
+    return splits if options.needs_labels else splits._replace(labels=None)
 
 
-def _check_same_run(saved: Checkpoint, config: DRAWConfig, fingerprint: str, folder: Path) -> None:
+def _classes(options: TrainOptions, splits: data.Splits) -> int | None:
+    if not options.needs_labels:
+        return None
+    if splits.labels is None:
+        name = "conditional" if options.conditional else "task"
+        raise ValueError(f"{name}: expected images whose classes are known, got {options.data}, which has no labels")
+    return 1 + max(int(labels.max()) for labels in splits.labels)
+
+
+def _check_batch(options: TrainOptions, images: int, processes: Processes) -> None:
+    batch = options.batch_size or 1
+    if images < batch:
+        raise ValueError(f"batch_size: expected at most {images}, the number of training images, got {batch}")
+    if batch % processes.size:
+        raise ValueError(f"batch_size: expected a multiple of {processes.size}, one share for each process, got {batch}")
+    if options.accumulate > batch // processes.size:
+        share = batch // processes.size
+        raise ValueError(f"accumulate: expected at most {share}, the images of one step, got {options.accumulate}")
+
+
+def _check_precision(precision: str, device: torch.device) -> None:
+    if precision == "tf32" and device.type != "cuda":
+        raise ValueError("precision: expected fp32 or bf16 on the CPU, which has no tf32, got tf32")
+
+
+def _fingerprint(splits: data.Splits) -> str:
+    digest = blake2b(splits.train.contiguous().numpy().data, digest_size=16)
+    if splits.labels is not None:
+        digest.update(splits.labels.train.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _check_same_run(saved: Checkpoint, config: Config, fingerprint: str, folder: Path) -> None:
     if saved.config != config or saved.training.get("fingerprint") != fingerprint:
         raise ValueError(f"data: expected the training images that the run in {folder} was started with, got others")
 
 
-def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device: expected cpu or auto, got cuda, of which this PyTorch finds none")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+def _choose_products(saved: Checkpoint | None, processes: Processes) -> None:
+    """One library for the matrix products of all processes and of all parts of a run: another would round differently."""
+    if saved is not None and "gemm" in saved.training:
+        os.environ["FASTDRAW_GEMM"] = saved.training["gemm"]
+    elif processes.size > 1 and dispatch.backends()["native"] is None:
+        os.environ["FASTDRAW_GEMM"] = processes.broadcast(gemm.chosen())
+        gemm.chosen.cache_clear()
 
 
 def _clear(folder: Path, overwrite: bool) -> None:
@@ -140,12 +191,18 @@ def _clear(folder: Path, overwrite: bool) -> None:
     os.makedirs(folder, exist_ok=True)
 
 
-def _model(config: DRAWConfig, options: TrainOptions, train: Tensor) -> DRAW:
+def _model(config: Config, options: TrainOptions, splits: data.Splits) -> Model:
     """A new model, its weights decided by the seed alone and no trace left on torch's own generators."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator(options.seed, "weights").initial_seed())
-        model = DRAW.from_config(config)
-    if options.initial_canvas == "mean":
+        model = kind(options.task or "draw").model.from_config(config)
+    if options.initial_canvas == "mean" and options.task == "draw":
+        images = splits.train
+        if splits.make is not None:
+            images = images[torch.linspace(0, len(images) - 1, min(MEAN_MADE, len(images))).long()]
+            images = splits.make(images, generator(options.seed, "mean image", 0, images.device))
         with torch.no_grad():
-            model.initial_canvas.copy_(torch.logit(train.float().mean(0) / 255, eps=MEAN_MARGIN))
+            # float64 holds the sum of any number of pixels exactly.
+            mean = sum(part.sum(0, dtype=torch.float64) for part in images.split(4096)) / (255 * len(images))
+            model.initial_canvas.copy_(torch.logit(mean.float(), eps=MEAN_MARGIN))
     return model

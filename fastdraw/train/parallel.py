@@ -1,0 +1,140 @@
+"""The processes of one run: `torchrun --nproc-per-node 2 -m fastdraw train ...` starts several, each with its share of every
+batch; without it there is one.
+
+All of them compute the same run: order, noise and what batches are made of are drawn for the whole batch, and each process
+takes its rows. So the number of processes changes a run's numbers by rounding alone. Only the first one writes and evaluates.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from fastdraw.train.signals import Interrupted
+
+T = TypeVar("T")
+
+
+class ProcessLost(RuntimeError):
+    """Another process of the run is gone, or failed and said so itself. The run's last checkpoint is whole."""
+
+
+class Processes:
+    """rank: this one's number, 0 the first; size: how many there are. Without torchrun 0 and 1, and nothing is ever sent."""
+
+    def __init__(self, group: dist.ProcessGroup | None) -> None:
+        self.group = group
+        self.rank = 0 if group is None else dist.get_rank(group)
+        self.size = 1 if group is None else dist.get_world_size(group)
+        # Of those on this machine, which share its cores.
+        self.here = 1 if group is None else int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def rows(self, batch: int) -> slice:
+        """This process's part of a batch, which `size` divides."""
+        share = batch // self.size
+        return slice(self.rank * share, (self.rank + 1) * share)
+
+    def threads(self) -> int:
+        """Cores for each process of this machine; what torch took for itself where there is only one."""
+        if self.here == 1:
+            return torch.get_num_threads()
+        # torchrun sets OMP_NUM_THREADS to 1, so torch does not know.
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(1, cores // self.here)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of `values` over the processes."""
+        return values if self.group is None else self._sum(values) / self.size
+
+    def largest(self, number: int) -> int:
+        """The largest of the numbers that the processes give."""
+        if self.group is None:
+            return number
+        value = torch.tensor(number)
+        with _lost():
+            dist.all_reduce(value, dist.ReduceOp.MAX, group=self.group)
+        return int(value)
+
+    def wait(self) -> None:
+        """Until all are here."""
+        self.largest(0)
+
+    def broadcast(self, value: T) -> T:
+        """The first process's value, small and picklable, on all."""
+        if self.group is None:
+            return value
+        box: list[Any] = [value]
+        with _lost():
+            dist.broadcast_object_list(box, 0, group=self.group)
+        return box[0]
+
+    def first(self, function: Callable[[], T]) -> T:
+        """What the first process's `function()` gives, on all; the others wait. An interruption there is one everywhere."""
+        if self.group is None:
+            return function()
+        if not self.is_first:
+            box: tuple[str, Any] = ("", None)
+            outcome, value = self.broadcast(box)
+            if outcome == "interrupted":
+                raise Interrupted(value)
+            if outcome != "done":
+                raise ProcessLost("the first process of this run failed")
+            return value
+        try:
+            value = function()
+        except BaseException as error:
+            self.broadcast(("interrupted", error.signum) if isinstance(error, Interrupted) else ("failed", None))
+            raise
+        return self.broadcast(("done", value))[1]
+
+    def _sum(self, values: Tensor) -> Tensor:
+        values = values.clone()
+        with _lost():
+            dist.all_reduce(values, group=self.group)
+        return values
+
+
+def local_rank() -> int:
+    """Which of this machine's processes this is: the number of its CUDA device."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def launched() -> bool:
+    """Whether torchrun, or whatever sets the same variables, started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1 and "RANK" in os.environ
+
+
+@contextmanager
+def processes(cuda: bool) -> Iterator[Processes]:
+    """Joins the other processes; a group that the caller's program has made already is used and left as it is."""
+    if not launched() and not dist.is_initialized():
+        yield Processes(None)
+        return
+    mine = not dist.is_initialized()
+    if mine:
+        with _lost():
+            # Gloo in any case: control messages are read by the host.
+            dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    try:
+        yield Processes(dist.group.WORLD)
+    finally:
+        if mine:
+            dist.destroy_process_group()
+
+
+@contextmanager
+def _lost() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise ProcessLost("lost the connection to another process of this run, which says why itself") from error

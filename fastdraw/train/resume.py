@@ -1,0 +1,60 @@
+"""A run that goes on: what its checkpoint must hold, and which options may be others than before."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+
+from fastdraw.train import checkpoint
+from fastdraw.train.checkpoint import Checkpoint, CheckpointError
+from fastdraw.train.options import DEFAULTS, TrainOptions
+from fastdraw.train.progress import Progress
+
+#: What may change when a run goes on: where and how far, not what it computes. Data may move; its contents are compared.
+MAY_CHANGE = frozenset(
+    (
+        *("data", "data_dir", "epochs", "steps", "patience", "device", "threads", "out", "resume", "overwrite"),
+        *("checkpoint_every", "log_every", "evaluate_every", "samples"),
+    )
+)
+
+
+def saved_run(folder: Path) -> tuple[Checkpoint, TrainOptions]:
+    """The checkpoint in a run's folder, and the options that the run was started with.
+
+    Raises ValueError where there is none, CheckpointError where it was not made by `fastdraw train` or is damaged.
+    """
+    file = folder / checkpoint.NAME
+    if not file.exists():
+        raise ValueError(f"resume: expected a checkpoint in {folder}, got none: leave --resume out to begin there")
+    saved = checkpoint.load_checkpoint(file)
+    try:
+        options, _ = TrainOptions(**saved.training["options"]), Progress.of(saved)
+        classes = getattr(saved.config, "num_classes", None)
+        if options.config(saved.config.image_shape, classes) != saved.config or not saved.optimizer:
+            raise ValueError("options that fit its weights")
+        if bool(saved.ema) != (options.ema is not None):
+            raise ValueError("the moving average that its options ask for")
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{file}: expected a checkpoint of `fastdraw train`, got one without {error}") from error
+    return saved, options
+
+
+def continued(said: TrainOptions, saved: TrainOptions, explicit: Collection[str] | None = None) -> TrainOptions:
+    """The options of a run that goes on: the checkpoint's `saved` ones, and of `said` what may change.
+
+    `explicit` names the fields of `said` that were given; None: those that differ from the defaults.
+    Raises ValueError for a given option that would change what the run computes.
+    """
+    given = {name for name in DEFAULTS if getattr(said, name) != DEFAULTS[name]} if explicit is None else set(explicit)
+    for name in sorted(given - MAY_CHANGE):
+        if getattr(said, name) != getattr(saved, name):
+            raise ValueError(
+                f"{name}: expected {getattr(saved, name)}, as the run to resume was started with, got {getattr(said, name)}"
+            )
+    changes = {name: getattr(said, name) for name in given & MAY_CHANGE}
+    if "epochs" in given and "steps" not in given:
+        # More epochs were asked for: an earlier limit on steps would hide them.
+        changes["steps"] = None
+    return replace(saved, **{**changes, "out": said.out, "resume": True, "overwrite": False})

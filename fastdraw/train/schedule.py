@@ -1,0 +1,39 @@
+"""How the learning rate changes over a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+
+#: What a rate is multiplied by when a share of the steps (0 to 1, warm-up left out) is done.
+SHAPES: dict[str, Callable[[float], float]] = {
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1.0 - done,
+    "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
+    "step": lambda done: 1.0 if done < 0.5 else 0.1 if done < 0.75 else 0.01,
+}
+
+
+def factor(name: str, warmup: int, total: int) -> Callable[[int], float]:
+    """The rate of step 0, 1, ..., total - 1 as a multiple of --learning-rate: rising over `warmup` steps, then by `name`."""
+
+    def at(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return SHAPES[name](min(1.0, (step - warmup) / max(1, total - warmup)))
+
+    return at
+
+
+def scheduler(optimizer: torch.optim.Optimizer, name: str, warmup: int, total: int, step: int = 0) -> LambdaLR:
+    """torch's scheduler, standing before `step`: call its `step()` after each of the optimizer's.
+
+    The rate is a function of the step and of `total` alone. So a checkpoint need hold no more than the step, and a run that
+    goes on with more steps follows the curve of its new length.
+    """
+    for group in optimizer.param_groups:
+        group.setdefault("initial_lr", float(group["lr"]))
+    return LambdaLR(optimizer, factor(name, warmup, total), last_epoch=step - 1)

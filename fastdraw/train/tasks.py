@@ -1,0 +1,90 @@
+"""What the two tasks, draw and classify, do differently in a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from fastdraw.config import DRAWConfig
+from fastdraw.graphed import GraphedStep
+from fastdraw.train import pictures
+from fastdraw.train.batches import Batch
+from fastdraw.train.classification import Classification, classify
+from fastdraw.train.evaluate import Evaluation, evaluate
+from fastdraw.train.options import TrainOptions
+from fastdraw.train.parallel import Processes
+from fastdraw.train.randomness import noise
+
+
+class Task(Protocol):
+    """score: the figure of an evaluation that says how good a model is; less is better."""
+
+    score: str
+
+    def step(self, graphed: GraphedStep, batch: Batch, step: int) -> Tensor:
+        """Takes a step and gives its figures, in the order of SUMS."""
+
+    def evaluate(self, model: Any, images: Tensor, labels: Tensor | None, between: Callable[[], None]) -> Any:
+        """`between` is called between batches; what it raises ends the evaluation."""
+
+    def samples(self, model: Any, folder: Path) -> None:
+        """The pictures that go with each evaluation."""
+
+    def finish(self, model: Any, folder: Path) -> None:
+        """The pictures of a finished run."""
+
+
+@dataclass
+class Draw:
+    options: TrainOptions
+    processes: Processes
+    device: torch.device
+    autocast: torch.dtype | None
+    score = "nats"
+
+    def step(self, graphed: GraphedStep, batch: Batch, step: int) -> Tensor:
+        config, warmup = graphed.model.config, self.options.kl_warmup or 0
+        assert isinstance(config, DRAWConfig)
+        # For the whole batch, so that the number of processes does not change what an image is given.
+        shape = (config.glimpses, len(batch.images) * self.processes.size, config.latent_size)
+        e = noise(self.options.seed, "noise", step, shape, self.device)[:, self.processes.rows(shape[1])]
+        weight = 1.0 if step >= warmup else step / warmup
+        out = graphed(batch.images, e, kl_weight=weight, labels=batch.labels)
+        return torch.stack([out.loss, out.reconstruction.mean(), out.kl.sum(0).mean(), out.gradient_norm])
+
+    def evaluate(self, model: Any, images: Tensor, labels: Tensor | None, between: Callable[[], None]) -> Evaluation:
+        o, binarize = self.options, self.options.binarize == "dynamic"
+        known = {} if labels is None else {"labels": labels}
+        return evaluate(model, images, o.eval_batch, o.seed, binarize, self.autocast, between, **known)
+
+    def samples(self, model: Any, folder: Path) -> None:
+        pictures.samples(model, self.options.samples, self.options.seed, folder / "samples.png")
+
+    def finish(self, model: Any, folder: Path) -> None:
+        pictures.drawing(model, min(16, self.options.samples), self.options.seed, folder / "drawing.gif")
+
+
+@dataclass
+class Classify:
+    options: TrainOptions
+    autocast: torch.dtype | None
+    score = "error"
+
+    def step(self, graphed: GraphedStep, batch: Batch, step: int) -> Tensor:
+        out = graphed(batch.images, labels=batch.labels)
+        error = 100 * (out.logits.argmax(1) != batch.labels).float().mean()
+        return torch.stack([out.loss, error, out.gradient_norm])
+
+    def evaluate(self, model: Any, images: Tensor, labels: Tensor | None, between: Callable[[], None]) -> Classification:
+        assert labels is not None
+        seed = self.options.seed if self.options.binarize == "dynamic" else None
+        return classify(model, images, labels, self.options.eval_batch, seed, self.autocast, between)
+
+    def samples(self, model: Any, folder: Path) -> None: ...
+
+    def finish(self, model: Any, folder: Path) -> None: ...

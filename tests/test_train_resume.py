@@ -1,0 +1,210 @@
+"""Runs that end early: they go on bit for bit, whatever ended them."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training import assert_same_run, command, run, wait_for_lines, without_timing
+
+from fastdraw.train import CheckpointError, Interrupted, load_checkpoint
+from fastdraw.train import checkpoint as checkpoint_module
+from fastdraw.train import loop as loop_module
+from fastdraw.train import pictures as pictures_module
+from fastdraw.train.checkpoint import NAME, save_checkpoint
+from fastdraw.train.signals import Interruptions
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Runs set torch's number of threads; other tests keep theirs."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """70 uninterrupted steps."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    run(folder, steps=70)
+    return folder
+
+
+class Crash(BaseException):
+    """Stands for SIGKILL: nothing of the program runs after it, as far as Python allows."""
+
+
+#: Moments at which a kill would do the most harm: where, and the how many-th time that the program comes by.
+MOMENTS = [
+    ("between the metrics and the checkpoint", loop_module, "save_checkpoint", 3),
+    ("before the new checkpoint takes its place", os, "replace", 9),
+    ("before the new checkpoint is on the disk", os, "fsync", 14),
+    ("before an evaluation", loop_module.Run, "_evaluate", 2),
+    ("after an evaluation was written, before its checkpoint", pictures_module, "samples", 1),
+    ("while drawing at the end", pictures_module, "drawing", 1),
+]
+
+
+@pytest.mark.parametrize(("module", "name", "count"), [m[1:] for m in MOMENTS], ids=[m[0] for m in MOMENTS])
+def test_resuming_after_a_crash_at_a_bad_moment(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, count: int
+) -> None:
+    original, calls = getattr(module, name), 0
+
+    def crashing(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == count:
+            raise Crash
+        return original(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, crashing)
+        with pytest.raises(Crash):
+            run(tmp_path / "run", steps=70)
+    run(tmp_path / "run", resume=True)
+    assert_same_run(whole, tmp_path / "run")
+
+
+def test_resuming_after_kill_nine(tmp_path: Path) -> None:
+    """Killed at two random moments by SIGKILL, a run ends with the bits of the uninterrupted one."""
+    run(tmp_path / "whole", steps=400, epochs=100, evaluate_every=4)
+    folder, moment, killed = tmp_path / "killed", random.Random(), 0
+    limits = ("--steps=400", "--epochs=100", "--evaluate-every=4")
+    for lines in (moment.randint(3, 30), moment.randint(35, 60)):
+        again = ("--resume",) if (folder / NAME).exists() else ()
+        process = subprocess.Popen(command(folder, *limits, *again), stdout=subprocess.DEVNULL)
+        wait_for_lines(process, folder, lines)
+        time.sleep(moment.uniform(0, 0.05))
+        process.kill()
+        killed += process.wait() == -signal.SIGKILL
+    assert killed == 2, "the run was over before it was killed"
+    run(folder, resume=True)
+    assert_same_run(tmp_path / "whole", folder)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_with_a_checkpoint(tmp_path: Path, signum: signal.Signals) -> None:
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        command(folder, "--epochs=10000", "--checkpoint-every=100000", "--evaluate-every=1000"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for_lines(process, folder, 4)
+    process.send_signal(signum)
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signum
+    assert errors == ""
+    step = load_checkpoint(folder).step
+    assert step >= 20
+    assert f"stopped at step {step}; add --resume to go on" in out
+
+
+def test_a_signal_between_two_steps(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint of an interruption lies within a line of metrics, and the run still ends with the same bits."""
+    original = loop_module.Run.step
+
+    def step(self: Any) -> None:
+        original(self)
+        if self.progress.step == 33:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop_module.Run, "step", step)
+        with pytest.raises(Interrupted) as caught:
+            run(tmp_path / "run", steps=70)
+    assert caught.value.signum == signal.SIGTERM
+    assert load_checkpoint(tmp_path / "run").step == 33
+    run(tmp_path / "run", resume=True)
+    assert_same_run(whole, tmp_path / "run")
+
+
+def test_a_second_signal_is_not_held_back() -> None:
+    def own(signum: int, frame: object) -> None:
+        raise Crash
+
+    before = signal.signal(signal.SIGTERM, own)
+    try:
+        with Interruptions() as interruptions:
+            os.kill(os.getpid(), signal.SIGTERM)
+            with pytest.raises(Interrupted):
+                interruptions.check()
+            with pytest.raises(Crash):
+                os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = checkpoint_module.write_atomically
+    calls = 0
+
+    def full(path: Path, data: bytes) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise OSError(28, "No space left on device", str(path))
+        original(path, data)
+
+    monkeypatch.setattr(checkpoint_module, "write_atomically", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(tmp_path / "run", steps=70)
+    assert load_checkpoint(tmp_path / "run").step == 14
+
+
+def test_a_finished_run_goes_on_with_more_steps(whole: Path, tmp_path: Path) -> None:
+    run(tmp_path / "run", steps=40)
+    run(tmp_path / "run", resume=True, steps=70)
+    one, other = load_checkpoint(whole), load_checkpoint(tmp_path / "run")
+    assert all(torch.equal(one.model[name], other.model[name]) for name in one.model)
+    training = [r for r in without_timing(whole) if r["split"] == "train"]
+    assert [r for r in without_timing(tmp_path / "run") if r["split"] == "train"] == training
+
+
+def test_a_finished_run_resumed_stays_as_it_is(tmp_path: Path) -> None:
+    first = run(tmp_path / "run", steps=10)
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    second = run(tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+    assert (second.validation, second.test) == (first.validation, first.test)
+
+
+def test_other_images_are_refused_on_resume(tmp_path: Path) -> None:
+    run(tmp_path / "run", steps=5)
+    saved = load_checkpoint(tmp_path / "run")
+    saved.training["fingerprint"] = "0"
+    save_checkpoint(tmp_path / "run", saved)
+    with pytest.raises(ValueError, match="data: expected the training images that the run"):
+        run(tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"options": {"wings": 2}},
+        {"options": {"glimpses": "many"}},
+        {"options": 3},
+        {"progress": {"step": 5}},
+        {"progress": None},
+    ],
+)
+def test_a_hostile_checkpoint_is_refused_on_resume(tmp_path: Path, change: dict[str, Any]) -> None:
+    if not (tmp_path / "run").exists():
+        run(tmp_path / "run", steps=5)
+    saved = load_checkpoint(tmp_path / "run")
+    saved.training.update(change)
+    save_checkpoint(tmp_path / "run", saved)
+    with pytest.raises(CheckpointError, match="expected a checkpoint of `fastdraw train`"):
+        run(tmp_path / "run", resume=True)

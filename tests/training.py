@@ -1,0 +1,79 @@
+"""Small runs of `fastdraw train`, and what is asked of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastdraw.train import TrainOptions, load_checkpoint, train
+from fastdraw.train.display import Display
+
+#: A model that takes a few milliseconds a step; 28 steps are an epoch of the 1,437 training digits or nearly so.
+SMALL: dict[str, Any] = {
+    "data": "digits",
+    "glimpses": 3,
+    "hidden_size": 16,
+    "latent_size": 4,
+    "read_size": "3",
+    "write_size": "5",
+    "batch_size": 50,
+    "threads": 1,
+    "evaluate_every": 1,
+    "checkpoint_every": 7,
+    "log_every": 5,
+    "samples": 4,
+}
+#: Figures that are about the machine and not about the run.
+TIMING = ("seconds", "images_per_second")
+
+
+class Quiet(Display):
+    def note(self, text: str) -> None: ...
+
+
+def run(folder: Path, **changes: Any) -> Any:
+    options = TrainOptions(**{**SMALL, "out": str(folder), **changes})
+    given = {"out", *changes} if options.resume else None
+    return train(options, given, Quiet())
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_timing(folder: Path) -> list[dict[str, Any]]:
+    return [{name: value for name, value in record.items() if name not in TIMING} for record in records(folder)]
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    """The same bits in weights and optimizer, and the same metrics."""
+    one, other = load_checkpoint(a), load_checkpoint(b)
+    assert one.step == other.step
+    for part in ("model", "optimizer", "progress"):
+        x, y = getattr(one, part), getattr(other, part)
+        assert x.keys() == y.keys()
+        for name in x:
+            assert torch.equal(x[name], y[name]), name
+    assert without_timing(a) == without_timing(b)
+
+
+def command(folder: Path, *more: str, **changes: Any) -> list[str]:
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in {**SMALL, **changes}.items()]
+    return [sys.executable, "-m", "fastdraw", "train", *options, "--out", str(folder), *more]
+
+
+def wait_for_lines(process: subprocess.Popen[bytes], folder: Path, lines: int) -> None:
+    """Until the run has written so many lines of metrics, or is done."""
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            if (folder / "metrics.jsonl").read_bytes().count(b"\n") >= lines:
+                return
+        time.sleep(0.002)
