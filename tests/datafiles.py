@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
+import tarfile
+import tempfile
+from pathlib import Path
 
+import h5py
 import numpy as np
+import scipy.io
 import torch
+from PIL import Image
 
 from fastdraw import data
 
@@ -64,3 +71,100 @@ def same(images: torch.Tensor, array: np.ndarray) -> bool:
 
 def sizes(splits: data.Splits) -> tuple[int, int, int]:
     return len(splits.train), len(splits.validation), len(splits.test)
+
+
+def digit_struct(path: Path, boxes: dict[str, list[tuple[float, float, float, float]]]) -> None:
+    """An HDF5 file as MATLAB writes SVHN's: name -> (left, top, width, height) of each digit."""
+    with h5py.File(path, "w") as file:
+        struct = file.create_group("digitStruct")
+        for key in ("name", "bbox"):
+            struct.create_dataset(key, (len(boxes), 1), h5py.ref_dtype)
+        for i, (name, digits) in enumerate(boxes.items()):
+            text = file.create_dataset(
+                f"#refs#/name{i}", data=np.frombuffer(name.encode(), np.uint8)[:, None].astype(np.uint16)
+            )
+            struct["name"][i, 0] = text.ref
+            group = file.create_group(f"#refs#/box{i}")
+            struct["bbox"][i, 0] = group.ref
+            for column, key in enumerate(("left", "top", "width", "height")):
+                values = [float(digit[column]) for digit in digits]
+                if len(values) == 1:
+                    group.create_dataset(key, data=[values])
+                    continue
+                # More than one digit: references to numbers.
+                group.create_dataset(key, (len(values), 1), h5py.ref_dtype)
+                for k, value in enumerate(values):
+                    group[key][k, 0] = file.create_dataset(f"#refs#/{key}{i}_{k}", data=[[value]]).ref
+
+
+def house_number(i: int, width: int = 80, height: int = 40) -> np.ndarray:
+    """[height, width, 3] with a white rectangle from (20, 10) to (60, 30) and a colour of its own around it."""
+    image = np.full((height, width, 3), (i % 200, 30, 40), np.uint8)
+    image[10:30, 20:60] = 255
+    return image
+
+
+def svhn_folder(folder: Path, n: int) -> Path:
+    """Images 1.png to {n}.png and digitStruct.mat: two digits side by side, those of every third image one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    two, one = [(20, 10, 20, 20), (40, 10, 20, 20)], [(20, 10, 40, 20)]
+    digit_struct(folder / "digitStruct.mat", {f"{i}.png": one if i % 3 == 0 else two for i in range(1, n + 1)})
+    for i in range(1, n + 1):
+        Image.fromarray(house_number(i)).save(folder / f"{i}.png")
+    return folder
+
+
+def svhn_archive(part: str, n: int) -> bytes:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = svhn_folder(Path(scratch, part), n)
+        return tar_bytes({f"{part}/{file.name}": file.read_bytes() for file in sorted(folder.iterdir())})
+
+
+def tar_bytes(files: dict[str, bytes], *others: tarfile.TarInfo) -> bytes:
+    """A .tar.gz of plain files after `others`: links, and whatever else a test wants to have in it."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        for other in others:
+            archive.addfile(other)
+        for name, data_of_it in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data_of_it)
+            archive.addfile(info, io.BytesIO(data_of_it))
+    return content.getvalue()
+
+
+def cifar_rows(n: int, seed: int = 0) -> np.ndarray:
+    """uint8 [n, 3073]: a label, and the pixels plane by plane."""
+    rows = pixels(n, 3073, seed=seed)
+    rows[:, 0] %= 10
+    return rows
+
+
+CIFAR_FILES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
+
+
+@functools.cache
+def cifar_archive(n: int) -> bytes:
+    """`n` images in each of the five training files and in the test file."""
+    files = {f"cifar-10-batches-bin/{name}": cifar_rows(n, i).tobytes() for i, name in enumerate(CIFAR_FILES)}
+    return tar_bytes({"cifar-10-batches-bin/readme.html": b"text", **files})
+
+
+def mat_bytes(**named: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    scipy.io.savemat(file, named, do_compression=True)
+    return file.getvalue()
+
+
+def chardata(n: int, seed: int = 0) -> np.ndarray:
+    """Images uint8 [n, 28, 28]."""
+    return pixels(n, 28, 28, seed=seed)
+
+
+def chardata_bytes(n: int, test: int) -> bytes:
+    """As Burda's file: each image a column, its own columns one after another, in [0, 1]."""
+    columns = {
+        key: (chardata(count, seed).transpose(0, 2, 1).reshape(count, 784) / 255).T
+        for key, count, seed in (("data", n, 0), ("testdata", test, 1))
+    }
+    return mat_bytes(**columns, target=np.zeros((50, n)), targetchar=np.zeros((1, n)))

@@ -9,20 +9,53 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from fastdraw import env
 from fastdraw.checks import check_pair
-from fastdraw.data import digits, folder, idx, mnist, npz
+from fastdraw.data import cifar10, composed, digits, folder, idx, matlab, mnist, npz, omniglot, svhn
 from fastdraw.data.arrays import as_images, resized
 from fastdraw.data.splits import DataError, Labels, Make, Splits, binarize, complete, images
 
 __all__ = ["DataError", "Labels", "Make", "Splits", "binarize", "images", "load", "names"]
 
 
+class _Set(NamedTuple):
+    """A data set known by name."""
+
+    #: (folder that it lies in, or None for the cache and the network; download; progress).
+    load: Callable[[Path | None, bool, bool], Splits]
+    #: Whether a folder has it, in one of its forms.
+    holds: Callable[[Path], bool]
+    #: These forms, for messages.
+    form: str
+
+
+def _composed(name: str, layout: composed.Layout) -> _Set:
+    return _Set(partial(composed.load, layout, name), partial(mnist.holds, name="mnist"), mnist.FORMS["mnist"])
+
+
+_SETS = {
+    "mnist": _Set(mnist.load, partial(mnist.holds, name="mnist"), mnist.FORMS["mnist"]),
+    "binarized-mnist": _Set(
+        mnist.load_binarized, partial(mnist.holds, name="binarized-mnist"), mnist.FORMS["binarized-mnist"]
+    ),
+    "cluttered-mnist": _composed("cluttered-mnist", composed.CLUTTERED),
+    "cluttered-mnist-60": _composed("cluttered-mnist-60", composed.CLUTTERED_60),
+    "two-digits": _composed("two-digits", composed.TWO_DIGITS),
+    "svhn": _Set(svhn.load, svhn.holds, svhn.FORM),
+    "svhn-extra": _Set(svhn.load_extra, svhn.holds_extra, svhn.FORM_EXTRA),
+    "cifar10": _Set(cifar10.load, cifar10.holds, cifar10.FORM),
+    "omniglot": _Set(omniglot.load, omniglot.holds, omniglot.FORM),
+}
+
+
 def names() -> tuple[str, ...]:
     """The data sets known by name."""
-    return ("digits", "mnist", "binarized-mnist")
+    return ("digits", *_SETS)
 
 
 def load(
@@ -34,14 +67,22 @@ def load(
 ) -> Splits:
     """A data set in three splits.
 
-    name_or_path: digits (1,797 real handwritten ones, nothing to download), mnist, binarized-mnist; or the path of an .npz
-                  file, an idx file (also gzipped) or a folder of images. What has no splits of its own is split 80/10/10,
-                  always the same way.
-    data_dir:     where mnist and binarized-mnist lie already, as .npz or in their original files; nothing is downloaded then.
-                  None: FASTDRAW_DATA if they are there, otherwise the cache folder, filled by a download.
+    name_or_path: a name, or the path of an .npz file, an idx file (also gzipped), a .mat file of SVHN's cropped digits or of
+                  Omniglot, or a folder of images. What has no splits of its own is split 80/10/10, always the same way.
+                    digits              1,797 real handwritten ones, 28 x 28, nothing to download
+                    mnist               28 x 28, grey; 50,000 / 10,000 / 10,000, as are the next four
+                    binarized-mnist     the fixed binarisation that the paper measures nats on
+                    cluttered-mnist     100 x 100, a digit among 8 pieces of 8 x 8; made anew for each batch
+                    cluttered-mnist-60  60 x 60, a digit among 4 pieces
+                    two-digits          60 x 60
+                    svhn                house numbers, random crops of 54 x 54 out of 64 x 64, RGB; svhn-extra: all of them
+                    cifar10             32 x 32, RGB
+                    omniglot            28 x 28, Burda's split
+    data_dir:     where the data set lies already, as .npz or in its original files; nothing is downloaded then.
+                  None: FASTDRAW_DATA if it is there, otherwise the cache folder, filled by a download.
     image_size:   (height, width) to bring all images to, by the largest middle part of that form. None: as they are.
     download:     whether the network may be used.
-    progress:     whether to show a bar on stderr while downloading.
+    progress:     whether to show a bar on stderr while downloading and preparing.
 
     Raises DataError, a ValueError, in one sentence that names the file, for whatever cannot be had or read.
     """
@@ -50,24 +91,27 @@ def load(
     name = os.fspath(name_or_path)
     if name == "digits":
         splits = digits.load()
-    elif name in names():
-        load_set = mnist.load if name == "mnist" else mnist.load_binarized
-        splits = load_set(_data_folder(name, data_dir), download, progress)
+    elif name in _SETS:
+        splits = _SETS[name].load(_data_folder(name, data_dir), download, progress)
     else:
         splits = _load_path(Path(name), image_size)
-    if image_size is None:
+    if image_size is None or image_size == splits.image_shape[1:]:
         return splits
+    if splits.make is not None:
+        height, width = splits.image_shape[1:]
+        raise DataError(f"image_size: expected none for {name}, whose images are made at {height} x {width}, got {image_size}")
     train, validation, test = (resized(part, image_size) for part in splits[:3])
     return splits._replace(train=train, validation=validation, test=test)
 
 
 def _data_folder(name: str, data_dir: str | os.PathLike[str] | None) -> Path | None:
     """The folder that `name` is read from; None for the cache."""
+    known = _SETS[name]
     if data_dir is None:
         found = env.data_dir()
-        return Path(found) if found and mnist.holds(Path(found), name) else None
-    if not mnist.holds(Path(data_dir), name):
-        raise DataError(f"data_dir: expected a folder with {mnist.FORMS[name]}, got {os.fspath(data_dir)}")
+        return Path(found) if found and known.holds(Path(found)) else None
+    if not known.holds(Path(data_dir)):
+        raise DataError(f"data_dir: expected a folder with {known.form}, got {os.fspath(data_dir)}")
     return Path(data_dir)
 
 
@@ -87,6 +131,21 @@ def _load_path(path: Path, image_size: tuple[int, int] | None) -> Splits:
         return complete(npz.load(path), path.stem)
     if head[:2] in (b"\0\0", b"\x1f\x8b") or "idx" in path.name:
         return complete({"train": (as_images(idx.read(path), str(path)), None)}, path.name)
+    if head == b"MATL" or path.suffix == ".mat":
+        return _load_matlab(path)
     raise DataError(
-        f"{path}: expected an .npz file, an idx file (also gzipped) or a folder of images, got another kind of file"
+        f"{path}: expected an .npz file, an idx file (also gzipped), a .mat file or a folder of images, "
+        "got another kind of file"
+    )
+
+
+def _load_matlab(path: Path) -> Splits:
+    there = matlab.names(path)
+    if {"X", "y"} <= there.keys():
+        return complete({"train": svhn.read_cropped(path)}, path.stem)
+    if {"data", "testdata"} <= there.keys():
+        return omniglot.read(path, path.stem)
+    raise DataError(
+        f"{path}: expected arrays X and y, as SVHN's cropped digits have, or data and testdata, as Omniglot has, "
+        f"got {', '.join(there) or 'none'}"
     )

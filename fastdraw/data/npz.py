@@ -28,7 +28,7 @@ _KEYS = "train, validation and test, or train_images and test_images, or images,
 
 def load(path: Path) -> Parts:
     """The parts that the file has; a single array, or one named images, is all to train on. Raises DataError."""
-    with _Arrays(path) as arrays:
+    with Arrays(path) as arrays:
         found = {part: key for part, keys in _PARTS.items() if (key := arrays.first(keys))}
         labels = _LABELS
         if not found:
@@ -46,7 +46,7 @@ def load(path: Path) -> Parts:
         return parts
 
 
-class _Arrays:
+class Arrays:
     """The arrays of an open .npz file, each read when it is asked for."""
 
     def __init__(self, path: Path) -> None:
@@ -59,7 +59,7 @@ class _Arrays:
             raise DataError(f"{path}: expected a readable file, got: {error.strerror or error}") from error
         self.names = [entry.removesuffix(".npy") for entry in self._zip.namelist() if entry.endswith(".npy")]
 
-    def __enter__(self) -> _Arrays:
+    def __enter__(self) -> Arrays:
         return self
 
     def __exit__(self, *_: object) -> None:

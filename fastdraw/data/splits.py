@@ -64,26 +64,31 @@ def binarize(batch: Tensor, generator: torch.Generator | None = None) -> Tensor:
 Parts = dict[str, tuple[np.ndarray, np.ndarray | None]]
 
 
-def complete(parts: Parts, name: str) -> Splits:
+def complete(parts: Parts, name: str, most_validation: int | None = None) -> Splits:
     """Splits from what there is. Of validation and test, what is missing is dealt out of train, a tenth of that each.
 
     The deal never changes: it depends on the number of images alone. Raises DataError where there are too few of them.
+    most_validation: images that are dealt out at most, for each of the two.
     """
     missing = [part for part in ("validation", "test") if part not in parts]
     if missing:
         pixels, labels = parts["train"]
-        for part, rows in _deal(len(pixels), missing, name).items():
+        for part, rows in _deal(len(pixels), missing, name, most_validation).items():
             parts = {**parts, part: (pixels[rows], None if labels is None else labels[rows])}
     ordered = [parts[part] for part in ("train", "validation", "test")]
-    # A copy each, so that no split keeps the memory of another alive.
-    train, validation, test = (torch.from_numpy(np.array(pixels, order="C")) for pixels, _ in ordered)
+    train, validation, test = (torch.from_numpy(_own(pixels)) for pixels, _ in ordered)
     known = [torch.from_numpy(labels.astype(np.int64)) for _, labels in ordered if labels is not None]
     return Splits(train, validation, test, name, Labels(*known) if len(known) == 3 else None)
 
 
-def _deal(n: int, parts: list[str], name: str) -> dict[str, np.ndarray]:
+def _own(pixels: np.ndarray) -> np.ndarray:
+    """In memory of its own, so that no split keeps that of another alive; a copy only where it is not so already."""
+    return pixels if pixels.flags.owndata and pixels.flags.c_contiguous else np.array(pixels, order="C")
+
+
+def _deal(n: int, parts: list[str], name: str, most: int | None = None) -> dict[str, np.ndarray]:
     """A tenth each (at least one) of the images 0 .. n-1 for `parts`, the others for train; each in ascending order."""
-    tenth = max(1, round(n / 10))
+    tenth = min(max(1, round(n / 10)), most or n)
     if n <= len(parts) * tenth:
         raise DataError(f"{name}: expected at least {len(parts) + 1} images to train and to test on, got {n}")
     # RandomState: numpy promises that its numbers stay the same in every version.

@@ -1,0 +1,154 @@
+"""SVHN's full numbers (Netzer et al. 2011, format 1) as 64 x 64 images, cut out as Goodfellow et al. 2013 and DRAW do."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastdraw.data import archive
+from fastdraw.data.progress import bar
+from fastdraw.data.splits import DataError, needs_extra
+
+SIDE = 64
+#: The box round all digits of a number is made this much wider and higher.
+WIDER = 1.3
+BOXES = "digitStruct.mat"
+
+#: Bytes; the largest of the originals have 50 million and 2 million.
+_LARGEST_BOXES = 1 << 30
+_LARGEST_IMAGE = 1 << 26
+_NAME = re.compile(r"[0-9]{1,9}\.png")
+
+#: (left, top, right, bottom) in pixels.
+Box = tuple[float, float, float, float]
+
+
+def read(source: Path, part: str, progress: bool = False) -> np.ndarray:
+    """uint8 [n, 3, 64, 64], in the order of digitStruct.mat.
+
+    source: the archive {part}.tar.gz, or the folder {part} that it unpacks to: n images and digitStruct.mat, which says where
+            the digits in each are.
+    Raises DataError.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        boxes = read_boxes(_boxes_file(source, part, Path(scratch)))
+    images = np.empty((len(boxes), 3, SIDE, SIDE), np.uint8)
+    place = {name: i for i, name in enumerate(boxes)}
+    with bar(f"{source.name}, {SIDE} x {SIDE}", progress) as report:
+        for done, (name, content) in enumerate(_contents(source, part, place)):
+            images[place[name]] = _decoded(content, boxes[name], f"{source}: {name}")
+            report(done + 1, len(boxes))
+    return images
+
+
+def _boxes_file(source: Path, part: str, scratch: Path) -> Path:
+    """digitStruct.mat as a file: HDF5 is read from nothing else."""
+    if source.is_dir():
+        return source / BOXES
+    (_, content), *_ = archive.members(source, [f"{part}/{BOXES}"], _LARGEST_BOXES)
+    file = scratch / BOXES
+    file.write_bytes(content)
+    return file
+
+
+def _contents(source: Path, part: str, names: dict[str, int]) -> Iterator[tuple[str, bytes]]:
+    """Each image's name and bytes."""
+    if not source.is_dir():
+        wanted = {f"{part}/{name}": name for name in names}
+        for member, content in archive.members(source, wanted, _LARGEST_IMAGE):
+            yield wanted[member], content
+        return
+    for name in names:
+        file = source / name
+        try:
+            yield name, file.read_bytes()
+        except OSError as error:
+            raise DataError(f"{file}: expected a readable image, got: {error.strerror or error}") from error
+
+
+def read_boxes(path: Path) -> dict[str, Box]:
+    """The box round all digits of each image, by its name, from a digitStruct.mat. Raises DataError.
+
+    The file is HDF5: digitStruct/name and digitStruct/bbox are references [n, 1], to characters [length, 1] and to groups with
+    left, top, width and height; each of these is a number [1, 1], or references [k, 1] to numbers where there are k digits.
+    """
+    with needs_extra("SVHN's full numbers"):
+        import h5py
+    try:
+        with h5py.File(path, "r") as file:
+            struct = file["digitStruct"]
+            return dict(_box(file, *row) for row in zip(struct["name"][:, 0], struct["bbox"][:, 0], strict=True))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    # h5py in the face of another file's form raises whatever its own steps do.
+    except Exception as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise DataError(f"{path}: expected the boxes of SVHN's full numbers, got: {reason}") from error
+
+
+def _box(file: Any, name: Any, group: Any) -> tuple[str, Box]:
+    text = bytes(file[name][:, 0].astype(np.uint8)).decode("ascii", "replace")
+    # It becomes part of a path.
+    if not _NAME.fullmatch(text):
+        raise DataError(f"expected image names such as 1.png, got {text[:40]!r}")
+    numbers = file[group]
+    left, top, width, height = (_numbers(file, numbers[key]) for key in ("left", "top", "width", "height"))
+    box = (left.min(), top.min(), (left + width).max(), (top + height).max())
+    if not all(math.isfinite(edge) for edge in box):
+        raise DataError(f"expected finite boxes, got another one for {text}")
+    return text, box
+
+
+def _numbers(file: Any, dataset: Any) -> np.ndarray:
+    values = dataset[:, 0]
+    if values.dtype.kind != "O":
+        return values.astype(np.float64)
+    return np.array([file[reference][0, 0] for reference in values], np.float64)
+
+
+def _decoded(content: bytes, box: Box, where: str) -> np.ndarray:
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            # Pillow only warns of the smaller ones of images that unpack to more than they should.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+                return cut(image, box)
+    except Exception as error:
+        raise DataError(f"{where}: expected a whole PNG image, got: {error}") from error
+
+
+def cut(image: Any, box: Box) -> np.ndarray:
+    """uint8 [3, 64, 64]: the box, widened round its centre and cut off at the image's edges, resampled (bicubic)."""
+    from PIL import Image
+
+    (left, right), (top, bottom) = (_span(box[axis], box[axis + 2], size) for axis, size in enumerate(image.size))
+    pixels = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=(left, top, right, bottom))
+    return np.asarray(pixels).transpose(2, 0, 1)
+
+
+def _span(low: float, high: float, size: int) -> tuple[float, float]:
+    """One side of a box widened, within 0 to `size` and at least a pixel long."""
+    centre, half = (low + high) / 2, (high - low) / 2 * WIDER
+    low = min(max(centre - half, 0), size - 1)
+    return low, max(min(centre + half, size), low + 1)
+
+
+def stamp(source: Path) -> tuple[str, int, int]:
+    """What tells an archive or folder from a changed one: where it is, and the size and time of what is read first."""
+    file = source / BOXES if source.is_dir() else source
+    with contextlib.suppress(OSError):
+        status = os.stat(file)
+        return str(file.resolve()), status.st_size, status.st_mtime_ns
+    raise DataError(f"{file}: expected a readable file, got none")
