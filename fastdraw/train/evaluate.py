@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fastdraw import data
+from fastdraw.config import DRAWConfig
 from fastdraw.model import DRAW
 from fastdraw.train.randomness import generator, noise
 
@@ -37,6 +38,25 @@ def to_input(images: Tensor, device: torch.device, seed: int | None, purpose: st
     return data.images(images) if seed is None else data.binarize(images, generator(seed, purpose, index, device))
 
 
+def held_out(
+    images: Tensor, batch_size: int, seed: int, binarize: bool, device: torch.device, labels: Tensor | None = None
+) -> Iterator[tuple[int, Tensor, dict[str, Tensor]]]:
+    """Batches as they are evaluated: where each starts, x [B, C, H, W], and {"labels": [B]} where labels are given.
+
+    Binarisation depends on seed and batch_size alone.
+    """
+    for start in range(0, len(images), batch_size):
+        rows = slice(start, start + batch_size)
+        x = to_input(images[rows], device, seed if binarize else None, "evaluation images", start)
+        yield start, x, {} if labels is None else {"labels": labels[rows].to(device)}
+
+
+def evaluation_noise(config: DRAWConfig, seed: int, start: int, images: int, device: torch.device, sample: int = 0) -> Tensor:
+    """[T, images, Z] for the batch that starts at image `start`; each `sample` of the latents has its own."""
+    purpose = f"evaluation noise {sample}" if sample else "evaluation noise"
+    return noise(seed, purpose, start, (config.glimpses, images, config.latent_size), device)
+
+
 @torch.inference_mode()
 def evaluate(
     model: DRAW,
@@ -46,20 +66,21 @@ def evaluate(
     binarize: bool,
     autocast: torch.dtype | None = None,
     between: Callable[[], None] = lambda: None,
+    labels: Tensor | None = None,
 ) -> Evaluation:
     """One sample of the bound for each of `images` (uint8 [n, C, H, W], n at least 1).
 
     Noise, and binarisation where asked for, depend on seed and batch_size alone, so evaluations can be compared.
-    `between` is called between batches; what it raises ends the evaluation.
+    `between` is called between batches; what it raises ends the evaluation. labels [n]: for a class-conditional model.
+    `fastdraw.evaluation` says more: KL per glimpse, and estimates from many samples.
     """
-    device, config = model.initial_canvas.device, model.config
+    device = model.initial_canvas.device
     nats, kls = [], []
-    for start in range(0, len(images), batch_size):
+    for start, x, known in held_out(images, batch_size, seed, binarize, device, labels):
         between()
-        x = to_input(images[start : start + batch_size], device, seed if binarize else None, "evaluation images", start)
-        e = noise(seed, "evaluation noise", start, (config.glimpses, len(x), config.latent_size), device)
+        e = evaluation_noise(model.config, seed, start, len(x), device)
         with torch.autocast(device.type, autocast, enabled=autocast is not None):
-            out = model(x, e)
+            out = model(x, e, **known)
         kl = out.kl.double().sum(0)
         nats.append(out.reconstruction.double() + kl)
         kls.append(kl)
