@@ -111,7 +111,7 @@ setup(
         "fastdraw.kernels.triton",
     ],
     package_dir={"fastdraw.kernels": "kernels"},
-    package_data={"fastdraw": ["py.typed"]},
+    package_data={"fastdraw": ["py.typed", "view/page/*"]},
     exclude_package_data={"fastdraw.kernels.cpu": ["*.cpp", "*.h", "levels.txt", ".gitignore"]},
     ext_modules=[Extension(KERNELS, sources=[], optional=True)],
     cmdclass={"build_ext": BuildKernels},

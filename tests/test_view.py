@@ -187,11 +187,11 @@ def test_window_of_the_specification(tmp_path):
     t = Trajectory(torch.zeros(1, 1, 1, 28, 28), Window(*(field[None] for field in w)), None)
     view.save_drawing(t, tmp_path / "a.gif", write_size=5, scale=4, padding=0)
     pixels, _ = frames(tmp_path / "a.gif")
-    # Lines four pixels wide (sigma is one) on the border of 112.
-    assert box(pixels[0], RED) == (0, 0, 111, 111)
-    red = (pixels[0] == RED).all(-1)
-    assert red[:4].all()
-    assert not red[4:-4, 4:-4].any()
+    # The line runs through the outermost pixels' middles, in a band four pixels wide (sigma is one) along the border of 112.
+    assert box(pixels[0], RED) == (2, 2, 110, 110)
+    banded = (np.abs(pixels[0].astype(int) - (np.array(RED) + 128) // 2) <= 1).all(-1) | (pixels[0] == RED).all(-1)
+    assert banded[:4].all()
+    assert not banded[4:-4, 4:-4].any()
 
 
 @pytest.mark.parametrize("attention", [True, False])

@@ -11,9 +11,23 @@ if TYPE_CHECKING:
     import typer
 
 #: Modules of this package, each with `register(app)`, in the order of the help text.
-COMMANDS = ("train", "info")
+COMMANDS = ("train", "sample", "view", "info")
 #: Modules of the extra `train`, by the names they are imported under.
-EXTRA = ("typer", "rich", "safetensors", "tensorboard", "pooch", "PIL", "sklearn")
+EXTRA = (
+    "typer",
+    "rich",
+    "safetensors",
+    "tensorboard",
+    "requests",
+    "platformdirs",
+    "filelock",
+    "PIL",
+    "matplotlib",
+    "av",
+    "sklearn",
+    "scipy",
+    "h5py",
+)
 
 
 def main(args: list[str] | None = None) -> int:

@@ -3,25 +3,77 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from fastdraw import view
-from fastdraw.model import DRAW
+from fastdraw.checks import check_size
+from fastdraw.reference import Trajectory
 from fastdraw.train.randomness import noise
 
-
-@torch.inference_mode()
-def samples(model: DRAW, count: int, seed: int, path: Path) -> None:
-    """A grid of `count` samples from the prior, as PNG. Raises ValueError where a picture cannot show that many channels."""
-    shape = (model.config.glimpses, count, model.config.latent_size)
-    images = model.sample(count, noise(seed, "samples", 0, shape, model.initial_canvas.device))
-    view.save_grid(images, path)
+#: Samples drawn at once: what drawing takes of memory does not grow with their number.
+CHUNK = 256
 
 
-@torch.inference_mode()
-def drawing(model: DRAW, count: int, seed: int, path: Path) -> None:
-    """`count` other samples coming to be, glimpse by glimpse, with the write window, as GIF."""
-    shape = (model.config.glimpses, count, model.config.latent_size)
-    _, trajectory = model.sample(count, noise(seed, "drawing", 0, shape, model.initial_canvas.device), return_trajectory=True)
+def samples(model: Any, count: int, seed: int, path: Path) -> None:
+    """A grid of `count` samples from the prior, as PNG; of a class-conditional model each column shows a class.
+
+    Raises ValueError where a picture cannot show that many channels.
+    """
+    view.save_grid(draw(model, count, seed), path, columns=columns(model, count))
+
+
+def drawing(model: Any, count: int, seed: int, path: Path) -> None:
+    """`count` other samples coming to be, glimpse by glimpse, with the write window, as a film: GIF or MP4 by its suffix."""
+    _, trajectory = draw_slowly(model, count, seed, "drawing")
     view.save_drawing(trajectory, path, write_size=model.config.write_size)
+
+
+@torch.inference_mode()
+def draw(model: Any, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
+    """`count` samples [n, C, H, W] in [0, 1], on the CPU. labels: int64 [n]; None: each class in turn, where there are any."""
+    labels = classes(model, count) if labels is None else labels
+    parts = []
+    for start in range(0, count, CHUNK):
+        n = min(CHUNK, count - start)
+        chosen = None if labels is None else labels[start : start + n]
+        parts.append(model.sample(n, _noise(model, n, seed, "samples", start), **_given(model, chosen)).float().cpu())
+    return torch.cat(parts)
+
+
+@torch.inference_mode()
+def draw_slowly(
+    model: Any, count: int, seed: int, purpose: str = "samples", labels: Tensor | None = None
+) -> tuple[Tensor, Trajectory]:
+    """The same samples with every glimpse; with another purpose, others. At most CHUNK of them, for their memory."""
+    count = min(check_size("n", count), CHUNK)
+    labels = classes(model, count) if labels is None else labels[:count]
+    return model.sample(count, _noise(model, count, seed, purpose, 0), return_trajectory=True, **_given(model, labels))
+
+
+def classes(model: Any, count: int, chosen: list[int] | None = None) -> Tensor | None:
+    """int64 [count]: `chosen` class numbers, by default all, again and again; None for a model that is given no classes."""
+    number = getattr(model.config, "num_classes", None)
+    return (
+        None
+        if number is None
+        else torch.tensor(chosen or range(number)).repeat(-(-count // len(chosen or range(number))))[:count]
+    )
+
+
+def columns(model: Any, count: int, chosen: list[int] | None = None) -> int | None:
+    """Columns of a grid in which each class has one; None where there are no classes, or too many."""
+    number = len(chosen or ()) or getattr(model.config, "num_classes", None)
+    return number if number is not None and 4 <= number <= min(count, 20) else None
+
+
+def _noise(model: Any, count: int, seed: int, purpose: str, index: int) -> Tensor:
+    device = model.initial_canvas.device
+    shape = (model.config.glimpses, count, model.config.latent_size)
+    return noise(seed, purpose, index, shape, device).to(model.initial_canvas.dtype)
+
+
+def _given(model: Any, labels: Tensor | None) -> dict[str, Tensor]:
+    return {} if labels is None else {"labels": labels.to(model.initial_canvas.device)}

@@ -6,12 +6,13 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
+from torch import Tensor
 
-from fastdraw.checks import check_size, expected
+from fastdraw.checks import check_size, check_tensor, expected
 from fastdraw.data.splits import needs_extra
 from fastdraw.reference import Trajectory
 from fastdraw.view import film, picture
-from fastdraw.view.scenes import READ, WRITE, Scenes, evenly, of_trajectory
+from fastdraw.view.scenes import READ, WRITE, Overlay, Scenes, evenly, of_trajectory
 
 
 def save_drawing(
@@ -28,9 +29,9 @@ def save_drawing(
 ) -> None:
     """Writes a film of a trajectory's images being drawn side by side, and the finished images for two seconds at its end.
 
-    The write window is a red rectangle and the read window a blue one, round the centres of their N x N filters, its line as
-    wide as sigma (equation 21), but at least one pixel and at most an eighth of the image. What reaches over an image's border
-    is drawn along the border; windows wholly outside, and those that are not finite, are left out.
+    The write window is a red rectangle and the read window a blue one, round the centres of their N x N filters. Along its
+    line runs a band, which the image shows through, as wide as sigma (equation 21), but at most an eighth of the image. What
+    reaches over an image's border is drawn along the border; windows wholly outside, or not finite, are left out.
 
     trajectory: from `sample` or `reconstruct` with return_trajectory=True: canvases [T, n, C, H, W] of logits, fields of the
                 windows [T, n].
@@ -67,15 +68,32 @@ def save_strip(
     glimpses: int | Sequence[int] = 8,
     scale: int | None = None,
     padding: int = 4,
+    images: Tensor | None = None,
 ) -> None:
     """Writes a PNG with a row for each image of a trajectory: its canvas at some glimpses, then the finished image.
 
-    glimpses: how many, evenly spaced, or which, counted from 0. Other arguments and windows as in `save_drawing`.
-    Writes and raises as `save_grid` does.
+    glimpses: how many, evenly spaced, or which, counted from 0.
+    images:   [n, C, H, W] in [0, 1], what was read: each canvas then has it above itself, with the read window on it.
+
+    Other arguments and windows as in `save_drawing`. Writes and raises as `save_grid` does.
     """
     scenes = of_trajectory(trajectory, write_size, read_size, scale)
     chosen = choose_glimpses(glimpses, len(scenes))
-    save_rows([scenes.at(t) for t in chosen] + [scenes.at(-1, with_windows=False)], path, padding)
+    if images is None:
+        save_rows([scenes.at(t) for t in chosen] + [scenes.at(-1, with_windows=False)], path, padding)
+        return
+    images = check_tensor("images", images, *trajectory.canvases.shape[1:])
+    reading = Overlay(READ, "read_windows", trajectory.read_windows, "read_size", read_size)
+    read = Scenes("images", images.expand(len(scenes), *images.shape), (reading,), scale)
+    scenes = of_trajectory(trajectory._replace(read_windows=None), write_size, None, scale)
+    columns = [above(read.at(t), scenes.at(t)) for t in chosen]
+    save_rows([*columns, above(read.at(-1, with_windows=False), scenes.at(-1, with_windows=False))], path, padding)
+
+
+def above(tiles: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Tiles [n, h, w, 3] over others [n, H, w, 3], with a narrow gap."""
+    gap = np.broadcast_to(np.array(picture.GAP, np.uint8), (len(tiles), 1, *tiles.shape[2:]))
+    return np.concatenate([tiles, gap, others], axis=1)
 
 
 def save_rows(columns: list[np.ndarray], path: str | os.PathLike[str], padding: int) -> None:

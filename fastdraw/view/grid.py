@@ -41,15 +41,17 @@ def save_pairs(
     """Writes a PNG of pairs, without a gap within a pair: images[i] at the left, others[i] at its right.
 
     For images beside their reconstructions, or samples beside their nearest training images (figure 6 of the paper).
-    images, others: float [n, C, H, W] in [0, 1], of the same shape. columns: pairs in a row. Other arguments, what is written
+    images, others: float [n, C, H, W] in [0, 1], of the same shape. columns: pairs in a row; None: such that the
+    grid is about square. Other arguments, what is written
     and what is raised as in `save_grid`.
     """
     images = check_tensor("images", images, "n", "C", "H", "W")
     others = check_tensor("others", others, *images.shape)
     tiles = np.concatenate([_tiles("images", images, scale), _tiles("others", others, scale)], axis=2)
     if columns is None:
-        # A pair is twice as wide as high.
-        columns = max(1, math.ceil(math.sqrt(len(tiles) / 2)))
+        # A pair is twice as wide as high; no row is left with a few, where that makes the grid at most twice as wide.
+        least = math.ceil(math.sqrt(len(tiles) / 2))
+        columns = next((c for c in range(least, 2 * least) if len(tiles) % c == 0), least)
     _save(picture.tile(tiles, check_size("columns", columns), padding), path)
 
 

@@ -1,4 +1,4 @@
-"""The training image that each sample comes closest to: figure 6 of the paper, which shows that nothing was learned by heart."""
+"""The training image that each sample comes closest to, as in figure 6 of the paper."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def nearest(samples: Tensor, training: Tensor) -> Tensor:
     values, rows = torch.cat([v for v, _ in parts], 1), torch.cat([r for _, r in parts], 1)
     rows = rows.gather(1, values.argsort(1)[:, :CANDIDATES]).sort(1).values
     exact = torch.stack(
-        [(_floats(training[c.to(training.device)], s.device) - one).double().square().sum(1) for c, one in zip(rows, s, strict=True)]
+        [
+            (_floats(training[c.to(training.device)], s.device) - one).double().square().sum(1)
+            for c, one in zip(rows, s, strict=True)
+        ]
     )
     return rows.gather(1, exact.argmin(1, keepdim=True)).squeeze(1)
 

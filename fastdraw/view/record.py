@@ -16,22 +16,24 @@ class Record(NamedTuple):
     """T glimpses of n images. Without attention there are neither windows nor patches of that kind.
 
     images:  [n, C, H, W] in [0, 1]: what was read; None for samples.
-    frames:  [T, n, C, H, W] in [0, 1]: sigmoid of the canvas after each glimpse.
+    frames:  [T, n, C, H, W] in [0, 1]: sigmoid of the canvas after each glimpse; None where nothing is drawn.
     write_windows, read_windows: fields [T, n].
     written: [T, n, C, N, N]: what the glimpse adds at its filters, in logits (the patch over gamma).
     read, error: [T, n, C, N, N]: what the glimpse sees of the image, in [0, 1], and of the error image, in [-1, 1]; gamma
              left out.
     kl:      [T, n], nats; None for samples.
+    moved:   [T, n], percent: how far the glimpse moves the mean pixel.
     """
 
     images: Tensor | None
-    frames: Tensor
-    write_windows: Window | None
-    read_windows: Window | None
-    written: Tensor | None
-    read: Tensor | None
-    error: Tensor | None
-    kl: Tensor | None
+    frames: Tensor | None = None
+    write_windows: Window | None = None
+    read_windows: Window | None = None
+    written: Tensor | None = None
+    read: Tensor | None = None
+    error: Tensor | None = None
+    kl: Tensor | None = None
+    moved: Tensor | None = None
 
 
 @torch.inference_mode()
@@ -57,13 +59,14 @@ def record(model: Any, x: Tensor | None, noise: Tensor, labels: Tensor | None = 
     if t.write_windows is not None:
         size = (*frames.shape[:2], config.image_shape[0], config.write_size, config.write_size)
         written = torch.stack(patches).view(size) / t.write_windows.gamma[..., None, None, None]
+    before = torch.cat([torch.sigmoid(specification.initial_canvas).expand_as(frames[:1]), frames[:-1]])
+    moved = 100 * (frames - before).abs().flatten(2).mean(2)
     if x is not None and t.read_windows is not None:
-        before = torch.cat([torch.sigmoid(specification.initial_canvas).expand_as(frames[:1]), frames[:-1]])
         seen = look(x.expand_as(frames), t.read_windows, config.read_size)
         error = look(x - before, t.read_windows, config.read_size)
     if x is not None:
         kl = reference.kl_divergence(t.mu, t.log_sigma)
-    return Record(x, frames, t.write_windows, t.read_windows, written, seen, error, kl)
+    return Record(x, frames, t.write_windows, t.read_windows, written, seen, error, kl, moved)
 
 
 def look(images: Tensor, window: Window, size: int) -> Tensor:

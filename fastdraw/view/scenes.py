@@ -49,7 +49,7 @@ class Scenes:
         tiles = picture.enlarge(picture.to_bytes(self.name, self.images[t].float()), self.scale)
         for colour, found in self.windows if with_windows else ():
             for pixels, window in zip(tiles, found[t], strict=True):
-                pixels[windows.outline(window, self.height, self.width, self.scale)] = colour
+                windows.paint(pixels, window, colour, self.scale)
         return tiles
 
 

@@ -1,4 +1,4 @@
-"""The window of a glimpse, drawn on an enlarged image: a rectangle whose lines are sigma wide."""
+"""The window of a glimpse, drawn on an enlarged image: a rectangle whose line is sigma wide."""
 
 from __future__ import annotations
 
@@ -25,11 +25,21 @@ def to_numpy(name: str, windows: Window | None, size_name: str, size: int | None
     return torch.stack([windows.centre_x, windows.centre_y, half, windows.sigma], -1).detach().cpu().double().numpy()
 
 
-def outline(window: np.ndarray, height: int, width: int, scale: int) -> np.ndarray:
+def paint(pixels: np.ndarray, window: np.ndarray, colour: tuple[int, int, int], scale: int) -> None:
+    """Draws one window on an enlarged image, uint8 [height scale, width scale, 3]: the line through its outermost filters'
+    centres, and along it a band as wide as sigma, which the image shows through.
+    """
+    height, width = pixels.shape[0] // scale, pixels.shape[1] // scale
+    band = outline(window, height, width, scale)
+    pixels[band] = (pixels[band].astype(np.uint16) + np.array(colour, np.uint16)) // 2
+    pixels[outline(window, height, width, scale, widest=scale // 4)] = colour
+
+
+def outline(window: np.ndarray, height: int, width: int, scale: int, widest: int | None = None) -> np.ndarray:
     """bool [height scale, width scale]: the pixels of the rectangle round the N x N filter centres of one window.
 
-    A window that reaches over the border is drawn along the border there. One that lies wholly outside, or is not finite,
-    has no pixels.
+    Its line is as wide as sigma, but at least one enlarged pixel and at most `widest` of them. A window that reaches over the
+    border is drawn along the border there. One that lies wholly outside, or is not finite, has no pixels.
     """
     mask = np.zeros((height * scale, width * scale), bool)
     if not np.isfinite(window).all():
@@ -37,6 +47,7 @@ def outline(window: np.ndarray, height: int, width: int, scale: int) -> np.ndarr
     x, y, half, sigma = window
     # Whole pixels, so that all four lines are equally wide.
     line = max(1, round(scale * min(sigma, WIDEST_LINE * min(height, width))))
+    line = line if widest is None else max(1, min(line, widest))
     columns, rows = _lines(x, half, line, width, scale), _lines(y, half, line, height, scale)
     if columns is not None and rows is not None:
         (left, right), (top, bottom) = columns, rows

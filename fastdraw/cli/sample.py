@@ -1,0 +1,51 @@
+"""`fastdraw sample`."""
+
+# Annotations are objects here, not strings: typer reads them.
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+if TYPE_CHECKING:
+    import typer
+
+
+def register(app: "typer.Typer") -> None:
+    import typer
+
+    def sample(
+        run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or a checkpoint's file.", show_default=False)],
+        number: Annotated[int, typer.Option("--number", "-n", metavar="IMAGES", help="How many.")] = 64,
+        seed: Annotated[int, typer.Option(metavar="NUMBER", help="Decides the noise, and so the images.")] = 0,
+        labels: Annotated[
+            str | None,
+            typer.Option(
+                metavar="0,1,...",
+                help="Classes to draw, again and again in this order, by a model trained with --conditional.",
+                show_default="all of them",
+            ),
+        ] = None,
+        out: Annotated[str, typer.Option(metavar="PNG", help="The grid of samples; everything else is put beside it.")] = (
+            "samples.png"
+        ),
+        npz: Annotated[
+            bool, typer.Option("--npz", help="Also the images as numbers: float32 [n, C, H, W] in [0, 1].")
+        ] = False,
+        nearest: Annotated[
+            bool, typer.Option("--nearest", help="Also each sample beside the training image nearest to it (pixelwise L2).")
+        ] = False,
+        gif: Annotated[bool, typer.Option("--gif", help="Also how they are drawn, as GIF.")] = False,
+        mp4: Annotated[bool, typer.Option("--mp4", help="Also how they are drawn, as MP4.")] = False,
+        data: Annotated[
+            str | None, typer.Option(metavar="NAME|PATH", help="Training images for --nearest.", show_default="the run's")
+        ] = None,
+        data_dir: Annotated[
+            str | None, typer.Option(metavar="FOLDER", help="Folder in which they lie.", show_default="the run's")
+        ] = None,
+        device: Annotated[str, typer.Option(metavar="cpu|cuda", help="Where to compute.")] = "cpu",
+    ) -> None:
+        """Draw images with a trained model, from nothing but noise."""
+        from fastdraw.view.command import save_samples
+
+        for path in save_samples(run, Path(out), number, seed, labels, device, npz, nearest, gif, mp4, data, data_dir):
+            print(path)
+
+    app.command("sample")(sample)

@@ -1,0 +1,129 @@
+"""What `fastdraw view` and `fastdraw sample` do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastdraw import view
+from fastdraw.checks import check_size, expected
+from fastdraw.train import pictures
+from fastdraw.view import gallery, picture
+from fastdraw.view.run import Run
+
+
+def view_run(
+    path: str | os.PathLike[str],
+    what: str = "all",
+    folder: Path | None = None,
+    number: int = 16,
+    seed: int = 0,
+    data: str | None = None,
+    data_dir: str | None = None,
+    split: str = "test",
+    device: str = "cpu",
+    note: Callable[[str], None] = lambda line: None,
+) -> Iterator[Path]:
+    """Draws a run's pictures, and yields the path of each once it is there; see `fastdraw view --help` for the arguments.
+
+    Where everything is asked for and the data set cannot be had, `note` is told so in one line and the rest is drawn.
+    Raises ValueError or OSError for what a user can mend.
+    """
+    number = check_size("number", number)
+    run = _open(path, data, data_dir, split, seed, device)
+    there = gallery.PICTURES[run.task]
+    chosen = list(there) if what == "all" else [name.strip() for name in what.split(",")]
+    for name in chosen:
+        if name not in there:
+            raise expected("what", f"all, or some of {', '.join(there)} for this model", name)
+    problem = run.data_problem() if any(there[name].data != "no" for name in chosen) else None
+    if problem is not None:
+        left = [name for name in chosen if there[name].data != "yes"]
+        if not left or (what != "all" and left != chosen):
+            raise problem
+        lost = [*(name for name in chosen if name not in left), "the page's reconstructions"]
+        note(f"fastdraw: no data set, and so no {', '.join(lost)}: {' '.join(str(problem).split())}")
+        chosen = left
+    folder = folder or run.file.parent / "view"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in chosen:
+        yield from there[name].draw(run, folder, number)
+
+
+def save_samples(
+    path: str | os.PathLike[str],
+    out: Path,
+    number: int = 64,
+    seed: int = 0,
+    labels: str | None = None,
+    device: str = "cpu",
+    npz: bool = False,
+    nearest: bool = False,
+    gif: bool = False,
+    mp4: bool = False,
+    data: str | None = None,
+    data_dir: str | None = None,
+) -> Iterator[Path]:
+    """Draws samples into the PNG `out` and what else is asked for beside it, and yields each path once it is there.
+
+    labels: class numbers, "0,1,2", gone through again and again; None: all classes in turn, for a model that has classes.
+    Raises ValueError or OSError for what a user can mend.
+    """
+    number = check_size("number", number)
+    if out.suffix.lower() != ".png":
+        raise expected("out", "a name that ends in .png", str(out))
+    run = _open(path, data, data_dir, "train", seed, device)
+    if run.task != "draw":
+        raise expected("run", "a model that draws", f"{run.file}, a classifier")
+    chosen = _labels(run, labels)
+    if nearest and (problem := run.data_problem()) is not None:
+        raise problem
+    given = pictures.classes(run.model, number, chosen)
+    columns = pictures.columns(run.model, number, chosen)
+    images = pictures.draw(run.model, number, seed, given)
+    view.save_grid(images, out, columns=columns)
+    yield out
+    if npz:
+        arrays: dict[str, Any] = {"images": images.numpy()} | ({} if given is None else {"labels": given.numpy()})
+        beside = out.with_suffix(".npz")
+        picture.save(beside, lambda file: np.savez_compressed(file, **arrays))
+        yield beside
+    if nearest:
+        training = run.finished("train")
+        beside = out.with_name(f"{out.stem}-nearest.png")
+        view.save_pairs(images, training[view.nearest(images, training)].float() / 255, beside)
+        yield beside
+    for suffix in [".gif"] * gif + [".mp4"] * mp4:
+        _, trajectory = pictures.draw_slowly(run.model, number, seed, labels=given)
+        beside = out.with_suffix(suffix)
+        view.save_drawing(trajectory, beside, write_size=run.config.write_size, columns=columns)
+        yield beside
+
+
+def _open(path: str | os.PathLike[str], data: str | None, data_dir: str | None, split: str, seed: int, device: str) -> Run:
+    check_size("seed", seed, least=0)
+    if device not in ("cpu", "cuda"):
+        raise expected("device", "cpu or cuda", device)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: expected cpu, got cuda, of which this PyTorch finds none")
+    return Run(path, data, data_dir, split, seed, device)
+
+
+def _labels(run: Run, text: str | None) -> list[int] | None:
+    number = getattr(run.config, "num_classes", None)
+    if text is None:
+        return None
+    if number is None:
+        raise expected("labels", "none for this model, which was trained without classes", text)
+    try:
+        chosen = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise expected("labels", "class numbers with commas between them", text) from None
+    if not all(0 <= label < number for label in chosen):
+        raise expected("labels", f"class numbers from 0 to {number - 1}", text)
+    return chosen

@@ -1,0 +1,162 @@
+"""Everything there is to see of a trained run, as `fastdraw view` writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from fastdraw.train import pictures
+from fastdraw.view.attention import save_attention, save_attention_film
+from fastdraw.view.drawing import save_drawing, save_strip
+from fastdraw.view.grid import save_grid, save_pairs
+from fastdraw.view.nearest import nearest
+from fastdraw.view.plot import save_kl
+from fastdraw.view.record import Record, look, record
+from fastdraw.view.run import Run
+from fastdraw.view.webpage import Group, save_page
+
+#: Images whose KL per glimpse is averaged, and how many go through the model at once.
+KL_IMAGES, BATCH = 1000, 100
+#: Rows of pictures that have a row an image.
+ROWS = 6
+
+
+def samples(run: Run, folder: Path, count: int) -> list[Path]:
+    path = folder / "samples.png"
+    save_grid(pictures.draw(run.model, count, run.seed), path, columns=pictures.columns(run.model, count))
+    return [path]
+
+
+def nearest_images(run: Run, folder: Path, count: int) -> list[Path]:
+    path, drawn = folder / "nearest.png", pictures.draw(run.model, count, run.seed)
+    training = run.finished("train")
+    save_pairs(drawn, training[nearest(drawn, training)].float() / 255, path)
+    return [path]
+
+
+def drawing(run: Run, folder: Path, count: int) -> list[Path]:
+    _, trajectory = pictures.draw_slowly(run.model, count, run.seed)
+    paths = [folder / "drawing.gif", folder / "drawing.mp4"]
+    for path in paths:
+        save_drawing(trajectory, path, write_size=run.config.write_size)
+    return paths
+
+
+@torch.inference_mode()
+def strip(run: Run, folder: Path, count: int) -> list[Path]:
+    x, labels = run.images(min(count, ROWS))
+    _, trajectory = run.model.reconstruct(x, run.noise("windows", len(x)), return_trajectory=True, **run.given(labels))
+    path = folder / "windows.png"
+    save_strip(trajectory, path, write_size=run.config.write_size, read_size=run.config.read_size, images=x)
+    return [path]
+
+
+@torch.inference_mode()
+def reconstructions(run: Run, folder: Path, count: int) -> list[Path]:
+    x, labels = run.images(count)
+    path = folder / "reconstructions.png"
+    save_pairs(x, run.model.reconstruct(x, run.noise("reconstructions", len(x)), **run.given(labels)), path)
+    return [path]
+
+
+@torch.inference_mode()
+def kl(run: Run, folder: Path, count: int) -> list[Path]:
+    x, labels = run.images(KL_IMAGES)
+    noise, given, parts = run.noise("kl", len(x)), run.given(labels), []
+    for start in range(0, len(x), BATCH):
+        rows = slice(start, start + BATCH)
+        parts.append(run.model(x[rows], noise[:, rows], **{name: value[rows] for name, value in given.items()}).kl)
+    path = folder / "kl.png"
+    save_kl(torch.cat(parts, 1), path, f"{run.splits.name}, {run.split} images")
+    return [path]
+
+
+def attention(run: Run, folder: Path, count: int) -> list[Path]:
+    x, found, notes = _attended(run, count)
+    paths = [folder / f"attention.{suffix}" for suffix in ("png", "gif", "mp4")]
+    few = type(found)(*(field[:, :ROWS] for field in found))
+    save_attention(x[:ROWS], few, paths[0], run.config.read_size, notes[:ROWS])
+    for path in paths[1:]:
+        save_attention_film(x, found, path, run.config.read_size)
+    return paths
+
+
+def page(run: Run, folder: Path, count: int) -> list[Path]:
+    c, path = run.config, folder / "page.html"
+    about = [run.data_name or run.file.name, f"{c.glimpses} glimpses"]
+    sizes = {"read": c.read_size, "write": getattr(c, "write_size", None)}
+    about += [f"{verb} {size}x{size}" for verb, size in sizes.items() if size is not None]
+    groups = _attention_group(run, count) if run.task == "classify" else _draw_groups(run, count)
+    save_page(groups, path, f"DRAW: {run.data_name or run.file.name}", " · ".join(about))
+    return [path]
+
+
+def _draw_groups(run: Run, count: int) -> list[Group]:
+    config, groups = run.config, []
+    writes = "writes through the red one" if config.write_size is not None else "writes to all of the canvas"
+    if run.has_data:
+        x, labels = run.images(count)
+        r = record(run.model, x, run.noise("page", len(x)), **run.given(labels))
+        reads = "reads through the blue window" if config.read_size is not None else "reads all of the image"
+        about = f"Images of the {run.split} set, drawn again: each glimpse {reads}, then {writes}."
+        sizes = (config.write_size, config.read_size)
+        groups.append(Group("Reconstructions", about, r, *sizes, r.kl, "KL of this glimpse", "nats"))
+    labels = pictures.classes(run.model, count)
+    given = {} if labels is None else {"labels": labels}
+    r = record(run.model, None, run.noise("samples", count), **given)
+    names = [f"sample {i + 1}" + ("" if labels is None else f" of class {int(labels[i])}") for i in range(count)]
+    about = f"Images drawn from nothing but noise: each glimpse {writes.replace('red one', 'red window')}."
+    groups.append(Group("Samples", about, r, config.write_size, None, r.moved, "Mean change of a pixel", "%", names))
+    return groups
+
+
+def _attention_group(run: Run, count: int) -> list[Group]:
+    x, found, notes = _attended(run, count)
+    x = x.cpu().double()
+    seen = look(x[None].expand(len(found.sigma), *x.shape), found, run.config.read_size)
+    still = Record(x, read_windows=found, read=seen)
+    about = "Where the classifier looks before it tells the class: in each glimpse through the blue window."
+    return [
+        Group(
+            "Attention", about, still, None, run.config.read_size, names=[f"image {i + 1}, {n}" for i, n in enumerate(notes)]
+        )
+    ]
+
+
+@torch.inference_mode()
+def _attended(run: Run, count: int):
+    x, labels = run.images(count)
+    logits, found = run.model.attend(x)
+    told = logits.argmax(1).tolist()
+    notes = [f"told {one}" for one in told]
+    if labels is not None:
+        notes = [f"{note}, is {label}" for note, label in zip(notes, labels.tolist(), strict=True)]
+    return x, found, notes
+
+
+class Picture(NamedTuple):
+    """draw(run, folder, count) gives the files it wrote.
+
+    data: whether it needs the data set: yes; no; or more, where it shows more with it.
+    """
+
+    draw: Callable[[Run, Path, int], list[Path]]
+    data: str
+
+
+#: What can be drawn of a model, by task and name, in the order in which it is.
+PICTURES: dict[str, dict[str, Picture]] = {
+    "draw": {
+        "samples": Picture(samples, "no"),
+        "drawing": Picture(drawing, "no"),
+        "reconstructions": Picture(reconstructions, "yes"),
+        "windows": Picture(strip, "yes"),
+        "kl": Picture(kl, "yes"),
+        "nearest": Picture(nearest_images, "yes"),
+        "page": Picture(page, "more"),
+    },
+    "classify": {"attention": Picture(attention, "yes"), "page": Picture(page, "yes")},
+}
