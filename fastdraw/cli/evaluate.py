@@ -1,0 +1,84 @@
+"""`fastdraw evaluate`."""
+
+# Annotations are objects here, not strings: typer reads them.
+import json as text_of
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+if TYPE_CHECKING:
+    import typer
+
+
+def register(app: "typer.Typer") -> None:
+    import typer
+
+    def evaluate(
+        run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or a checkpoint's file.", show_default=False)],
+        data: Annotated[
+            str | None, typer.Option(metavar="NAME|PATH", help="Images to evaluate.", show_default="the run's")
+        ] = None,
+        data_dir: Annotated[
+            str | None, typer.Option(metavar="FOLDER", help="Folder in which they lie.", show_default="the run's")
+        ] = None,
+        split: Annotated[str, typer.Option(metavar="test|validation|train", help="Which of them.")] = "test",
+        samples: Annotated[
+            int,
+            typer.Option(
+                "--samples", "-k", metavar="K", help="Samples of the importance-weighted estimate; 1: the bound only."
+            ),
+        ] = 1,
+        batch: Annotated[
+            int | None, typer.Option(metavar="IMAGES", help="Images times samples at once.", show_default="the run's")
+        ] = None,
+        limit: Annotated[
+            int | None, typer.Option(metavar="IMAGES", help="Evaluate the first so many.", show_default="all")
+        ] = None,
+        ema: Annotated[bool, typer.Option(help="The moving average of the weights, where the run kept one.")] = True,
+        precision: Annotated[
+            str | None, typer.Option(metavar="fp32|tf32|bf16", help="Of matrix products.", show_default="the run's")
+        ] = None,
+        seed: Annotated[
+            int | None, typer.Option(metavar="NUMBER", help="Decides noise and binarisation.", show_default="the run's")
+        ] = None,
+        device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
+        json: Annotated[
+            str | None, typer.Option(metavar="FILE", help="Write all figures there as JSON; -: to stdout, and no text.")
+        ] = None,
+    ) -> None:
+        """Measure a trained model on held-out images: nats (the paper's bound, and a tighter estimate from K samples), the KL
+        of each glimpse; of a classifier the error, and which classes it takes for which. All with standard errors."""
+        from fastdraw.evaluation import evaluate_run
+        from fastdraw.evaluation.report import lines
+        from fastdraw.files import write_atomically
+
+        if json not in (None, "-") and not Path(str(json)).parent.is_dir():
+            raise ValueError(f"json: expected a file in a folder that there is, got {json}")
+        with _bar() as progress:
+            report = evaluate_run(
+                run, data, data_dir, split, samples, batch, limit, ema, precision, seed, device, progress
+            )  # fmt: skip
+        text = text_of.dumps(report.to_dict(), indent=2) + "\n"
+        if json == "-":
+            print(text, end="")
+            return
+        if json is not None:
+            write_atomically(Path(json), text.encode())
+        for line in lines(report):
+            print(line)
+
+    app.command("evaluate")(evaluate)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("evaluating", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

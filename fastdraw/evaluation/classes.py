@@ -1,0 +1,64 @@
+"""The error of a classifier, and which classes it takes for which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from fastdraw.classifier import DRAWClassifier
+from fastdraw.evaluation.mean import Mean
+from fastdraw.train.evaluate import held_out
+
+
+@dataclass(frozen=True)
+class ClassErrors:
+    """error: percent of `images` images told wrongly. cross_entropy: nats per image.
+
+    confusion[a][b]: images of class a that were told as class b. by_class: error of each class, None where it has no images.
+    """
+
+    error: Mean
+    cross_entropy: Mean
+    confusion: list[list[int]]
+    by_class: list[Mean | None]
+    images: int
+
+
+@torch.inference_mode()
+def class_errors(
+    model: DRAWClassifier,
+    images: Tensor,
+    labels: Tensor,
+    batch_size: int,
+    seed: int = 0,
+    binarize: bool = False,
+    autocast: torch.dtype | None = None,
+    between: Callable[[int], None] = lambda done: None,
+) -> ClassErrors:
+    """Compares the model's classes of `images` (uint8 [n, C, H, W], n at least 1) with `labels` [n], int64.
+
+    binarize: pixels are drawn as 0 or 1, the same at every evaluation with this seed and batch_size. `between` is called
+    before each batch with the number of images that are done; what it raises ends the evaluation.
+    """
+    classes = model.config.num_classes
+    nats, told = [], []
+    for start, x, known in held_out(images, batch_size, seed, binarize, model.initial_hidden.device, labels):
+        between(start)
+        with torch.autocast(x.device.type, autocast, enabled=autocast is not None):
+            logits = model(x.to(model.initial_hidden.dtype)).logits
+        nats.append(cross_entropy(logits.double(), known["labels"], reduction="none"))
+        told.append(logits.argmax(1))
+    pairs = labels.to(told[0].device) * classes + torch.cat(told)
+    confusion = pairs.bincount(minlength=classes**2).view(classes, classes)
+    right, each = confusion.diagonal().tolist(), confusion.sum(1).tolist()
+    return ClassErrors(
+        error=Mean.share(len(images) - sum(right), len(images)),
+        cross_entropy=Mean.of(torch.cat(nats)),
+        confusion=confusion.tolist(),
+        by_class=[Mean.share(n - good, n) if n else None for good, n in zip(right, each, strict=True)],
+        images=len(images),
+    )

@@ -1,0 +1,145 @@
+"""What `fastdraw evaluate` does: a run's model on a split of its images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastdraw.checks import check_size, expected
+from fastdraw.evaluation.bound import Likelihood, likelihood
+from fastdraw.evaluation.classes import ClassErrors, class_errors
+from fastdraw.train import checkpoint
+from fastdraw.train.checkpoint import load_checkpoint, load_model, locate
+from fastdraw.train.kinds import task_of
+from fastdraw.train.numerics import numerics
+from fastdraw.train.randomness import generator
+from fastdraw.train.setup import find_device
+from fastdraw.view.run import Run
+
+#: Images evaluated at once, where neither the caller nor the run says so.
+BATCH = 500
+#: Training images that are composed at once, where a data set makes them anew for each batch.
+MADE_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was evaluated, and the result: Likelihood of a DRAW, ClassErrors of a classifier.
+
+    averaged: whether the weights are the moving average that the run kept. seed: of noise and binarisation.
+    """
+
+    checkpoint: str
+    task: str
+    step: int
+    averaged: bool
+    data: str
+    split: str
+    seed: int
+    batch_size: int
+    precision: str
+    result: Likelihood | ClassErrors
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON can hold it."""
+        return asdict(self)
+
+
+def evaluate_run(
+    path: str | os.PathLike[str],
+    data: str | None = None,
+    data_dir: str | None = None,
+    split: str = "test",
+    samples: int = 1,
+    batch_size: int | None = None,
+    limit: int | None = None,
+    ema: bool = True,
+    precision: str | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """Evaluates the model of a run's folder or a checkpoint's file; None means what the run was trained with.
+
+    data, data_dir  images of the model's shape, as for training
+    split           test, validation or train
+    samples         K, of the importance-weighted estimate; 1 for a classifier, which has none
+    limit           evaluate the first so many images of the split
+    ema             take the moving average of the weights where the run kept one
+    precision       of matrix products: fp32, tf32 (CUDA) or bf16
+    progress        called between passes with images times samples, done and in all; what it raises ends the evaluation
+
+    With the run's own data, seed, batch and precision the bound (or error) is what training told at its end. Raises ValueError
+    (DataError, CheckpointError), TypeError or OSError for what a user can mend.
+    """
+    samples = check_size("samples", samples)
+    limit = None if limit is None else check_size("limit", limit)
+    where = find_device(device)
+    weights, options = load_checkpoint(path), _options(path)
+    task = task_of(weights.config)
+    if task == "classify" and samples > 1:
+        raise expected("samples", "1 for a classifier, which has no latents to sample", samples)
+    batch = check_size("batch_size", options.get("eval_batch", BATCH) if batch_size is None else batch_size)
+    seed = check_size("seed", options.get("seed", 0) if seed is None else seed, least=0)
+    precision = precision or options.get("precision", "fp32")
+    _check_precision(precision, where)
+    data_dir = data_dir or (None if data else options.get("data_dir"))
+    run = Run(path, data or options.get("data"), data_dir, split, seed, str(where))
+    run.options, run.binary = options, options.get("binarize") == "dynamic"
+    model = load_model(path, where, ema).eval()
+    images, labels = _images(run, limit, seed), None
+    if task == "classify" or getattr(weights.config, "num_classes", None) is not None:
+        labels = _labels(run, len(images))
+    autocast, total = torch.bfloat16 if precision == "bf16" else None, len(images) * samples
+    with numerics(precision, deterministic=False):
+        if task == "classify":
+            assert labels is not None
+            result: Any = class_errors(
+                model, images, labels, batch, seed, run.binary, autocast, lambda done: progress(done, total)
+            )
+        else:
+            result = likelihood(
+                model, images, batch, seed, run.binary, samples, labels, autocast, lambda done: progress(done, total)
+            )
+    progress(total, total)
+    about = str(locate(path)), task, weights.step, ema and bool(weights.ema), str(run.data_name), split
+    return Report(*about, seed, batch, precision, result)
+
+
+def _options(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The options that the run was trained with; a run's best weights find them in the checkpoint beside them."""
+    file = locate(path)
+    for one in (file, file.with_name(checkpoint.NAME)):
+        saved = load_checkpoint(one).training.get("options") if one.exists() else None
+        if isinstance(saved, dict):
+            return saved
+    return {}
+
+
+def _check_precision(precision: str, device: torch.device) -> None:
+    known = ("fp32", "bf16") if device.type == "cpu" else ("fp32", "tf32", "bf16")
+    if precision not in known:
+        raise expected("precision", f"one of {', '.join(known)} on {device.type}", precision)
+
+
+def _images(run: Run, limit: int | None, seed: int) -> Tensor:
+    images = getattr(run.splits, run.split)[:limit]
+    if run.split == "train" and run.splits.make is not None:
+        random = generator(seed, "evaluation composition")
+        images = torch.cat([run.splits.make(part, random) for part in images.split(MADE_AT_ONCE)])
+    return images
+
+
+def _labels(run: Run, images: int) -> Tensor:
+    if run.splits.labels is None:
+        raise expected("data", "images whose classes are known", f"{run.data_name}, which has no labels")
+    labels = getattr(run.splits.labels, run.split)[:images]
+    if (most := int(labels.max())) >= run.config.num_classes:
+        raise expected("data", f"classes from 0 to {run.config.num_classes - 1}, as {Path(run.file)} tells them", most)
+    return labels
