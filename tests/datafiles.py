@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 import struct
 import tarfile
 import tempfile
@@ -16,6 +17,9 @@ import torch
 from PIL import Image
 
 from fastdraw import data
+
+#: Where the real files lie, on a machine that has them.
+REAL = Path(os.environ.get("FASTDRAW_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
 
 def pixels(*shape: int, seed: int = 0, binary: bool = False) -> np.ndarray:

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from datafiles import BINARIZED, IDX_FILES, MNIST, amat_bytes, check_form, idx_bytes, npz_bytes, packed, pixels, same, sizes
+from datafiles import (
+    BINARIZED,
+    IDX_FILES,
+    MNIST,
+    REAL,
+    amat_bytes,
+    check_form,
+    idx_bytes,
+    npz_bytes,
+    packed,
+    pixels,
+    same,
+    sizes,
+)
 
 from fastdraw import data
 from fastdraw.data import DataError, mnist
-
-#: Where the real files lie, on a machine that has them.
-REAL = Path(os.environ.get("FASTDRAW_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
 
 @pytest.fixture(autouse=True)

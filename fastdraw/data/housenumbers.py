@@ -41,7 +41,7 @@ def read(source: Path, part: str, progress: bool = False) -> np.ndarray:
     Raises DataError.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        boxes = read_boxes(_boxes_file(source, part, Path(scratch)))
+        boxes = read_boxes(_boxes_file(source, part, Path(scratch)), f"{source.name}, boxes", progress)
     images = np.empty((len(boxes), 3, SIDE, SIDE), np.uint8)
     place = {name: i for i, name in enumerate(boxes)}
     with bar(f"{source.name}, {SIDE} x {SIDE}", progress) as report:
@@ -76,7 +76,7 @@ def _contents(source: Path, part: str, names: dict[str, int]) -> Iterator[tuple[
             raise DataError(f"{file}: expected a readable image, got: {error.strerror or error}") from error
 
 
-def read_boxes(path: Path) -> dict[str, Box]:
+def read_boxes(path: Path, text: str = BOXES, progress: bool = False) -> dict[str, Box]:
     """The box round all digits of each image, by its name, from a digitStruct.mat. Raises DataError.
 
     The file is HDF5: digitStruct/name and digitStruct/bbox are references [n, 1], to characters [length, 1] and to groups with
@@ -86,8 +86,16 @@ def read_boxes(path: Path) -> dict[str, Box]:
         import h5py
     try:
         with h5py.File(path, "r") as file:
-            struct = file["digitStruct"]
-            return dict(_box(file, *row) for row in zip(struct["name"][:, 0], struct["bbox"][:, 0], strict=True))
+            struct, boxes = file["digitStruct"], {}
+            rows = list(zip(struct["name"][:, 0], struct["bbox"][:, 0], strict=True))
+            with bar(text, progress) as report:
+                for done, row in enumerate(rows):
+                    name, box = _box(file, *row)
+                    boxes[name] = box
+                    report(done + 1, len(rows))
+            if not boxes:
+                raise DataError("expected boxes of at least one image, got none")
+            return boxes
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     # h5py in the face of another file's form raises whatever its own steps do.

@@ -1,0 +1,318 @@
+"""SVHN: full numbers cut out of their photographs, cropped digits, and files of other forms."""
+
+from __future__ import annotations
+
+import io
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from datafiles import (
+    REAL,
+    check_form,
+    digit_struct,
+    house_number,
+    mat_bytes,
+    npz_bytes,
+    pixels,
+    sizes,
+    svhn_archive,
+    svhn_folder,
+    tar_bytes,
+)
+from PIL import Image
+
+from fastdraw import data
+from fastdraw.data import DataError, arrays, housenumbers, svhn
+from fastdraw.data.crops import RandomCrops, central
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch, tmp_path):
+    """Neither this machine's data nor its cache."""
+    monkeypatch.delenv("FASTDRAW_DATA", raising=False)
+    monkeypatch.setenv("FASTDRAW_CACHE", str(tmp_path / "cache"))
+
+
+def write_full_numbers(folder, form: str, **counts: int) -> None:
+    for part, n in counts.items():
+        if form == "archives":
+            (folder / f"{part}.tar.gz").write_bytes(svhn_archive(part, n))
+        else:
+            svhn_folder(folder / part, n)
+
+
+@pytest.mark.parametrize("form", ["archives", "folders"])
+def test_full_numbers(tmp_path, form):
+    write_full_numbers(tmp_path, form, train=12, test=3)
+    splits = data.load("svhn", tmp_path)
+    assert sizes(splits) == (11, 1, 3)
+    assert splits.labels is None
+    assert splits.image_shape == (3, 54, 54)
+    check_form(splits._replace(train=splits.test), 3, 54, 54)
+    assert splits.train.shape == (11, 3, 64, 64)
+    # Every photograph once, told apart by the red of its ground.
+    red = torch.cat((splits.train[:, 0, 0, 0], splits.validation[:, 0, 0, 0]))
+    assert sorted(red.tolist()) == list(range(1, 13))
+    assert splits.test[:, 0, 0, 0].tolist() == [1, 2, 3]
+    assert splits.make is not None
+    batch = splits.make(splits.train[:5], torch.Generator().manual_seed(0))
+    assert batch.shape == (5, 3, 54, 54)
+
+
+def test_extra_numbers(tmp_path):
+    write_full_numbers(tmp_path, "archives", train=12, test=3)
+    with pytest.raises(DataError, match=r"^data_dir: expected a folder with .*extra\.tar\.gz"):
+        data.load("svhn-extra", tmp_path)
+    write_full_numbers(tmp_path, "archives", extra=8)
+    splits = data.load("svhn-extra", tmp_path)
+    assert sizes(splits) == (18, 2, 3)
+    assert splits.name == "svhn-extra"
+    assert sizes(data.load("svhn", tmp_path)) == (11, 1, 3)
+
+
+def test_validation_is_never_more_than_the_papers(tmp_path, monkeypatch):
+    write_full_numbers(tmp_path, "archives", train=50, test=3)
+    assert sizes(data.load("svhn", tmp_path)) == (45, 5, 3)
+    monkeypatch.setattr(svhn, "_MOST_VALIDATION", 2)
+    assert sizes(data.load("svhn", tmp_path)) == (48, 2, 3)
+
+
+def test_numbers_are_prepared_once(tmp_path, monkeypatch):
+    write_full_numbers(tmp_path, "archives", train=12, test=3)
+    first = data.load("svhn", tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(housenumbers, "read", lambda *_: pytest.fail("read again"))
+        assert torch.equal(data.load("svhn", tmp_path).train, first.train)
+    # Other archives are another data set.
+    write_full_numbers(tmp_path, "archives", train=20)
+    assert sizes(data.load("svhn", tmp_path)) == (18, 2, 3)
+    left = sorted(file.name for file in (tmp_path / "cache").iterdir() if file.suffix != ".lock")
+    assert len(left) == 3
+    assert all(name.startswith("svhn-t") and name.endswith(".npz") for name in left)
+
+
+def test_the_box_is_widened_by_three_tenths():
+    # White from (20, 10) to (60, 30) on 80 x 40: widened to (14, 7) - (66, 33), so white begins at 6/52 and 3/26 of it.
+    image = Image.fromarray(house_number(100))
+    for box in ((20, 10, 60, 30), (20.0, 10.0, 60.0, 30.0)):
+        cut = housenumbers.cut(image, box)
+        assert cut.shape == (3, 64, 64)
+        white = cut[1] > 142
+        rows, columns = np.nonzero(white)
+        edge = 64 * 3 / 26
+        assert (rows.min(), rows.max() + 1) == pytest.approx((edge, 64 - edge), abs=0.51)
+        assert (columns.min(), columns.max() + 1) == pytest.approx((edge, 64 - edge), abs=0.51)
+        assert white[9:55, 9:55].all()
+
+
+def test_the_cut_against_pillow_itself():
+    image = Image.fromarray(pixels(50, 90, 3))
+    wanted = image.resize((64, 64), Image.Resampling.BICUBIC, box=(10, 4, 62, 43))
+    assert np.array_equal(housenumbers.cut(image, (16, 8.5, 56, 38.5)), np.asarray(wanted).transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("box", "kept"),
+    [
+        ((-5, -5, 200, 200), (0, 0, 80, 40)),
+        ((0, 0, 40, 20), (0, 0, 46, 23)),
+        # Nothing at all, and nothing of the image.
+        ((30, 10, 30, 10), (30, 10, 31, 11)),
+        ((500, 500, 520, 520), (79, 39, 80, 40)),
+        ((-50, -50, -40, -40), (0, 0, 1, 1)),
+    ],
+)
+def test_boxes_are_cut_off_at_the_edges(box, kept):
+    image = Image.fromarray(pixels(40, 80, 3))
+    wanted = image.resize((64, 64), Image.Resampling.BICUBIC, box=kept)
+    assert np.array_equal(housenumbers.cut(image, box), np.asarray(wanted).transpose(2, 0, 1))
+
+
+def test_boxes_go_round_all_digits(tmp_path):
+    digits = {"1.png": [(246, 77, 81, 219), (323, 81, 96, 219)], "2.png": [(5, -1, 10, 20)]}
+    digits["10.png"] = [(40, 10, 8, 20), (10, 14, 8, 20), (25, 12, 8, 25)]
+    digit_struct(tmp_path / "digitStruct.mat", digits)
+    boxes = housenumbers.read_boxes(tmp_path / "digitStruct.mat")
+    assert boxes == {"1.png": (246, 77, 419, 300), "2.png": (5, -1, 15, 19), "10.png": (10, 10, 48, 37)}
+    assert list(boxes) == list(digits)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        ({"../1.png": [(0, 0, 9, 9)]}, r"expected image names such as 1\.png, got '\.\./1\.png'"),
+        ({"/etc/passwd": [(0, 0, 9, 9)]}, "expected image names such as"),
+        ({"1.png": [(0, 0, float("nan"), 9)]}, r"expected finite boxes, got another one for 1\.png"),
+        ({"1.png": []}, "expected the boxes of SVHN's full numbers"),
+        ({}, "expected boxes of at least one image"),
+    ],
+)
+def test_boxes_of_another_form(tmp_path, boxes, message):
+    file = tmp_path / "digitStruct.mat"
+    digit_struct(file, boxes)
+    with pytest.raises(DataError, match=message) as caught:
+        housenumbers.read_boxes(file)
+    assert str(file) in str(caught.value)
+
+
+def test_files_that_hold_no_boxes(tmp_path):
+    file = tmp_path / "digitStruct.mat"
+    with h5py.File(file, "w") as other:
+        other["digitStruct"] = [1, 2]
+    whole = io.BytesIO()
+    with h5py.File(whole, "w") as other:
+        other["something"] = [1, 2]
+    for content in (file.read_bytes(), whole.getvalue(), whole.getvalue()[:300], b"text", b"", mat_bytes(X=np.ones(3))):
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=r"digitStruct\.mat: expected the boxes of SVHN's full numbers, got: "):
+            housenumbers.read_boxes(file)
+    with pytest.raises(DataError, match="No such file"):
+        housenumbers.read_boxes(tmp_path / "missing.mat")
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "another kind", "missing"])
+@pytest.mark.parametrize("form", ["archives", "folders"])
+def test_damaged_photographs(tmp_path, form, damage):
+    svhn_folder(tmp_path / "train", 4)
+    bad = tmp_path / "train" / "3.png"
+    if damage == "missing":
+        bad.unlink()
+    elif damage == "another kind":
+        Image.fromarray(house_number(1)).save(bad, format="JPEG")
+    else:
+        bad.write_bytes(b"" if damage == "empty" else bad.read_bytes()[:-40])
+    if form == "archives":
+        files = {f"train/{file.name}": file.read_bytes() for file in (tmp_path / "train").iterdir()}
+        source = tmp_path / "train.tar.gz"
+        source.write_bytes(tar_bytes(files))
+    else:
+        source = tmp_path / "train"
+    with pytest.raises(DataError, match=r"train.*3\.png"):
+        housenumbers.read(source, "train")
+
+
+# Cropped digits.
+
+
+def write_cropped(folder, **counts: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Files of 32 x 32 -> their images as [n, 3, 32, 32] and MATLAB's class numbers."""
+    written = {}
+    for seed, (part, n) in enumerate(counts.items()):
+        images, labels = pixels(n, 3, 32, 32, seed=seed), np.arange(n) % 10 + 1
+        written[part] = images, labels
+        content = mat_bytes(X=images.transpose(2, 3, 1, 0), y=labels.astype(np.uint8)[:, None])
+        (folder / f"{part}_32x32.mat").write_bytes(content)
+    return written
+
+
+def test_cropped_digits(tmp_path):
+    written = write_cropped(tmp_path, train=30, test=12, extra=10)
+    splits = data.load("svhn", tmp_path)
+    check_form(splits, 3, 32, 32)
+    assert sizes(splits) == (27, 3, 12)
+    assert splits.make is None
+    images, labels = written["test"]
+    assert np.array_equal(splits.test.numpy(), images)
+    assert splits.labels is not None
+    # Ten stands for zero.
+    assert splits.labels.test.tolist() == (labels % 10).tolist()
+    assert splits.labels.test[9] == 0
+    # Labels stay with their images when validation is dealt out.
+    known = {image.tobytes(): label % 10 for image, label in zip(*written["train"], strict=True)}
+    for image, label in zip(splits.train.numpy(), splits.labels.train.tolist(), strict=True):
+        assert known[image.tobytes()] == label
+    assert sizes(data.load("svhn-extra", tmp_path)) == (36, 4, 12)
+    # A single file is a data set of its own.
+    alone = data.load(tmp_path / "extra_32x32.mat")
+    assert sizes(alone) == (8, 1, 1)
+    assert alone.labels is not None
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ({"X": pixels(32, 32, 3, 5)}, "expected arrays X and y, .* got X"),
+        ({"X": pixels(32, 32, 3, 5), "y": pixels(4)}, r"expected X of shape \[H, W, 3, n\] and y of n numbers"),
+        ({"X": pixels(5, 32, 32), "y": pixels(5)}, r"expected X of shape \[H, W, 3, n\]"),
+        ({"X": pixels(32, 32, 3, 5), "y": np.array([1, 2, 3, 4, 11])}, "expected class numbers from 1 to 10, got .* 11"),
+        ({"X": pixels(32, 32, 3, 5).astype(np.int32), "y": np.ones(5)}, "expected uint8, bool or floating-point"),
+        ({"other": np.ones(3)}, "expected arrays X and y, .* got other"),
+        ({"X": "text", "y": "text"}, "expected arrays X and y, .* got none"),
+    ],
+)
+def test_cropped_digits_of_another_form(tmp_path, named, message):
+    (tmp_path / "some.mat").write_bytes(mat_bytes(**named))
+    with pytest.raises(DataError, match=message):
+        data.load(tmp_path / "some.mat")
+
+
+def test_damaged_matlab_files(tmp_path):
+    content = mat_bytes(X=pixels(32, 32, 3, 5), y=np.ones(5))
+    for damaged in (content[:4000], content[:130], content[:50], content[:2000] + b"\0" * 50 + content[2050:], b"MATLAB", b""):
+        (tmp_path / "some.mat").write_bytes(damaged)
+        with pytest.raises(DataError, match=r"some\.mat: expected "):
+            data.load(tmp_path / "some.mat")
+    with h5py.File(tmp_path / "some.mat", "w", userblock_size=512) as file:
+        file["X"] = [1]
+    header = b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM"
+    (tmp_path / "some.mat").write_bytes(header + (tmp_path / "some.mat").read_bytes()[128:])
+    with pytest.raises(DataError, match=r"got one of version 7\.3 \(HDF5\)"):
+        data.load(tmp_path / "some.mat")
+
+
+def test_matlab_files_that_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrays, "LARGEST_SMALL", 1 << 10)
+    (tmp_path / "some.mat").write_bytes(mat_bytes(X=np.zeros((32, 32, 3, 500), np.uint8), y=np.ones(500, np.uint8)))
+    with pytest.raises(DataError, match=r"X: expected at most .* bytes unpacked"):
+        data.load(tmp_path / "some.mat")
+
+
+# The small file, and crops.
+
+
+def test_small_numbers(tmp_path):
+    images, is_test = pixels(40, 64, 64, 3), np.arange(40) >= 30
+    (tmp_path / "svhn_small.npz").write_bytes(npz_bytes(images=images, is_test=is_test.astype(np.uint8)))
+    splits = data.load("svhn", tmp_path)
+    assert sizes(splits) == (27, 3, 10)
+    assert np.array_equal(splits.test.numpy(), images[30:, 5:59, 5:59].transpose(0, 3, 1, 2))
+    with pytest.raises(DataError, match=r"expected a folder with the same files as for svhn"):
+        data.load("svhn-extra", tmp_path)
+    (tmp_path / "svhn_small.npz").write_bytes(npz_bytes(images=images[:, :32], is_test=is_test.astype(np.uint8)))
+    with pytest.raises(DataError, match=r"expected images of shape \[n, 3, 64, 64\]"):
+        data.load("svhn", tmp_path)
+
+
+@pytest.mark.skipif(not (REAL / "svhn_small.npz").exists(), reason="needs svhn_small.npz")
+def test_real_numbers():
+    splits = data.load("svhn", REAL)
+    assert sizes(splits) == (230, 26, 256)
+    assert splits.image_shape == (3, 54, 54)
+    # Photographs: neighbours are alike, and no channel is empty.
+    x = splits.test.float()
+    assert (x[..., 1:] - x[..., :-1]).abs().mean() < 0.4 * x.std()
+    assert (x.flatten(2).std(2).mean(0) > 10).all()
+
+
+def test_random_crops():
+    side, size = 9, 6
+    images = torch.arange(2000 * 3 * side * side, dtype=torch.int64).view(2000, 3, side, side)
+    crops = RandomCrops(size)(images, torch.Generator().manual_seed(0))
+    assert crops.shape == (2000, 3, size, size)
+    first = crops[:, 0, 0, 0] - images[:, 0, 0, 0]
+    y, x = first // side, first % side
+    for i in range(0, 2000, 50):
+        assert torch.equal(crops[i], images[i, :, y[i] : y[i] + size, x[i] : x[i] + size])
+    # All sixteen places, each with equal probability: chi-square within six standard deviations of its mean.
+    counts = (y * 4 + x).bincount(minlength=16).double()
+    assert len(counts) == 16
+    assert ((counts - 125) ** 2 / 125).sum() <= 15 + 6 * 30**0.5
+    assert torch.equal(crops, RandomCrops(size)(images, torch.Generator().manual_seed(0)))
+
+
+def test_central_crops():
+    images = torch.arange(64 * 64).view(1, 1, 64, 64)
+    assert torch.equal(central(images, 54), images[:, :, 5:59, 5:59])
+    assert central(images, 54).is_contiguous()
