@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fastdraw import DRAW, GraphedStep
+from fastdraw import DRAW, DRAWClassifier, GraphedStep
 
 CONFIG = {"image_shape": (1, 8, 7), "glimpses": 3, "hidden_size": 8, "latent_size": 4}
 
@@ -67,6 +67,49 @@ def test_the_weight_of_the_kl() -> None:
     torch.testing.assert_close(out.gradient_norm, norm)
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("parts", [2, 3, 7])
+def test_parts_of_a_batch_add_up_to_its_gradients(device: str, parts: int) -> None:
+    """Seven images, in parts of equal size and not; in float64, where rounding is far below any mistake."""
+    ours, theirs = (model.double() for model in pair(device))
+    x = torch.rand(7, 1, 8, 7, device=device, dtype=torch.float64)
+    noise = torch.randn(3, 7, 4, device=device, dtype=torch.float64)
+    optimizers = [torch.optim.Adam(model.parameters(), lr=1e-2) for model in (ours, theirs)]
+    outs = [
+        GraphedStep(model, optimizer, x, clip=0.5, accumulate=n)(x, noise, kl_weight=0.5)
+        for model, optimizer, n in zip((ours, theirs), optimizers, (parts, 1), strict=True)
+    ]
+    for one, other in zip(*outs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_steps_of_a_classifier(device: str, parts: int) -> None:
+    models = [DRAWClassifier((1, 9, 8), glimpses=2, hidden_size=6, read_size=3, num_classes=4).to(device) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    optimizers = [torch.optim.Adam(model.parameters(), lr=1e-2) for model in models]
+    step = GraphedStep(models[0], optimizers[0], torch.empty(5, 1, 9, 8, device=device), clip=0.5, accumulate=parts)
+    for _ in range(3):
+        x, labels = torch.rand(5, 1, 9, 8, device=device), torch.randint(0, 4, (5,), device=device)
+        out, expected = step(x, labels=labels), models[1](x, labels)
+        torch.testing.assert_close((out.loss, out.logits), (expected.loss, expected.logits))
+        optimizers[1].zero_grad()
+        expected.loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(models[1].parameters(), 0.5)
+        torch.testing.assert_close(out.gradient_norm, norm)
+        optimizers[1].step()
+        torch.testing.assert_close(list(models[0].parameters()), list(models[1].parameters()), rtol=1e-4, atol=1e-6)
+    with pytest.raises(TypeError, match="labels: expected a tensor, got None"):
+        step(x)
+    with pytest.raises(ValueError, match="labels: expected an int64 tensor"):
+        step(x, labels=labels[:3])
+    with pytest.raises(ValueError, match="noise: expected None for a classifier"):
+        step(x, torch.zeros(2), labels=labels)
+
+
 def test_mistakes() -> None:
     model, other = pair("cpu")
     x = torch.rand(5, 1, 8, 7)
@@ -77,6 +120,10 @@ def test_mistakes() -> None:
         GraphedStep(model, optimizer, x[:, :, :4])
     with pytest.raises(ValueError, match="clip: expected a norm above 0"):
         GraphedStep(model, optimizer, x, clip=0.0)
+    with pytest.raises(ValueError, match="accumulate: expected at most 5 parts"):
+        GraphedStep(model, optimizer, x, accumulate=6)
+    with pytest.raises(ValueError, match="accumulate: expected at least 1, got 0"):
+        GraphedStep(model, optimizer, x, accumulate=0)
     with pytest.raises(ValueError, match="optimizer: expected every parameter of the model"):
         GraphedStep(other, optimizer, x)
     step = GraphedStep(model, optimizer, x)
@@ -86,3 +133,5 @@ def test_mistakes() -> None:
         step(x * 3)
     with pytest.raises(ValueError, match=r"noise: expected shape \[3, 5, 4\]"):
         step(x, torch.randn(3, 5, 5))
+    with pytest.raises(ValueError, match="labels: expected None for a model without classes"):
+        step(x, labels=torch.zeros(5, dtype=torch.int64))

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 
 import pytest
 import torch
-from training import assert_same_run, command, run, wait_for_lines, without_timing
+from forge import Forge
+from training import arguments, assert_same_run, lines, run, wait_until, without_timing
 
 from fastdraw.train import CheckpointError, Interrupted, load_checkpoint
 from fastdraw.train import checkpoint as checkpoint_module
@@ -37,6 +39,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "run"
     run(folder, steps=70)
     return folder
+
+
+@pytest.fixture(scope="module")
+def forge() -> Iterator[Forge]:
+    forge = Forge()
+    yield forge
+    forge.close()
 
 
 class Crash(BaseException):
@@ -80,10 +89,11 @@ def test_resuming_after_kill_nine(tmp_path: Path) -> None:
     run(tmp_path / "whole", steps=400, epochs=100, evaluate_every=4)
     folder, moment, killed = tmp_path / "killed", random.Random(), 0
     limits = ("--steps=400", "--epochs=100", "--evaluate-every=4")
-    for lines in (moment.randint(3, 30), moment.randint(35, 60)):
+    for count in (moment.randint(3, 30), moment.randint(35, 60)):
         again = ("--resume",) if (folder / NAME).exists() else ()
-        process = subprocess.Popen(command(folder, *limits, *again), stdout=subprocess.DEVNULL)
-        wait_for_lines(process, folder, lines)
+        command = [sys.executable, "-m", "fastdraw", *arguments(folder, *limits, *again)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        wait_until(lambda count=count: lines(folder) >= count)
         time.sleep(moment.uniform(0, 0.05))
         process.kill()
         killed += process.wait() == -signal.SIGKILL
@@ -93,22 +103,16 @@ def test_resuming_after_kill_nine(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_with_a_checkpoint(tmp_path: Path, signum: signal.Signals) -> None:
+def test_a_signal_ends_with_a_checkpoint(forge: Forge, tmp_path: Path, signum: signal.Signals) -> None:
     folder = tmp_path / "run"
-    process = subprocess.Popen(
-        command(folder, "--epochs=10000", "--checkpoint-every=100000", "--evaluate-every=1000"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_for_lines(process, folder, 4)
-    process.send_signal(signum)
-    out, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + signum
-    assert errors == ""
+    args = arguments(folder, epochs=10000, checkpoint_every=100000, evaluate_every=1000)
+    process = forge.start(args, tmp_path / "log")
+    wait_until(lambda: lines(folder) >= 4)
+    os.kill(process, signum)
+    assert forge.wait(process) == 128 + signum
     step = load_checkpoint(folder).step
     assert step >= 20
-    assert f"stopped at step {step}; add --resume to go on" in out
+    assert (tmp_path / "log").read_text().splitlines()[-1] == f"stopped at step {step}; add --resume to go on"
 
 
 def test_a_signal_between_two_steps(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +63,21 @@ def assert_same_run(a: Path, b: Path) -> None:
     assert without_timing(a) == without_timing(b)
 
 
-def command(folder: Path, *more: str, **changes: Any) -> list[str]:
+def arguments(folder: Path, *more: str, **changes: Any) -> list[str]:
+    """The same run for the command line."""
     options = [f"--{name.replace('_', '-')}={value}" for name, value in {**SMALL, **changes}.items()]
-    return [sys.executable, "-m", "fastdraw", "train", *options, "--out", str(folder), *more]
+    return ["train", *options, "--out", str(folder), *more]
 
 
-def wait_for_lines(process: subprocess.Popen[bytes], folder: Path, lines: int) -> None:
-    """Until the run has written so many lines of metrics, or is done."""
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            if (folder / "metrics.jsonl").read_bytes().count(b"\n") >= lines:
-                return
+def lines(folder: Path) -> int:
+    """Lines of metrics that a run, which may be going on, has written."""
+    with contextlib.suppress(OSError):
+        return (folder / "metrics.jsonl").read_bytes().count(b"\n")
+    return 0
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} seconds in vain"
         time.sleep(0.002)
