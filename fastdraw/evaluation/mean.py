@@ -29,4 +29,4 @@ class Mean:
         return cls(100 * p, 100 * math.sqrt(p * (1 - p) / whole))
 
     def __str__(self) -> str:
-        return f"{self.mean:.2f}" + ("" if self.standard_error is None else f" ± {self.standard_error:.2f}")
+        return f"{self.mean:.2f}" + ("" if self.standard_error is None else f" +- {self.standard_error:.2f}")

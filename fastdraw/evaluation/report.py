@@ -13,7 +13,7 @@ MOST_CLASSES = 20
 
 
 def lines(report: Report) -> list[str]:
-    """What was evaluated, then the figures, each ± its standard error."""
+    """What was evaluated, then the figures, each +- its standard error."""
     weights = "moving average of the weights" if report.averaged else "weights"
     first = (
         f"{report.checkpoint}: {weights} of step {report.step}, {report.result.images} {report.split} images of {report.data}"
