@@ -69,6 +69,13 @@ def check_params(params: Any, batch: int | str = "B") -> Tensor:
     return check_tensor("params", params, batch, 5)
 
 
+def check_windows(params: Any, batch: int | str = "B") -> Tensor:
+    """[B, 5], or [B, K, 5] for K windows of each image."""
+    if isinstance(params, Tensor) and params.dim() == 3:
+        return check_tensor("params", params, batch, "K", 5)
+    return check_params(params, batch)
+
+
 def values_are_checked(tensor: Tensor) -> bool:
     """Whether to look into a tensor: by default only where looking costs no device synchronisation."""
     if torch.compiler.is_compiling():

@@ -114,14 +114,21 @@ def filterbank(params: Tensor, size: int, image_size: tuple[int, int]) -> Filter
 
 
 def read(image: Tensor, params: Tensor, size: int) -> Tensor:
-    """Equation 27 for one image: [B, C, H, W] -> [B, C, N, N], gamma F_Y image F_X^T."""
+    """Equation 27 for one image: [B, C, H, W] -> [B, C, N, N], gamma F_Y image F_X^T. params [B, K, 5]: -> [B, K, C, N, N]."""
+    if params.dim() == 3:
+        patches = read(image.repeat_interleave(params.shape[1], 0), params.flatten(0, 1), size)
+        return patches.view(*params.shape[:2], *patches.shape[1:])
     y, x, gamma = filterbank(params, size, (image.shape[2], image.shape[3]))
     patch = y[:, None] @ image.to(y.dtype) @ x[:, None].mT
     return (gamma[:, None, None, None] * patch).to(image.dtype)
 
 
 def write(patch: Tensor, params: Tensor, image_size: tuple[int, int]) -> Tensor:
-    """Equation 29: patch [B, C, N, N] -> [B, C, H, W], 1/gamma F_Y^T patch F_X."""
+    """Equation 29: patch [B, C, N, N] -> [B, C, H, W], 1/gamma F_Y^T patch F_X. [B, K, C, N, N]: summed over K."""
+    if params.dim() == 3:
+        wide = patch.to(torch.promote_types(patch.dtype, torch.float32))
+        images = write(wide.flatten(0, 1), params.flatten(0, 1), image_size)
+        return images.view(*params.shape[:2], *images.shape[1:]).sum(1).to(patch.dtype)
     y, x, gamma = filterbank(params, patch.shape[2], image_size)
     image = y[:, None].mT @ patch.to(y.dtype) @ x[:, None]
     return (image / gamma[:, None, None, None]).to(patch.dtype)

@@ -17,6 +17,10 @@ DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 EXAMPLES = 4 if env.triton_interpreted() else 40
 
 
+#: Which of two gradients are wanted; a backward pass that wants none is never called.
+NEEDS = [(True, True), (True, False), (False, True)]
+
+
 def run(function, inputs: tuple[Tensor, ...], weight_seed: int = 1) -> tuple[list[Tensor], list[Tensor]]:
     """Outputs, and gradients to every input of a random weighting of all outputs (the same one for every dtype)."""
     leaves = [tensor.detach().clone().requires_grad_() for tensor in inputs]
@@ -238,15 +242,21 @@ def test_opcheck(backend: str, device: str) -> None:
     x, h, c, weight_ih, weight_hh, *_ = (tensor.detach() for tensor in lstm)
     gates = torch.rand(2, 16, device=device)
     plain = params.detach(), image.detach(), patch.detach()
+    several = torch.randn(2, 2, 5, device=device).requires_grad_()
+    patches = torch.randn(2, 2, 2, 3, 3, device=device).requires_grad_()
+    last = plain[1].to(memory_format=torch.channels_last)
     for operator, arguments in [
         (ops.filterbank.default, (params, 3, 5, 4)),
         (ops.read.default, (image, params, 3)),
         (ops.write.default, (patch, params, 5, 4)),
         (ops.lstm_step.default, tuple(lstm)),
         (ops.filterbank_backward.default, (*grads[:3], plain[0])),
-        (ops.read_backward.default, (grads[3], plain[1], plain[0], True)),
-        (ops.read_backward.default, (grads[3], plain[1], plain[0], False)),
-        (ops.write_backward.default, (grads[4], plain[2], plain[0])),
+        (ops.read.default, (image, several, 3)),
+        (ops.write.default, (patches, several, 5, 4)),
+        *((ops.read_backward.default, (grads[3], plain[1], plain[0], *needs)) for needs in NEEDS),
+        *((ops.write_backward.default, (grads[4], plain[2], plain[0], *needs)) for needs in NEEDS),
+        (ops.read_backward.default, (patches.detach(), last, several.detach(), True, True)),
+        (ops.write_backward.default, (grads[4], patches.detach(), several.detach(), True, True)),
         (ops.lstm_step_backward.default, (h, c, gates, c, c, x, h, weight_ih, weight_hh)),
     ]:
         torch.library.opcheck(operator, (*arguments, backend))

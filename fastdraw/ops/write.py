@@ -4,30 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fastdraw import checks, dispatch, reference
-from fastdraw.ops import registry
+from fastdraw.ops import registry, windows
 
 
 def write(patch: Tensor, params: Tensor, image_size: tuple[int, int]) -> Tensor:
     """An N x N patch written onto an empty image, equation 29 of the paper: 1/gamma F_Y^T patch F_X.
 
-    patch       [B, C, N, N], N >= 1, float32, float64, float16 or bfloat16; all channels go through the same window.
-    params      [B, 5]: raw outputs (g~x, g~y, log sigma^2, log delta~, log gamma) of a linear layer, any finite values, any
-                floating dtype. g~ = 0, log delta~ = 0 centres the window and lets it span the image.
+    patch       [B, C, N, N], or [B, K, C, N, N] for K patches that are summed in one image; N >= 1, float32, float64, float16
+                or bfloat16; all channels go through the same window.
+    params      [B, 5], or [B, K, 5]: raw outputs (g~x, g~y, log sigma^2, log delta~, log gamma) of a linear layer, any finite
+                values, any floating dtype. g~ = 0, log delta~ = 0 centres the window and lets it span the image.
     image_size  (H, W) in pixels.
 
-    Gives the image [B, C, H, W] in the patch's dtype, summed in float32 (float64 for float64). Differentiable once in patch
-    and params. Under torch.autocast it runs in float32.
+    Gives the image [B, C, H, W] in the patch's dtype, summed in float32 (float64 for float64), windows in their order, so that
+    two calls give the same bits. Differentiable once in patch and params. Under torch.autocast it runs in float32.
+
+    On the CPU what the windows cannot reach is zero and costs no more than that.
 
     Raises TypeError or ValueError, naming the argument, for integers, other shapes, two devices, or H, W below 1.
     """
-    checks.check_tensor("patch", patch, "B", "C", "N", "N")
-    if patch.shape[2] != patch.shape[3] or patch.shape[2] < 1:
-        raise checks.expected("patch", "shape [B, C, N, N] with N of at least 1", patch)
-    checks.check_params(params, patch.shape[0])
+    several = isinstance(patch, Tensor) and patch.dim() == 5
+    checks.check_tensor("patch", patch, *(("B", "K", "C", "N", "N") if several else ("B", "C", "N", "N")))
+    if patch.shape[-2] != patch.shape[-1] or patch.shape[-1] < 1:
+        raise checks.expected("patch", "shape [B, C, N, N] or [B, K, C, N, N] with N of at least 1", patch)
+    checks.check_tensor("params", params, *patch.shape[:-3], 5)
     checks.check_same("device", "patch", patch, "params", params)
     height, width = checks.check_pair("image_size", image_size)
     if dispatch.current() == "reference":
@@ -35,18 +38,34 @@ def write(patch: Tensor, params: Tensor, image_size: tuple[int, int]) -> Tensor:
     return _write(patch, params, height, width, dispatch.current())
 
 
+def _shape(patch: Tensor, height: int, width: int) -> tuple[int, ...]:
+    return patch.shape[0], patch.shape[-3], height, width
+
+
 def _forward(patch: Tensor, params: Tensor, height: int, width: int, backend: str) -> Tensor:
     if patch.numel() == 0:
-        return patch.new_zeros(*patch.shape[:2], height, width)
-    kernels = dispatch.kernels(backend, patch.device.type)
-    return kernels.write(patch.contiguous(), params.contiguous(), height, width, -1)
+        return patch.new_zeros(_shape(patch, height, width))
+    return windows.write(dispatch.kernels(backend, patch.device.type), patch, params, (height, width), -1)
 
 
-def _gradient(grad: Tensor, patch: Tensor, params: Tensor, backend: str) -> tuple[Tensor, Tensor]:
+def _gradient(
+    grad: Tensor, patch: Tensor, params: Tensor, need_patch: bool, need_params: bool, backend: str
+) -> tuple[Tensor, Tensor]:
     if patch.numel() == 0:
-        return torch.zeros_like(patch), torch.zeros_like(params)
+        first, second = _gradient_fake(grad, patch, params, need_patch, need_params, backend)
+        return first.zero_(), second.zero_()
     kernels = dispatch.kernels(backend, patch.device.type)
-    return kernels.write_backward(grad.contiguous(), patch.contiguous(), params.contiguous(), -1)
+    grad_patch, grad_params = windows.write_backward(kernels, grad, patch, params, -1, need_patch, need_params)
+    return (
+        grad_patch if grad_patch is not None and need_patch else patch.new_empty(0),
+        params.new_empty(0) if grad_params is None else grad_params,
+    )
+
+
+def _gradient_fake(
+    grad: Tensor, patch: Tensor, params: Tensor, need_patch: bool, need_params: bool, backend: str
+) -> tuple[Tensor, Tensor]:
+    return patch.new_empty(patch.shape if need_patch else 0), params.new_empty(params.shape if need_params else 0)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -56,19 +75,22 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     patch, params = ctx.saved_tensors
-    return *_write_backward(grad, patch, params, ctx.backend), None, None, None
+    need_patch, need_params = ctx.needs_input_grad[:2]
+    grad_patch, grad_params = _write_backward(grad, patch, params, need_patch, need_params, ctx.backend)
+    return grad_patch if need_patch else None, grad_params if need_params else None, None, None, None
 
 
 _write_backward = registry.register(
-    "write_backward(Tensor grad, Tensor patch, Tensor params, str backend) -> (Tensor, Tensor)",
+    "write_backward(Tensor grad, Tensor patch, Tensor params, bool need_patch, bool need_params, str backend)"
+    " -> (Tensor, Tensor)",
     _gradient,
-    lambda grad, patch, params, backend: (patch.new_empty(patch.shape), params.new_empty(params.shape)),
+    _gradient_fake,
     backward=registry.refuse_double_backward("write"),
 )
 _write = registry.register(
     "write(Tensor patch, Tensor params, SymInt height, SymInt width, str backend) -> Tensor",
     _forward,
-    lambda patch, params, height, width, backend: patch.new_empty(*patch.shape[:2], height, width),
+    lambda patch, params, height, width, backend: patch.new_empty(_shape(patch, height, width)),
     setup_context=_setup,
     backward=_backward,
     autocast=registry.to_float32("write"),

@@ -18,10 +18,25 @@ import torch
 from torch import Tensor
 
 from fastdraw.kernels.cpu.gemm import product
+from fastdraw.kernels.cpu.pages import prefer_large
 
 _FOLDER = Path(__file__).parent
 #: Whole-number arguments, and how many pointers follow them, for each function in the order of kernels.cpp.
-_POINTERS = {"glimpse": 6, "filterbank": 4, "filterbank_backward": 5, "lstm_forward": 7, "lstm_backward": 8, "elementwise": 2}
+_POINTERS = {
+    "glimpse": 6,
+    "filterbank": 4,
+    "filterbank_backward": 5,
+    "lstm_forward": 7,
+    "lstm_backward": 8,
+    "elementwise": 2,
+    "windows": 6,
+}
+#: Read and write take params [B, K, 5] too, and images of any strides (fastdraw.ops.windows).
+SEVERAL_WINDOWS = True
+#: Images of at most so many pixels are read whole, one window each; for larger ones what a window sees is found first.
+SMALL = 64 * 64
+#: The kinds of pixels that the kernels for large images widen themselves, by their numbers in window.h.
+_HALVES = {torch.bfloat16: 1, torch.float16: 2}
 
 
 class Kernels(NamedTuple):
@@ -33,6 +48,7 @@ class Kernels(NamedTuple):
     lstm_forward: Callable[..., int]
     lstm_backward: Callable[..., int]
     elementwise: Callable[..., int]
+    windows: Callable[..., int]
 
 
 def unavailable() -> str | None:
@@ -125,52 +141,94 @@ def filterbank_backward(
     return _as(out, params.dtype)
 
 
+def _glimpse(
+    params: Tensor,
+    image: Tensor | None,
+    patch: Tensor | None,
+    image_out: Tensor | None,
+    patch_out: Tensor | None,
+    params_out: Tensor | None,
+    power: int,
+) -> None:
+    """Read, write and their gradients: what is given, and what is to be filled. Of one dtype, but an image may be of half."""
+    pixels, samples = image if image is not None else image_out, patch if patch is not None else patch_out
+    assert pixels is not None
+    assert samples is not None
+    batch, channels, height, width = pixels.shape
+    shape = (channels, height, width, samples.shape[-1], power)
+    functions, threads = kernels(params.dtype), torch.get_num_threads()
+    small = params.dim() == 2 and height * width <= SMALL and all(t is None or t.is_contiguous() for t in (image, image_out))
+    if small and image is not None:
+        image = _as(image, params.dtype)
+    pointers = [0 if t is None else t.data_ptr() for t in (params, image, patch, image_out, patch_out, params_out)]
+    if small:
+        return _check(functions.glimpse(_sizes(batch, *shape, threads), *pointers))
+    kind = _HALVES.get(pixels.dtype, 0)
+    strides = [stride for t in (image, image_out) for stride in ((0, 0, 0, 0) if t is None else t.stride())]
+    windows = 1 if params.dim() == 2 else params.shape[1]
+    return _check(functions.windows(_sizes(batch, windows, *shape, kind, *strides, threads), *pointers))
+
+
+def _dtype(tensor: Tensor) -> torch.dtype:
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
+def _pixels(image: Tensor, dtype: torch.dtype) -> Tensor:
+    """Half precision is widened where it is read, everything else before."""
+    return image if dtype == torch.float32 and image.dtype in _HALVES else _as(image, dtype)
+
+
+def _image(params: Tensor, patch: Tensor, height: int, width: int, form: torch.memory_format) -> Tensor:
+    image = torch.empty((params.shape[0], patch.shape[-3], height, width), dtype=params.dtype, memory_format=form)
+    # A large image is new memory: what costs is that the kernel hands it out page by page.
+    prefer_large(image)
+    return image
+
+
 def read(image: Tensor, params: Tensor, size: int, power: int) -> Tensor:
-    wide = _wide(image)
-    dtype = wide.dtype
-    params = _as(params, dtype)
-    batch, channels, height, width = image.shape
-    patch = torch.empty((batch, channels, size, size), dtype=dtype)
-    sizes = _sizes(batch, channels, height, width, size, power, torch.get_num_threads())
-    _check(kernels(dtype).glimpse(sizes, params.data_ptr(), wide.data_ptr(), 0, 0, patch.data_ptr(), 0))
+    params = _as(params, _dtype(image))
+    patch = torch.empty((*params.shape[:-1], image.shape[1], size, size), dtype=params.dtype)
+    _glimpse(params, _pixels(image, params.dtype), None, None, patch, None, power)
     return _as(patch, image.dtype)
 
 
 def read_backward(
-    grad_patch: Tensor, image: Tensor, params: Tensor, power: int, need_image: bool
+    grad_patch: Tensor,
+    image: Tensor,
+    params: Tensor,
+    power: int,
+    need_image: bool,
+    form: torch.memory_format = torch.contiguous_format,
 ) -> tuple[Tensor | None, Tensor]:
-    wide = _wide(image)
-    dtype = wide.dtype
-    patch, window = _as(grad_patch, dtype), _as(params, dtype)
-    grad_image = torch.empty_like(wide) if need_image else None
-    grad_params = torch.empty_like(window)
-    sizes = _sizes(*image.shape, patch.shape[2], power, torch.get_num_threads())
-    image_out = 0 if grad_image is None else grad_image.data_ptr()
-    pointers = window.data_ptr(), wide.data_ptr(), patch.data_ptr(), image_out, 0, grad_params.data_ptr()
-    _check(kernels(dtype).glimpse(sizes, *pointers))
+    window = _as(params, _dtype(image))
+    patch, grad_params = _as(grad_patch, window.dtype), torch.empty_like(window)
+    grad_image = _image(window, patch, image.shape[2], image.shape[3], form) if need_image else None
+    _glimpse(window, _pixels(image, window.dtype), patch, grad_image, None, grad_params, power)
     return None if grad_image is None else _as(grad_image, image.dtype), _as(grad_params, params.dtype)
 
 
-def write(patch: Tensor, params: Tensor, height: int, width: int, power: int) -> Tensor:
-    wide = _wide(patch)
-    dtype = wide.dtype
-    params = _as(params, dtype)
-    batch, channels, size, _ = patch.shape
-    image = torch.empty((batch, channels, height, width), dtype=dtype)
-    sizes = _sizes(batch, channels, height, width, size, power, torch.get_num_threads())
-    _check(kernels(dtype).glimpse(sizes, params.data_ptr(), 0, wide.data_ptr(), image.data_ptr(), 0, 0))
+def write(
+    patch: Tensor,
+    params: Tensor,
+    height: int,
+    width: int,
+    power: int,
+    form: torch.memory_format = torch.contiguous_format,
+) -> Tensor:
+    window = _as(params, _dtype(patch))
+    image = _image(window, patch, height, width, form)
+    _glimpse(window, None, _as(patch, window.dtype), image, None, None, power)
     return _as(image, patch.dtype)
 
 
-def write_backward(grad_image: Tensor, patch: Tensor, params: Tensor, power: int) -> tuple[Tensor, Tensor]:
-    wide = _wide(patch)
-    dtype = wide.dtype
-    image, window = _as(grad_image, dtype), _as(params, dtype)
-    grad_patch, grad_params = torch.empty_like(wide), torch.empty_like(window)
-    sizes = _sizes(*image.shape, patch.shape[2], power, torch.get_num_threads())
-    pointers = window.data_ptr(), image.data_ptr(), wide.data_ptr(), 0, grad_patch.data_ptr(), grad_params.data_ptr()
-    _check(kernels(dtype).glimpse(sizes, *pointers))
-    return _as(grad_patch, patch.dtype), _as(grad_params, params.dtype)
+def write_backward(
+    grad_image: Tensor, patch: Tensor, params: Tensor, power: int, need_patch: bool = True
+) -> tuple[Tensor | None, Tensor]:
+    window = _as(params, _dtype(patch))
+    wide, grad_params = _as(patch, window.dtype), torch.empty_like(window)
+    grad_patch = torch.empty_like(wide) if need_patch else None
+    _glimpse(window, _pixels(grad_image, window.dtype), wide, None, grad_patch, grad_params, power)
+    return None if grad_patch is None else _as(grad_patch, patch.dtype), _as(grad_params, params.dtype)
 
 
 def lstm_step(

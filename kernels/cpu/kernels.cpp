@@ -2,116 +2,59 @@
 //
 // All return 0, or 1 where memory ran out. `sizes` are whole numbers, in the order that each function unpacks.
 
-#include <stdlib.h>
-
 #include "glimpse.h"
 #include "lstm.h"
 #include "pieces.h"
+#include "window.h"
 
 #define FASTDRAW_JOIN_(a, b) a##b
 #define FASTDRAW_JOIN(a, b) FASTDRAW_JOIN_(a, b)
 
 namespace {
 
-// Read, write and their gradients are one function of what is given (in) and what is asked for (out); the rest is null.
+// Read, write and their gradients are one function of what is given (in) and what is asked for (out); the rest is null. Images
+// are contiguous and small: each is read as a whole by one thread. Those of window.h may be large.
 //   read: image -> patch   write: patch -> image   gradients: image and patch -> params, and image or patch
 template <class T>
 struct GlimpseJob {
   Shape shape;
-  int64_t strips, strip;  // An image is cut into `strips` pieces of `strip` columns.
   const T *params, *image, *patch;
   T *image_out, *patch_out, *params_out;
-  T* partial;  // With several strips: [B, strips, C N N + 6 N], patches and moments to be summed.
-
-  int64_t patch_numel() const { return shape.channels * shape.size * shape.size; }
-  int64_t partial_numel() const { return patch_numel() + 6 * shape.size; }
 };
 
 template <class T>
-void do_piece(const GlimpseJob<T>& job, Scratch<T>& w, int64_t b, int64_t from, int64_t columns, T* patch_out) {
+bool glimpses(void* data, int64_t begin, int64_t end) {
+  const GlimpseJob<T>& job = *static_cast<GlimpseJob<T>*>(data);
   const Shape& s = job.shape;
   const int64_t pixels = s.height * s.width, numel = s.size * s.size;
-  open_window(w, s, job.params + b * kParams, job.params_out != nullptr, patch_out != nullptr);
-  for (int64_t c = 0; c < s.channels; ++c) {
-    const int64_t channel = b * s.channels + c;
-    if (job.image) filter_columns(w, s, job.image + channel * pixels, job.params_out ? 3 * s.size : s.size, from, columns);
-    if (patch_out) read_patch(w, s, patch_out + c * numel, from, columns);
-    if (job.patch) spread_patch(w, s, job.patch + channel * numel, from, columns);
-    if (job.image_out) write_columns(w, s, job.image_out + channel * pixels, from, columns);
-    if (job.params_out) add_window_gradient(w, s, c == 0, columns);
-  }
-  if (job.params_out) close_window_gradient(w, s, from, columns);
-}
-
-template <class T>
-bool glimpse_pieces(void* data, int64_t begin, int64_t end) {
-  const GlimpseJob<T>& job = *static_cast<GlimpseJob<T>*>(data);
-  const Shape& s = job.shape;
   Scratch<T> w;
-  if (!make_scratch(w, s, job.strip)) return false;
-  for (int64_t task = begin; task < end; ++task) {
-    const int64_t b = task / job.strips, from = task % job.strips * job.strip;
-    const int64_t columns = s.width - from < job.strip ? s.width - from : job.strip;
-    if (job.strips == 1) {
-      do_piece(job, w, b, from, columns, job.patch_out ? job.patch_out + b * job.patch_numel() : nullptr);
-      if (job.params_out) window_gradient(w, s, w.moments, job.params + b * kParams, job.params_out + b * kParams);
-    } else {
-      T* partial = job.partial ? job.partial + task * job.partial_numel() : nullptr;
-      do_piece(job, w, b, from, columns, job.patch_out ? partial : nullptr);
-      if (job.params_out) memcpy(partial + job.patch_numel(), w.moments, size_t(6 * s.size) * sizeof(T));
-    }
-  }
-  return true;
-}
-
-// Sums the pieces of each image, in their order, and finishes what needs the whole.
-template <class T>
-bool glimpse_sums(void* data, int64_t begin, int64_t end) {
-  const GlimpseJob<T>& job = *static_cast<GlimpseJob<T>*>(data);
-  const int64_t numel = job.partial_numel(), patch = job.patch_numel();
-  Scratch<T> w;
-  if (!make_scratch(w, job.shape, 1)) return false;
+  if (!make_scratch(w, s, s.width)) return false;
   for (int64_t b = begin; b < end; ++b) {
-    T* total = job.partial + b * job.strips * numel;
-    for (int64_t strip = 1; strip < job.strips; ++strip)
-      for (int64_t i = job.patch_out ? 0 : patch; i < (job.params_out ? numel : patch); ++i) total[i] += total[strip * numel + i];
-    if (job.patch_out) memcpy(job.patch_out + b * patch, total, size_t(patch) * sizeof(T));
-    if (job.params_out) {
-      open_window(w, job.shape, job.params + b * kParams, true, false);
-      window_gradient(w, job.shape, total + patch, job.params + b * kParams, job.params_out + b * kParams);
+    open_window(w, s, job.params + b * kParams, job.params_out != nullptr, job.patch_out != nullptr);
+    for (int64_t c = 0; c < s.channels; ++c) {
+      const int64_t channel = b * s.channels + c;
+      if (job.image) filter_columns(w, s, job.image + channel * pixels, job.params_out ? 3 * s.size : s.size, 0, s.width);
+      if (job.patch_out) read_patch(w, s, job.patch_out + channel * numel, 0, s.width);
+      if (job.patch) spread_patch(w, s, job.patch + channel * numel, 0, s.width);
+      if (job.image_out) write_columns(w, s, job.image_out + channel * pixels, 0, s.width);
+      if (job.params_out) add_window_gradient(w, s, c == 0, s.width);
     }
+    if (!job.params_out) continue;
+    close_window_gradient(w, s, 0, s.width);
+    window_gradient(w, s, w.moments, job.params + b * kParams, job.params_out + b * kParams);
   }
   return true;
 }
 
-// Few large images are cut into strips of columns. The cut depends on the shape and never on the number of threads, so that
-// results do not either.
-template <class T>
-int64_t strip_width(int64_t batch, const Shape& s) {
-  if (batch >= 16 || s.channels * s.height * s.width < 1 << 18 || s.width < 512) return s.width;
-  const int64_t wanted = s.width / 16 > 256 ? s.width / 16 : 256;
-  return (wanted + 63) / 64 * 64;
-}
-
+// sizes: B, C, H, W, N, power, threads
 template <class T>
 int glimpse(const int64_t* sizes, const T* params, const T* image, const T* patch, T* image_out, T* patch_out, T* params_out) {
   const int64_t batch = sizes[0], threads = sizes[6];
   const Shape s{sizes[1], sizes[2], sizes[3], sizes[4], int(sizes[5])};
-  const int64_t strip = strip_width<T>(batch, s), strips = (s.width + strip - 1) / strip;
-  GlimpseJob<T> job{s, strips, strip, params, image, patch, image_out, patch_out, params_out, nullptr};
-  const bool sums = strips > 1 && (patch_out || params_out);
-  if (sums) {
-    job.partial = static_cast<T*>(malloc(size_t(batch * strips * job.partial_numel()) * sizeof(T)));
-    if (!job.partial) return 1;
-  }
+  GlimpseJob<T> job{s, params, image, patch, image_out, patch_out, params_out};
   // Waking threads takes microseconds, in which one thread does this much.
   const int64_t products = batch * s.channels * s.size * s.height * s.width;
-  bool done = fastdraw_parallel(batch * strips, products < 1 << 16 ? 1 : threads, glimpse_pieces<T>, &job);
-  if (sums) {
-    done = done && fastdraw_parallel(batch, threads, glimpse_sums<T>, &job);
-    free(job.partial);
-  }
-  return done ? 0 : 1;
+  return fastdraw_parallel(batch, products < 1 << 16 ? 1 : threads, glimpses<T>, &job) ? 0 : 1;
 }
 
 template <class T>
@@ -198,6 +141,7 @@ int elementwise(const int64_t* sizes, const T* x, T* y) {
 
 const void* const kernels[] = {FASTDRAW_BOTH(glimpse),      FASTDRAW_BOTH(filterbank),    FASTDRAW_BOTH(filterbank_backward),
                                FASTDRAW_BOTH(lstm_forward), FASTDRAW_BOTH(lstm_backward), FASTDRAW_BOTH(elementwise),
+                               FASTDRAW_BOTH(windows),
                                FASTDRAW_PIECES(float, float), FASTDRAW_PIECES(double, double), FASTDRAW_PIECES(float, BFloat16)};
 
 }  // namespace

@@ -1,0 +1,176 @@
+// The windows of a call, and every thread's scratch for the tiles that are read and written through them.
+#pragma once
+
+#include "glimpse.h"
+#include "tile_product.h"
+#include "strided.h"
+
+namespace {
+
+// Where the numbers of an image [B, C, H, W] stand.
+struct Strides {
+  int64_t image, channel, row, pixel;
+};
+
+// One window: its filters over the packed pixels of either axis.
+template <class T>
+struct Bank {
+  Window<T> window;
+  Support support_y, support_x;
+  Axis<T> y, x;
+  int64_t transposed_row;
+  T* x_transposed;  // [packed x, transposed_row]
+  int64_t* rows;    // The image's row of every packed y.
+};
+
+// What a wave of windows asks for. `patch` and `image` are given, those with _out are made; the rest is null.
+//   read: image -> patch_out   write: patch -> image_out   gradients: image and patch -> params_out, and image_out or patch_out
+template <class T>
+struct WindowJob {
+  Shape shape;
+  int64_t windows;  // Of each image.
+  int64_t first, count;  // Of all windows, those of this wave: whole images.
+  int64_t cuts;          // The columns of a window and channel are shared out among this many tasks of a read,
+  int64_t blocks;        // and the rows of an image among this many of a write.
+  Strides from, to;
+  const T* params;  // [B, K, 5]
+  const void* image;
+  const T* patch;  // [B, K, C, N, N]
+  T *image_out, *patch_out, *params_out;
+  Bank<T>* banks;  // [count]
+  T* partial;      // [count, C, cuts, partial_numel]
+
+  int64_t numel() const { return shape.size * shape.size; }
+  // A task's part of a patch, and of the moments of both axes.
+  int64_t partial_numel() const { return (cuts > 1 && patch_out ? numel() : 0) + (params_out ? 6 * shape.size : 0); }
+};
+
+// Rows of a tile that are packed at once: a narrow band slides down a tall tile, a wide one stays in the nearest cache.
+constexpr int64_t kTall = 256, kLow = 64;
+
+// A thread's scratch.
+template <class T>
+struct TileScratch {
+  T* tile;     // [kTall, kTile]
+  T* t;        // [3 N, kTile]: F_Y, F_Y d and F_Y e times the tile
+  T* v;        // [N, kTile]: gamma^power P F_X
+  T* g;        // [N, kTile]: dL/dF_X
+  T* scaled;   // [N, N]: gamma^power P
+  T* patch;    // [N, padded N]
+  T* moments;  // [6 N, one vector]
+  Piece* pieces;  // [kTile]
+};
+
+template <class T>
+bool make_tile_scratch(TileScratch<T>& w, int64_t n) {
+  for (T* base = nullptr;;) {
+    Layout<T> layout{base};
+    w.tile = layout.take(kTall * kTile<T>), w.t = layout.take(3 * n * kTile<T>);
+    w.v = layout.take(n * kTile<T>), w.g = layout.take(n * kTile<T>);
+    w.scaled = layout.take(n * n), w.patch = layout.take(n * padded<T>(n)), w.moments = layout.take(6 * n * kLanes<T>);
+    w.pieces = reinterpret_cast<Piece*>(layout.take(kTile<T> * int64_t(sizeof(Piece) / sizeof(T))));
+    if (base) return true;
+    base = static_cast<T*>(fastdraw_scratch(size_t(layout.count) * sizeof(T)));
+    if (!base) return false;
+  }
+}
+
+// Shares memory out for the supports of all windows, whose lengths are not known yet.
+template <class T>
+void lay_out_supports(Layout<int64_t>& layout, const WindowJob<T>& job) {
+  const int64_t n = job.shape.size;
+  for (int64_t i = 0; i < job.count; ++i) {
+    Support* const supports[2] = {&job.banks[i].support_y, &job.banks[i].support_x};
+    for (Support* s : supports) {
+      s->bands = reinterpret_cast<Band*>(layout.take(n * int64_t(sizeof(Band) / sizeof(int64_t))));
+      s->segments = reinterpret_cast<Segment*>(layout.take(n * int64_t(sizeof(Segment) / sizeof(int64_t))));
+    }
+  }
+}
+
+template <class T>
+bool find_supports(void* data, int64_t begin, int64_t end) {
+  const WindowJob<T>& job = *static_cast<WindowJob<T>*>(data);
+  const Shape& s = job.shape;
+  for (int64_t i = begin; i < end; ++i) {
+    Bank<T>& bank = job.banks[i];
+    const Window<T>& o = bank.window = window_of(job.params + (job.first + i) * kParams, s.size, s.height, s.width, s.power);
+    const T any = o.centre_x + o.centre_y + o.delta + o.half_inverse_sigma2 + o.gain;
+    find_support(bank.support_y, s.size, s.height, o.centre_y, o.delta, o.half_inverse_sigma2, any != any);
+    find_support(bank.support_x, s.size, s.width, o.centre_x, o.delta, o.half_inverse_sigma2, any != any);
+  }
+  return true;
+}
+
+// Shares memory out for one window's filters, after find_supports.
+template <class T>
+void lay_out_bank(Layout<T>& layout, Bank<T>& bank, const Shape& s, bool gradients, bool reads) {
+  const int64_t n = s.size, kinds = gradients ? 3 : 1;
+  bank.y.length = s.height, bank.y.stride = band_stride<T>(bank.support_y);
+  bank.x.length = s.width, bank.x.stride = band_stride<T>(bank.support_x);
+  bank.transposed_row = padded<T>(n);
+  Axis<T>* const axes[2] = {&bank.y, &bank.x};
+  for (Axis<T>* axis : axes) {
+    axis->rows = layout.take(kinds * n * axis->stride);
+    axis->mean_step = layout.take(n), axis->mean_exponent = layout.take(n);
+  }
+  bank.x_transposed = layout.take(reads ? padded<T>(bank.support_x.length) * bank.transposed_row : 0);
+  bank.rows = reinterpret_cast<int64_t*>(layout.take(bank.support_y.length * int64_t(sizeof(int64_t) / sizeof(T))));
+}
+
+template <class T>
+bool fill_banks(void* data, int64_t begin, int64_t end) {
+  const WindowJob<T>& job = *static_cast<WindowJob<T>*>(data);
+  const int64_t n = job.shape.size;
+  for (int64_t i = begin; i < end; ++i) {
+    Bank<T>& bank = job.banks[i];
+    const T inverse = bank.window.half_inverse_sigma2;
+    if (job.params_out) {
+      fill_bands<T, true>(bank.y, bank.support_y, n, inverse);
+      fill_bands<T, true>(bank.x, bank.support_x, n, inverse);
+    } else {
+      fill_bands<T, false>(bank.y, bank.support_y, n, inverse);
+      fill_bands<T, false>(bank.x, bank.support_x, n, inverse);
+    }
+    if (job.patch_out) {
+      memset(bank.x_transposed, 0, size_t(padded<T>(bank.support_x.length) * bank.transposed_row) * sizeof(T));
+      for (int64_t j = 0; j < n; ++j) {
+        const Band& band = bank.support_x.bands[j];
+        for (int64_t p = band.begin; p < band.end; ++p)
+          bank.x_transposed[p * bank.transposed_row + j] = bank.x.rows[j * bank.x.stride + p];
+      }
+    }
+    for (int64_t k = 0; k < bank.support_y.count; ++k) {
+      const Segment& g = bank.support_y.segments[k];
+      for (int64_t p = 0; p < g.length; ++p) bank.rows[g.packed + p] = g.pixel + p;
+    }
+  }
+  return true;
+}
+
+// The filters [first, behind) that see any of the packed pixels [begin, end).
+struct Range {
+  int64_t first, behind;
+};
+
+FASTDRAW_INLINE Range seen_by(const Support& s, int64_t size, int64_t begin, int64_t end) {
+  Range r{0, size};
+  while (r.first < size && s.bands[r.first].end <= begin) ++r.first;
+  while (r.behind > r.first && s.bands[r.behind - 1].begin >= end) --r.behind;
+  return r;
+}
+
+// V = gamma^power P F_X for the tile of columns from `from` on.
+template <class T, int kVectors>
+void spread_tile(const Bank<T>& bank, const TileScratch<T>& w, int64_t n, int64_t from, int64_t columns) {
+  const Range j = seen_by(bank.support_x, n, from, from + columns);
+  const T* filters = bank.x.rows + j.first * bank.x.stride + from;
+  tile_product<T, kVectors>(n, j.behind - j.first, {w.scaled + j.first, n, 1}, filters, bank.x.stride, w.v, kTile<T>, false);
+}
+
+template <class T>
+void scale_patch(const Bank<T>& bank, const T* patch, int64_t numel, T* scaled) {
+  for (int64_t i = 0; i < numel; ++i) scaled[i] = bank.window.gain * patch[i];
+}
+
+}  // namespace

@@ -1,0 +1,120 @@
+// Which pixels of an axis the filters of a window can see, and rows of filters over those pixels alone.
+//
+// Along a row the weights fall as exp(-e), e = d (d + 2 (k - mu)) / 2 sigma^2 with d = a - k and k the pixel nearest to mu. Pixels
+// with e above E are left out. With mu inside the image E = z^2 / 2 at z sigma: 6.3 for float32 and 9.1 for float64. What is left
+// out of sum F, of sum F d and of sum F e is at most (E + 1) exp(-E) of the whole, also where mu lies far outside and the row falls
+// as an exponential. E is the first whole number where that is below half a unit in the last place: 20 and 41.
+//
+// Pixels that some filter sees stand packed, one after another: pixels between the filters of a wide window are nowhere.
+#pragma once
+
+#include "filterbank.h"
+
+namespace {
+
+template <class T>
+constexpr double kReach = sizeof(T) == 8 ? 41.0 : 20.0;
+
+// Filters further apart than this are not bridged.
+constexpr int64_t kBridge = 16;
+
+// One filter: the packed pixels [begin, end) that it sees. Pixel = packed pixel + shift.
+struct Band {
+  int64_t begin, end, shift;
+  double mu, nearest;
+};
+
+// `length` pixels in a row, from `pixel` on in the image and from `packed` on among the packed.
+struct Segment {
+  int64_t pixel, packed, length;
+};
+
+// Bands and segments are in rising order.
+struct Support {
+  Band* bands;        // [N]
+  Segment* segments;  // [N], of which `count`
+  int64_t count;
+  int64_t length;  // Packed pixels.
+};
+
+// With `whole` every filter sees every pixel, so that NaN in a window shows everywhere.
+template <class T>
+void find_support(Support& s, int64_t size, int64_t axis_length, T centre, T delta, T half_inverse_sigma2, bool whole) {
+  const double reach = kReach<T> / double(half_inverse_sigma2), last = double(axis_length - 1);
+  int64_t begin = 0, end = 0;
+  s.count = 0;
+  for (int64_t i = 0; i < size; ++i) {
+    const T mu = centre + (T(i) - T(size - 1) / 2) * delta;
+    T nearest = nearest_whole(mu);
+    nearest = nearest < 0 ? T(0) : (nearest > T(axis_length - 1) ? T(axis_length - 1) : nearest);
+    // d (d + 2 shift) <= reach, to both sides; in double, where no square overflows.
+    const double shift = double(nearest) - double(mu), root = __builtin_sqrt(shift * shift + reach);
+    const double right = shift > 0 ? reach / (root + shift) : root - shift;
+    const double left = shift < 0 ? reach / (root - shift) : root + shift;
+    int64_t first = 0, behind = axis_length;
+    if (!whole && left < double(nearest)) first = int64_t(nearest) - int64_t(left);
+    if (!whole && right < last - double(nearest)) behind = int64_t(nearest) + int64_t(right) + 1;
+    // Rising for every filter, whatever the last bit of a square root says.
+    begin = first > begin ? first : begin;
+    end = behind > end ? behind : end;
+    Segment* segment = s.count ? &s.segments[s.count - 1] : nullptr;
+    if (!segment || begin > segment->pixel + segment->length + kBridge) {
+      s.segments[s.count] = {begin, segment ? segment->packed + segment->length : 0, 0};
+      segment = &s.segments[s.count++];
+    }
+    segment->length = end - segment->pixel;
+    s.bands[i] = {begin - segment->pixel + segment->packed, end - segment->pixel + segment->packed,
+                  segment->pixel - segment->packed, double(mu), double(nearest)};
+  }
+  s.length = s.segments[s.count - 1].packed + s.segments[s.count - 1].length;
+}
+
+// Room for a row of packed pixels: whole vectors, and one more that the last store of a band may reach into.
+template <class T>
+FASTDRAW_INLINE int64_t band_stride(const Support& s) {
+  return padded<T>(s.length) + kLanes<T>;
+}
+
+// F over the packed pixels into axis.rows [N, stride], zero outside of a filter's band; with kGradients F d and F e behind it.
+template <class T, bool kGradients>
+void fill_bands(const Axis<T>& axis, const Support& s, int64_t size, T half_inverse_sigma2) {
+  typedef Vector<T> V;
+  const int64_t next = size * axis.stride;
+  memset(axis.rows, 0, size_t(kGradients ? 3 * next : next) * sizeof(T));
+  for (int64_t i = 0; i < size; ++i) {
+    const Band& band = s.bands[i];
+    const T nearest = T(band.nearest), shift = 2 * (nearest - T(band.mu)), behind = T(band.end + band.shift);
+    const auto exponent_of = [=](V step) {
+      const V e = step * (step + shift) * half_inverse_sigma2;
+      return e > T(1e4) ? broadcast(T(1e4)) : e;
+    };
+    T* row = axis.rows + i * axis.stride;
+    V total{};
+    for (int64_t p = band.begin; p < band.end; p += kLanes<T>) {
+      const V pixel = iota<T>() + T(p + band.shift);
+      V f = vector_exp_in_range(-exponent_of(pixel - nearest));
+      f = pixel >= behind ? V{} : f;
+      total += f;
+      store(row + p, f);
+    }
+    const T scale = 1 / sum<T>(total);
+    V steps{}, exponents{};
+    for (int64_t p = band.begin; p < band.end; p += kLanes<T>) {
+      const V f = load(row + p) * scale;
+      store(row + p, f);
+      if (kGradients) {
+        const V step = iota<T>() + T(p + band.shift) - nearest, f_step = f * step, f_exponent = f * exponent_of(step);
+        store(row + next + p, f_step);
+        store(row + 2 * next + p, f_exponent);
+        steps += f_step;
+        exponents += f_exponent;
+      }
+    }
+    if (kGradients) {
+      axis.mean_step[i] = sum<T>(steps);
+      axis.mean_exponent[i] = sum<T>(exponents);
+    }
+  }
+}
+
+}  // namespace

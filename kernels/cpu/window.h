@@ -1,0 +1,104 @@
+// Windows on images of any size, as Python calls them: time and memory follow what the windows see, not the image.
+#pragma once
+
+#include <stdlib.h>
+
+#include "window_read.h"
+#include "window_write.h"
+
+namespace {
+
+// Tasks wanted at least. Cuts depend on shapes and never on the number of threads, so that results do not either.
+constexpr int64_t kTasks = 16;
+// Numbers that the filters of one wave of images may take, unless one image alone needs more.
+constexpr int64_t kWave = 1 << 23;
+constexpr int64_t kWaveWindows = 1024;
+
+// Memory that is given back at the end.
+struct Memory {
+  void* base = nullptr;
+  ~Memory() { free(base); }
+  void* get(int64_t bytes) { return posix_memalign(&base, 64, size_t(bytes) + 64) == 0 ? base : (base = nullptr); }
+};
+
+// `layout(Layout<T>&)` once to count and once to share out.
+template <class T, class F>
+bool lay_out_in(Memory& memory, F layout) {
+  Layout<T> count{nullptr};
+  layout(count);
+  T* base = static_cast<T*>(memory.get(count.count * int64_t(sizeof(T))));
+  if (!base) return false;
+  Layout<T> share{base};
+  layout(share);
+  return true;
+}
+
+// One wave, whose supports are found.
+template <class T>
+bool run_wave(WindowJob<T>& job, int64_t threads, FastdrawTasks read) {
+  const int64_t n = job.shape.size, channels = job.shape.channels;
+  int64_t seen = 0;
+  for (int64_t i = 0; i < job.count; ++i) seen += job.banks[i].support_y.length * job.banks[i].support_x.length;
+  // Waking threads takes microseconds, in which one thread does this much.
+  if (seen * channels * n < 1 << 17 && !job.image_out) threads = 1;
+  Memory banks, partial;
+  const auto layout = [&](Layout<T>& l) {
+    for (int64_t i = 0; i < job.count; ++i)
+      lay_out_bank(l, job.banks[i], job.shape, job.params_out != nullptr, job.patch_out != nullptr);
+  };
+  if (!lay_out_in<T>(banks, layout)) return false;
+  if (!fastdraw_parallel(job.count, threads, fill_banks<T>, &job)) return false;
+  if (job.image) {
+    job.cuts = (kTasks + job.count * channels - 1) / (job.count * channels);
+    const int64_t tasks = job.count * channels * job.cuts;
+    job.partial = static_cast<T*>(partial.get(tasks * job.partial_numel() * int64_t(sizeof(T))));
+    if (!job.partial || !fastdraw_parallel(tasks, threads, read, &job)) return false;
+    if (!fastdraw_parallel(job.count, threads, sum_windows<T>, &job)) return false;
+  }
+  if (job.image_out) {
+    const int64_t planes = job.count / job.windows * (job.to.pixel == 1 ? channels : 1);
+    job.blocks = (kTasks + planes - 1) / planes;
+    if (job.blocks > job.shape.height) job.blocks = job.shape.height;
+    if (!fastdraw_parallel(planes * job.blocks, threads, write_windows<T>, &job)) return false;
+  }
+  return true;
+}
+
+// sizes: B, K, C, H, W, N, power, kind of image (0: T, 1: bfloat16, 2: float16), strides of image, strides of image_out, threads
+template <class T>
+int windows(const int64_t* sizes, const T* params, const void* image, const T* patch, T* image_out, T* patch_out,
+            T* params_out) {
+  WindowJob<T> job{};
+  const int64_t batch = sizes[0], threads = sizes[16];
+  job.windows = sizes[1];
+  job.shape = {sizes[2], sizes[3], sizes[4], sizes[5], int(sizes[6])};
+  job.from = {sizes[8], sizes[9], sizes[10], sizes[11]}, job.to = {sizes[12], sizes[13], sizes[14], sizes[15]};
+  job.params = params, job.image = image, job.patch = patch;
+  job.image_out = image_out, job.patch_out = patch_out, job.params_out = params_out;
+  FastdrawTasks read = read_windows<T, T>;
+  if constexpr (sizeof(T) == 4) {
+    if (sizes[7] == 1) read = read_windows<T, BFloat16>;
+    if (sizes[7] == 2) read = read_windows<T, Float16>;
+  }
+  for (int64_t b = 0, images; b < batch; b += images) {
+    images = kWaveWindows / job.windows;
+    images = images < 1 ? 1 : (images < batch - b ? images : batch - b);
+    job.first = b * job.windows, job.count = images * job.windows;
+    Memory banks, supports;
+    job.banks = static_cast<Bank<T>*>(banks.get(job.count * int64_t(sizeof(Bank<T>))));
+    if (!job.banks || !lay_out_in<int64_t>(supports, [&](Layout<int64_t>& l) { lay_out_supports(l, job); })) return 1;
+    if (!fastdraw_parallel(job.count, job.count < 64 ? 1 : threads, find_supports<T>, &job)) return 1;
+    // As many whole images as the wave has room for.
+    Layout<T> layout{nullptr};
+    for (int64_t i = 0; i < images; ++i) {
+      for (int64_t k = 0; k < job.windows; ++k)
+        lay_out_bank(layout, job.banks[i * job.windows + k], job.shape, params_out != nullptr, patch_out != nullptr);
+      if (i > 0 && layout.count > kWave) images = i;
+    }
+    job.count = images * job.windows;
+    if (!run_wave(job, threads, read)) return 1;
+  }
+  return 0;
+}
+
+}  // namespace

@@ -1,0 +1,90 @@
+// Writing through windows: image = sum over its windows of gamma^power F_Y^T P F_X, zero where no window reaches.
+//
+// A task takes some rows of an image: all channels where they lie side by side in memory, otherwise one. It fills them with zeros
+// and adds its windows in their order, so that a pixel's sum is the same however rows are shared out.
+#pragma once
+
+#include "bank.h"
+
+namespace {
+
+// Packed pixels below the pixel `pixel`.
+FASTDRAW_INLINE int64_t packed_below(const Support& s, int64_t pixel) {
+  int64_t count = 0;
+  for (int64_t k = 0; k < s.count; ++k) {
+    const int64_t inside = pixel - s.segments[k].pixel;
+    if (inside > 0) count += inside < s.segments[k].length ? inside : s.segments[k].length;
+  }
+  return count;
+}
+
+// Packed rows [begin, end) and `columns` packed columns from `from` on, of one channel.
+template <class T, int kVectors, bool kAdd>
+void write_tile(const WindowJob<T>& job, const Bank<T>& bank, const TileScratch<T>& w, T* channel, int64_t begin, int64_t end,
+                int64_t from, int64_t columns) {
+  const int64_t n = job.shape.size, stride = bank.y.stride;
+  const Band* bands = bank.support_y.bands;
+  spread_tile<T, kVectors>(bank, w, n, from, columns);
+  const int64_t pieces = find_pieces(bank.support_x, from, columns, w.pieces);
+  int64_t first = 0, behind = 0;
+  for (int64_t p = begin; p < end; p += 3) {
+    const int64_t rows = end - p < 3 ? end - p : 3;
+    while (first < n && bands[first].end <= p) ++first;
+    while (behind < n && bands[behind].begin < p + rows) ++behind;
+    const int64_t depth = behind > first ? behind - first : 0;
+    tile_product<T, kVectors>(rows, depth, {bank.y.rows + first * stride + p, 1, stride}, w.v + first * kTile<T>, kTile<T>, w.tile,
+                        kTile<T>, false);
+    for (int64_t r = 0; r < rows; ++r) {
+      T* row = channel + bank.rows[p + r] * job.to.row;
+      for (int64_t k = 0; k < pieces; ++k) {
+        const Piece& piece = w.pieces[k];
+        scatter<T, kAdd>(w.tile + r * kTile<T> + piece.at, row + piece.pixel * job.to.pixel, job.to.pixel, piece.count);
+      }
+    }
+  }
+}
+
+template <class T, bool kAdd>
+void write_window(const WindowJob<T>& job, const Bank<T>& bank, const TileScratch<T>& w, T* channel, int64_t begin, int64_t end) {
+  const int64_t width = bank.support_x.length;
+  for (int64_t from = 0; from < width; from += kTile<T>) {
+    const int64_t columns = width - from < kTile<T> ? width - from : kTile<T>;
+    switch ((columns + kLanes<T> - 1) / kLanes<T>) {
+      case 1: write_tile<T, 1, kAdd>(job, bank, w, channel, begin, end, from, columns); break;
+      case 2: write_tile<T, 2, kAdd>(job, bank, w, channel, begin, end, from, columns); break;
+      case 3: write_tile<T, 3, kAdd>(job, bank, w, channel, begin, end, from, columns); break;
+      default: write_tile<T, 4, kAdd>(job, bank, w, channel, begin, end, from, columns); break;
+    }
+  }
+}
+
+template <class T>
+bool write_windows(void* data, int64_t begin, int64_t end) {
+  const WindowJob<T>& job = *static_cast<WindowJob<T>*>(data);
+  const Shape& s = job.shape;
+  TileScratch<T> w;
+  if (!make_tile_scratch(w, s.size)) return false;
+  const int64_t together = job.to.pixel == 1 ? 1 : s.channels, planes = s.channels / together;
+  for (int64_t task = begin; task < end; ++task) {
+    const int64_t image = task / (planes * job.blocks), plane = task / job.blocks % planes, block = task % job.blocks;
+    const int64_t top = s.height * block / job.blocks, bottom = s.height * (block + 1) / job.blocks;
+    T* base = job.image_out + (job.first / job.windows + image) * job.to.image + plane * job.to.channel;
+    memset(base + top * job.to.row, 0, size_t((bottom - top) * job.to.row) * sizeof(T));
+    for (int64_t c = 0; c < together; ++c) {
+      for (int64_t k = 0; k < job.windows; ++k) {
+        const int64_t i = image * job.windows + k;
+        const Bank<T>& bank = job.banks[i];
+        const int64_t from = packed_below(bank.support_y, top), to = packed_below(bank.support_y, bottom);
+        if (from >= to) continue;
+        scale_patch(bank, job.patch + ((job.first + i) * s.channels + plane + c) * job.numel(), job.numel(), w.scaled);
+        if (k == 0)
+          write_window<T, false>(job, bank, w, base + c * job.to.channel, from, to);
+        else
+          write_window<T, true>(job, bank, w, base + c * job.to.channel, from, to);
+      }
+    }
+  }
+  return true;
+}
+
+}  // namespace
