@@ -7,12 +7,24 @@ strided in their rows; columns are contiguous. See fastdraw/ops/glimpses.py for 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
 from fastdraw.kernels import aten
 from fastdraw.ops.glimpses import Shape
+
+
+def prepared(weight: Tensor, role: str, backward: bool) -> Any:
+    """A weight as the pieces take it, made once for all glimpses. role: what follows the product forward, "lstm", "latent" or
+    "linear"; backward: for the pieces that take gradients."""
+    return weight
+
+
+def new_buffers(*tensors: Tensor) -> None:
+    """Told of each pass's large buffers before anything is written to them."""
 
 
 def lstm(inputs: Tensor, weight: Tensor, bias: Tensor, c: Tensor, gates: Tensor, c_new: Tensor, h_outs: list[Tensor]) -> None:

@@ -93,11 +93,18 @@ def _in_dtype(w: Weights, dtype: torch.dtype) -> Weights:
     return cast._replace(hidden=w.hidden)
 
 
+def _prepared(pieces: ModuleType, w: Weights, backward: bool) -> Weights:
+    roles = {"lstm": "lstm", "head": "linear", "output": "linear"}
+    return w._replace(**{name: pieces.prepared(getattr(w, name), role, backward) for name, role in roles.items()})
+
+
 def _glimpses(
     kernels: ModuleType, pieces: ModuleType, x: Tensor, w: Weights, size: int, steps: int, tape: Tape, logits: Tensor
 ) -> None:
     """All glimpses, into the tape, and the logits."""
     columns = w.lstm.shape[1] - w.hidden.shape[0]
+    pieces.new_buffers(*tape)
+    w = _prepared(pieces, w, backward=False)
     tape.inputs[0, :, columns:] = w.hidden
     # What no glimpse fills is zero all the same: the tape is a result, and holds no uninitialised memory.
     tape.inputs[-1, :, :columns] = 0
@@ -124,6 +131,7 @@ def _glimpses_backward(
     # The gradients of one glimpse's inputs and of the cell begin at zero: nothing comes after the last glimpse.
     grad_inputs, grad_c = w.lstm.new_zeros(batch, w.lstm.shape[1]), torch.zeros_like(tape.c[0])
     through = grad_inputs[:, columns:]
+    w = _prepared(pieces, w, backward=True)
     # A state places the next window; the last one tells the class instead.
     arrives, layer = grad_logits, w.output
     for t in range(steps - 1, -1, -1):

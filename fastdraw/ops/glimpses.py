@@ -113,13 +113,20 @@ def _head_columns(s: Shape, infers: bool) -> int:
     return s.patch_numel + (5 if s.write_size else 0) + (5 if s.read_size and infers else 0)
 
 
+def prepared(pieces: ModuleType, weights: Weights, infers: bool, backward: bool) -> Weights:
+    """Each matrix as the backend's products take it. When generating nothing is encoded."""
+    roles = {"decoder": "lstm", "head": "linear", **({"encoder": "lstm", "latent": "latent"} if infers else {})}
+    return weights._replace(**{name: pieces.prepared(getattr(weights, name), role, backward) for name, role in roles.items()})
+
+
 def _slot(buffer: Tensor, t: int) -> Tensor:
     return buffer[t % len(buffer)]
 
 
 def forward(pieces: ModuleType, x: Tensor | None, noise: Tensor, weights: Weights, shape: Shape, tape: Tape) -> None:
     """All glimpses, into the tape. With x None the model generates: noise itself is the latent sample (13)."""
-    w, s = weights, shape
+    pieces.new_buffers(*tape)
+    w, s = prepared(pieces, weights, x is not None, backward=False), shape
     dec_h = slice(s.latent, None)
     enc_dec_h = slice(s.read_numel, s.read_numel + s.hidden)
     enc_h = slice(s.read_numel + s.hidden, None)
@@ -202,13 +209,13 @@ def backward(
     grad_encoder_gates, grad_decoder_gates = rows(tape.encoder_gates), rows(tape.decoder_gates)
     grad_latent, grad_head = rows(tape.latent), rows(tape.head)
     # The gradients of one glimpse's inputs, and of the cells, begin at zero: nothing comes after the last glimpse.
-    grad_encoder_in = w.encoder.new_zeros(s.batch, w.encoder.shape[1])
+    columns = [s.read_numel, s.hidden, s.hidden] if infers else [0, 0, 0]
+    grad_encoder_in = w.encoder.new_zeros(s.batch, sum(columns))
     grad_decoder_in = w.decoder.new_zeros(s.batch, w.decoder.shape[1])
     grad_encoder_c, grad_decoder_c = (grad_canvas.new_zeros(s.batch, s.hidden) for _ in range(2))
-    grad_r = grad_encoder_in[:, : s.read_numel]
-    through_encoder = grad_encoder_in[:, s.read_numel : s.read_numel + s.hidden]
+    grad_r, through_encoder, grad_h_encoder = grad_encoder_in.split(columns, 1)
     through_decoder = grad_decoder_in[:, s.latent :]
-    grad_h_encoder = grad_encoder_in[:, s.read_numel + s.hidden :]
+    w = prepared(pieces, weights, infers, backward=True)
     for t in range(s.glimpses - 1, -1, -1):
         i, reads = t % chunk, infers and t + 1 < s.glimpses
         after = rebuilt if rebuilt is not None else (tape.canvases[t + 1] if t + 1 < s.glimpses else tape.canvas)

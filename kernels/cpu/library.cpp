@@ -47,14 +47,22 @@ struct Arena {
 
 thread_local Arena arena;
 
+bool share_out(int64_t tasks, int64_t chunk, int64_t threads, FastdrawTasks run, void* job) {
+  if (threads <= 1 || tasks <= 1 || !parallel_region) return tasks <= 0 || run(job, 0, tasks);
+  Share share{run, job, tasks, chunk, 0, false};
+  parallel_region(take_chunks, &share, unsigned(threads), 0);
+  return !share.failed;
+}
+
 }  // namespace
 
 bool fastdraw_parallel(int64_t tasks, int64_t threads, FastdrawTasks run, void* job) {
-  if (threads <= 1 || tasks <= 1 || !parallel_region) return tasks <= 0 || run(job, 0, tasks);
   // A few chunks per thread, so that a thread held up by something else does not hold up the rest.
-  Share share{run, job, tasks, tasks / (4 * threads) + 1, 0, false};
-  parallel_region(take_chunks, &share, unsigned(threads), 0);
-  return !share.failed;
+  return share_out(tasks, tasks / (4 * (threads > 1 ? threads : 1)) + 1, threads, run, job);
+}
+
+bool fastdraw_parallel_each(int64_t tasks, int64_t threads, FastdrawTasks run, void* job) {
+  return share_out(tasks, 1, threads, run, job);
 }
 
 void* fastdraw_scratch(size_t bytes) {

@@ -12,6 +12,9 @@ extern "C" {
 // Does all tasks on at most `threads` threads. Which thread does which task is left to chance, so tasks must not share results.
 __attribute__((visibility("hidden"))) bool fastdraw_parallel(int64_t tasks, int64_t threads, FastdrawTasks run, void* job);
 
+// The same for few large tasks: a thread takes one at a time, in their order.
+__attribute__((visibility("hidden"))) bool fastdraw_parallel_each(int64_t tasks, int64_t threads, FastdrawTasks run, void* job);
+
 // Memory of the calling thread, aligned for vectors; what it held before is lost where it grows. Null where memory ran out.
 __attribute__((visibility("hidden"))) void* fastdraw_scratch(size_t bytes);
 }

@@ -5,33 +5,55 @@
 
 #include "canvas.h"
 #include "cells.h"
+#include "weights.h"
 
 namespace {
 
+// A weight as the products take it. sizes: order, outputs, depth, numbers from one output to the next, along the depth, threads
 template <class T, class S>
-int cell_forward(const int64_t* sizes, const S* product, const S* bias, const T* c, S* gates, T* c_new, S* h, S* h_2) {
-  CellForward<T, S> job{sizes[1], sizes[2], sizes[3], product, bias, c, gates, c_new, h, h_2};
-  return fastdraw_parallel(sizes[0], sizes[4], cell_forward_rows<T, S>, &job) ? 0 : 1;
+int pack(const int64_t* sizes, const S* weight, void* packed) {
+  PackJob<T, S> job{{Order(sizes[0]), sizes[1]}, sizes[2], sizes[3], sizes[4], weight, static_cast<char*>(packed)};
+  return fastdraw_parallel_each(job.layout.template panels<T>(), sizes[5], pack_panels<T, S>, &job) ? 0 : 1;
 }
 
+// sizes of all that follow: B, outputs of the product, depth, numbers from one row of its left operand to the next, threads,
+// and then what each names.
+// row of out
 template <class T, class S>
-int cell_backward(const int64_t* sizes, const S* grad_h, const S* other, const S* other_2, const S* gates, const T* c,
-                  const T* c_new, T* grad_c, S* grad_gates) {
-  CellBackward<T, S> job{sizes[1], sizes[2], sizes[3], grad_h, other, other_2, gates, c, c_new, grad_c, grad_gates};
-  return fastdraw_parallel(sizes[0], sizes[4], cell_backward_rows<T, S>, &job) ? 0 : 1;
+int linear(const int64_t* sizes, const S* a, const void* weight, const S* bias, T* out) {
+  const Biased<T, S> after{sizes[1], sizes[5], bias, out};
+  return product<T>({Order::kPlain, sizes[1]}, sizes[0], sizes[2], sizes[3], sizes[4], a, weight, after);
 }
 
+// rows of h and of the second h
 template <class T, class S>
-int latent_forward(const int64_t* sizes, const S* product, const S* bias, const T* noise, T* out, S* z, T* kl) {
-  LatentForward<T, S> job{sizes[1], sizes[2], product, bias, noise, out, z, kl};
-  return fastdraw_parallel(sizes[0], sizes[3], latent_forward_rows<T, S>, &job) ? 0 : 1;
+int cell_forward(const int64_t* sizes, const S* inputs, const void* weight, const S* bias, const T* c, S* gates, T* c_new, S* h,
+                 S* h_2) {
+  const CellForward<T, S> after{sizes[1] / 4, sizes[5], sizes[6], bias, c, gates, c_new, h, h_2};
+  return product<T>({Order::kGates, sizes[1]}, sizes[0], sizes[2], sizes[3], sizes[4], inputs, weight, after);
 }
 
+// rows of the others
 template <class T, class S>
-int latent_backward(const int64_t* sizes, const S* grad_z, const T* latent, const T* noise, const T* grad_kl, S* grad_latent,
-                    T* grad_noise) {
-  LatentBackward<T, S> job{sizes[1], sizes[2], grad_z, latent, noise, grad_kl, grad_latent, grad_noise};
-  return fastdraw_parallel(sizes[0], sizes[3], latent_backward_rows<T, S>, &job) ? 0 : 1;
+int cell_backward(const int64_t* sizes, const S* grad_out, const void* weight, const S* other, const S* other_2, const S* gates,
+                  const T* c, const T* c_new, T* grad_c, S* grad_gates) {
+  const CellBackward<T, S> after{sizes[1], sizes[5], sizes[6], other, other_2, gates, c, c_new, grad_c, grad_gates};
+  return product<T>({Order::kPlain, sizes[1]}, sizes[0], sizes[2], sizes[3], sizes[4], grad_out, weight, after);
+}
+
+// row of z
+template <class T, class S>
+int latent_forward(const int64_t* sizes, const S* h, const void* weight, const S* bias, const T* noise, T* out, S* z, T* kl) {
+  const LatentForward<T, S> after{sizes[1] / 2, sizes[5], bias, noise, out, z, kl};
+  return product<T>({Order::kLatents, sizes[1]}, sizes[0], sizes[2], sizes[3], sizes[4], h, weight, after);
+}
+
+// latents
+template <class T, class S>
+int input_backward(const int64_t* sizes, const S* grad_out, const void* weight, S* grad_inputs, const T* latent, const T* noise,
+                   const T* grad_kl, S* grad_latent, T* grad_noise) {
+  const InputBackward<T, S> after{sizes[1], sizes[5], grad_inputs, latent, noise, grad_kl, grad_latent, grad_noise};
+  return product<T>({Order::kPlain, sizes[1]}, sizes[0], sizes[2], sizes[3], sizes[4], grad_out, weight, after);
 }
 
 // sizes: B, C, H, W, read size, write size, columns of head, columns from one r to the next, writes, rebuild, threads
@@ -60,8 +82,9 @@ int canvas_step_backward(const int64_t* sizes, const T* head, T* canvas, const T
 }
 
 #define FASTDRAW_PIECE(f, T, S) reinterpret_cast<const void*>(&f<T, S>)
-#define FASTDRAW_PIECES(T, S)                                                                                          \
-  FASTDRAW_PIECE(cell_forward, T, S), FASTDRAW_PIECE(cell_backward, T, S), FASTDRAW_PIECE(latent_forward, T, S),        \
-      FASTDRAW_PIECE(latent_backward, T, S), FASTDRAW_PIECE(canvas_step, T, S), FASTDRAW_PIECE(canvas_step_backward, T, S)
+#define FASTDRAW_PIECES(T, S)                                                                                               \
+  FASTDRAW_PIECE(pack, T, S), FASTDRAW_PIECE(linear, T, S), FASTDRAW_PIECE(cell_forward, T, S),                            \
+      FASTDRAW_PIECE(cell_backward, T, S), FASTDRAW_PIECE(latent_forward, T, S), FASTDRAW_PIECE(input_backward, T, S),       \
+      FASTDRAW_PIECE(weight_gradient, T, S), FASTDRAW_PIECE(canvas_step, T, S), FASTDRAW_PIECE(canvas_step_backward, T, S)
 
 }  // namespace

@@ -1,4 +1,4 @@
-"""The recurrence's pieces in C++ around torch's matrix products; fastdraw/kernels/aten_pieces.py says what each must do."""
+"""The recurrence's pieces in C++, matrix products and all; fastdraw/kernels/aten_pieces.py says what each must do."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ import torch
 from torch import Tensor
 
 from fastdraw.kernels import aten_pieces, cpu
-from fastdraw.kernels.cpu.gemm import product
+from fastdraw.kernels.cpu.pages import prefer_large
 from fastdraw.ops.glimpses import Shape
 
 #: Pointers that follow the sizes, for each function in the order of pieces.h.
 _POINTERS = {
-    "cell_forward": 7,
-    "cell_backward": 8,
-    "latent_forward": 6,
-    "latent_backward": 6,
+    "pack": 2,
+    "linear": 4,
+    "cell_forward": 8,
+    "cell_backward": 9,
+    "latent_forward": 7,
+    "input_backward": 8,
+    "weight_gradient": 4,
     "canvas_step": 5,
     "canvas_step_backward": 7,
 }
@@ -28,10 +31,13 @@ _OPERANDS = (torch.float32, torch.float64, torch.bfloat16)
 
 
 class Functions(NamedTuple):
+    pack: Callable[..., int]
+    linear: Callable[..., int]
     cell_forward: Callable[..., int]
     cell_backward: Callable[..., int]
     latent_forward: Callable[..., int]
-    latent_backward: Callable[..., int]
+    input_backward: Callable[..., int]
+    weight_gradient: Callable[..., int]
     canvas_step: Callable[..., int]
     canvas_step_backward: Callable[..., int]
 
@@ -52,24 +58,72 @@ def _call(function: Callable[..., int], sizes: tuple[int, ...], *tensors: Tensor
     cpu._check(function(cpu._sizes(*sizes, threads), *[0 if t is None else t.data_ptr() for t in tensors]))
 
 
-def lstm(inputs: Tensor, weight: Tensor, bias: Tensor, c: Tensor, gates: Tensor, c_new: Tensor, h_outs: list[Tensor]) -> None:
-    f = functions(inputs.dtype)
+class Packed(NamedTuple):
+    """A weight [M, K] as the C++ products take it: of rows times weight^T, or with `backward` of rows times weight."""
+
+    data: Tensor
+    outputs: int
+
+
+class Order(NamedTuple):
+    """Which outputs stand beside each other in a packed weight: product.h's number for it, and the outputs of one unit."""
+
+    number: int
+    parts: int
+
+
+_ORDERS = {"linear": Order(0, 1), "lstm": Order(1, 4), "latent": Order(2, 2)}
+#: Outputs of a packed weight are filled up to whole panels, of 64 of float32 at most, and its depth to whole pairs.
+_PANEL = 64
+
+
+def prepared(weight: Tensor, role: str, backward: bool) -> Packed | Tensor:
+    f = functions(weight.dtype)
     if f is None:
+        return weight
+    order = _ORDERS["linear" if backward else role]
+    outputs, depth = weight.shape[::-1] if backward else weight.shape
+    steps = weight.stride()[::-1] if backward else weight.stride()
+    columns = order.parts * -(-(outputs // order.parts) // _PANEL) * _PANEL
+    data = torch.empty(columns * (depth + 1), dtype=torch.promote_types(weight.dtype, torch.float32))
+    sizes = cpu._sizes(order.number, outputs, depth, *steps, torch.get_num_threads())
+    cpu._check(f.pack(sizes, weight.data_ptr(), data.data_ptr()))
+    return Packed(data, outputs)
+
+
+def new_buffers(*tensors: Tensor) -> None:
+    prefer_large(*tensors)
+
+
+def _product(function: Callable[..., int], a: Tensor, weight: Packed, more: tuple[int, ...], *tensors: Tensor | None) -> None:
+    sizes = cpu._sizes(a.shape[0], weight.outputs, a.shape[1], a.stride(0), torch.get_num_threads(), *more)
+    pointers = [0 if t is None else t.data_ptr() for t in tensors]
+    cpu._check(function(sizes, a.data_ptr(), weight.data.data_ptr(), *pointers))
+
+
+def lstm(
+    inputs: Tensor, weight: Packed | Tensor, bias: Tensor, c: Tensor, gates: Tensor, c_new: Tensor, h_outs: list[Tensor]
+) -> None:
+    f = functions(inputs.dtype)
+    if f is None or isinstance(weight, Tensor):
         return aten_pieces.lstm(inputs, weight, bias, c, gates, c_new, h_outs)
     h, h_2 = h_outs if len(h_outs) == 2 else (h_outs[0], None)
-    sizes = (*c.shape, h.stride(0), 0 if h_2 is None else h_2.stride(0))
-    return _call(f.cell_forward, sizes, product(inputs, weight.t()), bias, c, gates, c_new, h, h_2)
+    rows = (h.stride(0), 0 if h_2 is None else h_2.stride(0))
+    return _product(f.cell_forward, inputs, weight, rows, bias, c, gates, c_new, h, h_2)
 
 
-def latent(h: Tensor, weight: Tensor, bias: Tensor, noise: Tensor, out: Tensor, z: Tensor, kl: Tensor) -> None:
+def latent(h: Tensor, weight: Packed | Tensor, bias: Tensor, noise: Tensor, out: Tensor, z: Tensor, kl: Tensor) -> None:
     f = functions(h.dtype)
-    if f is None:
+    if f is None or isinstance(weight, Tensor):
         return aten_pieces.latent(h, weight, bias, noise, out, z, kl)
-    return _call(f.latent_forward, (*noise.shape, z.stride(0)), product(h, weight.t()), bias, noise, out, z, kl)
+    return _product(f.latent_forward, h, weight, (z.stride(0),), bias, noise, out, z, kl)
 
 
-def head(h: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> None:
-    torch.add(product(h, weight.t()), bias, out=out)
+def head(h: Tensor, weight: Packed | Tensor, bias: Tensor, out: Tensor) -> None:
+    f = functions(h.dtype)
+    if f is None or isinstance(weight, Tensor):
+        return aten_pieces.head(h, weight, bias, out)
+    return _product(f.linear, h, weight, (out.stride(0),), bias, out)
 
 
 def glimpse(
@@ -86,32 +140,33 @@ def glimpse(
 
 
 def lstm_backward(
-    grad_out: Tensor, weight: Tensor, others: list[Tensor], gates: Tensor, c: Tensor, c_new: Tensor, grad_c: Tensor,
+    grad_out: Tensor, weight: Packed | Tensor, others: list[Tensor], gates: Tensor, c: Tensor, c_new: Tensor, grad_c: Tensor,
     grad_gates: Tensor,
 ) -> None:  # fmt: skip
     f = functions(gates.dtype)
-    if f is None:
+    if f is None or isinstance(weight, Tensor):
         return aten_pieces.lstm_backward(grad_out, weight, others, gates, c, c_new, grad_c, grad_gates)
     other, other_2 = (*others, None, None)[:2]
-    rows = [0 if tensor is None else tensor.stride(0) for tensor in (other, other_2)]
-    grad_h = product(grad_out, weight)
-    return _call(f.cell_backward, (*c.shape, *rows), grad_h, other, other_2, gates, c, c_new, grad_c, grad_gates)
+    rows = tuple(0 if tensor is None else tensor.stride(0) for tensor in (other, other_2))
+    return _product(f.cell_backward, grad_out, weight, rows, other, other_2, gates, c, c_new, grad_c, grad_gates)
 
 
 def latent_backward(
-    grad_gates: Tensor, weight: Tensor, latent: Tensor, noise: Tensor, grad_kl: Tensor, grad_inputs: Tensor,
+    grad_gates: Tensor, weight: Packed | Tensor, latent: Tensor, noise: Tensor, grad_kl: Tensor, grad_inputs: Tensor,
     grad_latent: Tensor, grad_noise: Tensor | None,
 ) -> None:  # fmt: skip
     f = functions(grad_gates.dtype)
-    if f is None:
+    if f is None or isinstance(weight, Tensor):
         return aten_pieces.latent_backward(grad_gates, weight, latent, noise, grad_kl, grad_inputs, grad_latent, grad_noise)
-    input_backward(grad_gates, weight, grad_inputs)
-    sizes = (*noise.shape, grad_inputs.stride(0))
-    return _call(f.latent_backward, sizes, grad_inputs, latent, noise, grad_kl.contiguous(), grad_latent, grad_noise)
+    tensors = (grad_inputs, latent, noise, grad_kl.contiguous(), grad_latent, grad_noise)
+    return _product(f.input_backward, grad_gates, weight, (noise.shape[1],), *tensors)
 
 
-def input_backward(grad_out: Tensor, weight: Tensor, grad_inputs: Tensor) -> None:
-    grad_inputs.copy_(product(grad_out, weight))
+def input_backward(grad_out: Tensor, weight: Packed | Tensor, grad_inputs: Tensor) -> None:
+    f = functions(grad_out.dtype)
+    if f is None or isinstance(weight, Tensor):
+        return aten_pieces.input_backward(grad_out, weight, grad_inputs)
+    return _product(f.input_backward, grad_out, weight, (0,), grad_inputs, None, None, None, None, None)
 
 
 def glimpse_backward(
@@ -129,5 +184,8 @@ def glimpse_backward(
 
 
 def weight_gradient(grad_out: Tensor, inputs: Tensor, weight: Tensor, bias: Tensor) -> None:
-    weight.add_(product(grad_out.t(), inputs))
-    bias.add_(grad_out.sum(0, dtype=bias.dtype))
+    f = functions(grad_out.dtype)
+    if f is None:
+        return aten_pieces.weight_gradient(grad_out, inputs, weight, bias)
+    sizes = (*grad_out.shape, inputs.shape[1], grad_out.stride(0), inputs.stride(0))
+    return _call(f.weight_gradient, sizes, grad_out, inputs, weight, bias)

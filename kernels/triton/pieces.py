@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from fastdraw.kernels import aten_pieces
+from fastdraw.kernels.aten_pieces import new_buffers as new_buffers
+from fastdraw.kernels.aten_pieces import prepared as prepared
 from fastdraw.ops.glimpses import Shape
 
 from .canvas import canvas_launch
