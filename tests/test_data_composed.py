@@ -106,6 +106,19 @@ def test_make_is_decided_by_the_generator_alone():
     assert make(digits[:0], generator()).shape == (0, 1, 60, 60)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_pictures_on_cuda(name):
+    digits = some_digits(200)
+    make = Composer(LAYOUTS[name], digits)
+    # The generator of the CPU draws the same numbers for images that lie elsewhere.
+    assert torch.equal(make(digits.cuda(), generator()).cpu(), make(digits, generator()))
+    one, same = (make(digits.cuda(), torch.Generator("cuda").manual_seed(0)) for _ in range(2))
+    assert one.device.type == "cuda"
+    assert torch.equal(one, same)
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.delenv("FASTDRAW_DATA", raising=False)

@@ -1,4 +1,7 @@
-"""Street View House Numbers (Netzer et al. 2011): full numbers as the paper uses them, or cropped digits of 32 x 32."""
+"""Street View House Numbers (Netzer et al. 2011): full numbers as the paper uses them, or cropped digits of 32 x 32.
+
+Its page says: for non-commercial use only.
+"""
 
 from __future__ import annotations
 
