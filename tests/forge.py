@@ -13,7 +13,7 @@ from typing import Any
 #: Reads a JSON line, forks, answers with the fork's number, or waits for one and answers with its exit code.
 SERVER = """
 import json, os, runpy, signal, sys
-import fastdraw.train, torch.utils.tensorboard
+import fastdraw.train, torch._dynamo, torch.utils.tensorboard
 from fastdraw.cli import main
 import sklearn.datasets
 for line in sys.stdin:
