@@ -54,13 +54,13 @@ class DRAWClassifier(nn.Module):
         return cls(**config.to_dict())
 
     def reset_parameters(self) -> None:
-        """Weights that training starts well from: states of ordinary size (variance 1 / inputs), windows in the middle that
-        span the image; biases and the initial state zero."""
+        """Weights that training starts well from: states of ordinary size (variance 1 / inputs); biases and the initial state
+        zero, so that the first window is in the middle and spans the image, and those that follow stay near to it."""
         for name, parameter in self.named_parameters():
             if parameter.dim() != 2:
                 nn.init.zeros_(parameter)
             else:
-                nn.init.normal_(parameter, std=0.01 if "attention" in name else parameter.shape[1] ** -0.5)
+                nn.init.normal_(parameter, std=0.03 if "attention" in name else parameter.shape[1] ** -0.5)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> ClassifierOutput:
         x = self._check_images(x)
