@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import h5py
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from datafiles import (
     REAL,
+    chardata_bytes,
     check_form,
     digit_struct,
     house_number,
@@ -278,7 +280,7 @@ def test_small_numbers(tmp_path):
     splits = data.load("svhn", tmp_path)
     assert sizes(splits) == (27, 3, 10)
     assert np.array_equal(splits.test.numpy(), images[30:, 5:59, 5:59].transpose(0, 3, 1, 2))
-    with pytest.raises(DataError, match=r"expected a folder with the same files as for svhn"):
+    with pytest.raises(DataError, match=r"expected a folder with train.tar.gz, extra.tar.gz and"):
         data.load("svhn-extra", tmp_path)
     (tmp_path / "svhn_small.npz").write_bytes(npz_bytes(images=images[:, :32], is_test=is_test.astype(np.uint8)))
     with pytest.raises(DataError, match=r"expected images of shape \[n, 3, 64, 64\]"):
@@ -294,6 +296,16 @@ def test_real_numbers():
     x = splits.test.float()
     assert (x[..., 1:] - x[..., :-1]).abs().mean() < 0.4 * x.std()
     assert (x.flatten(2).std(2).mean(0) > 10).all()
+
+
+@pytest.mark.parametrize(("module", "name"), [("h5py", "svhn"), ("scipy.io", "chardata.mat"), ("filelock", "svhn")])
+def test_without_the_extra(tmp_path, monkeypatch, module, name):
+    write_full_numbers(tmp_path, "archives", train=3, test=3)
+    (tmp_path / "chardata.mat").write_bytes(chardata_bytes(40, 7))
+    monkeypatch.setitem(sys.modules, module, None)
+    source, folder = (tmp_path / name, None) if name == "chardata.mat" else (name, tmp_path)
+    with pytest.raises(ModuleNotFoundError, match=rf'needs {module}, .*pip install "fastdraw\[train\]"'):
+        data.load(source, folder)
 
 
 def test_random_crops():

@@ -29,7 +29,7 @@ ARCHIVES = {
 CROPPED = {part: f"{part}_32x32.mat" for part in ARCHIVES}
 SMALL = "svhn_small.npz"
 FORM = f"train.tar.gz and test.tar.gz, or what they unpack to, {SMALL}, or train_32x32.mat and test_32x32.mat"
-FORM_EXTRA = "the same files as for svhn and extra.tar.gz, or extra_32x32.mat"
+FORM_EXTRA = "train.tar.gz, extra.tar.gz and test.tar.gz, or what they unpack to, or the three _32x32.mat"
 
 #: Height and width of what a model gets, out of images of 64 x 64.
 CROP = 54
