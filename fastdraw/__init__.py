@@ -5,6 +5,7 @@ from fastdraw._version import __version__
 from fastdraw.classifier import DRAWClassifier
 from fastdraw.config import ClassifierConfig, DRAWConfig, classifier_presets, presets
 from fastdraw.dispatch import backend, backends
+from fastdraw.glimpse import GaussianGlimpse
 from fastdraw.graphed import GraphedStep, StepOutput
 from fastdraw.model import DRAW
 from fastdraw.ops import filterbank, lstm_step, read, write
@@ -20,6 +21,7 @@ __all__ = [
     "DRAWConfig",
     "DRAWOutput",
     "FilterBank",
+    "GaussianGlimpse",
     "GraphedStep",
     "Sampler",
     "StepOutput",

@@ -25,8 +25,9 @@ SHAPES = [
     (1, 2, 129, 19, 128),  # N far above the image's width, and products deeper than one block
     (1, 1, 70, 35, 13),  # twice a vector and a bit: full and partial columns, uneven blocks of rows
 ]
-# Large enough, and few enough images, to be cut into strips of columns; the last strip is narrower than a vector.
-STRIPS = (1, 2, 300, 515, 5)
+# Large enough for the C++ kernels to look for what a window sees: several tiles, of which the last is narrower than a vector;
+# and more channels than tasks are wanted, with N above a vector.
+LARGE = [(1, 2, 300, 515, 5), (1, 17, 67, 65, 19)]
 
 
 def wide_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -93,7 +94,7 @@ def assert_glimpses_within_budget(actual: dict[str, Tensor], params: Tensor, ima
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [*SHAPES, STRIPS])
+@pytest.mark.parametrize("shape", [*SHAPES, *LARGE])
 @pytest.mark.parametrize("kernels", MODULES)
 def test_glimpses(kernels: ModuleType, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     low = [t.to(dtype) for t in inputs(shape)]
@@ -285,7 +286,7 @@ def forced_level(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("shape", [*SHAPES, STRIPS])
+@pytest.mark.parametrize("shape", [*SHAPES, *LARGE])
 def test_every_instruction_set(
     forced_level: Callable[[int], None], shape: tuple[int, ...], dtype: torch.dtype, level: int
 ) -> None:

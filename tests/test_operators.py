@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import fastdraw
-from budget import GLIMPSES, WINDOWS, assert_errors_within_budget, error
+from budget import GLIMPSES, WINDOWS
+from compare import compare
 from fastdraw import env, reference
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
@@ -19,52 +20,6 @@ EXAMPLES = 4 if env.triton_interpreted() else 40
 
 #: Which of two gradients are wanted; a backward pass that wants none is never called.
 NEEDS = [(True, True), (True, False), (False, True)]
-
-
-def run(function, inputs: tuple[Tensor, ...], weight_seed: int = 1) -> tuple[list[Tensor], list[Tensor]]:
-    """Outputs, and gradients to every input of a random weighting of all outputs (the same one for every dtype)."""
-    leaves = [tensor.detach().clone().requires_grad_() for tensor in inputs]
-    outputs = function(*leaves)
-    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    generator = torch.Generator().manual_seed(weight_seed)
-    weights = [torch.randn(output.shape, generator=generator, dtype=torch.float64) for output in outputs]
-    loss = sum((output * weight.to(output)).sum() for output, weight in zip(outputs, weights, strict=True))
-    return outputs, list(torch.autograd.grad(loss, leaves))
-
-
-def errors(operator, specification, inputs: tuple[Tensor, ...], dtype: torch.dtype, device: str) -> list[tuple[float, float]]:
-    """For every output and gradient: the error of `operator` on a backend, and what its budget is made from.
-
-    That is the larger of two errors: that of the specification in the same dtype, and that of the exact function at params
-    nudged by a few roundings. Where sigma is far below a pixel the nearest pixel, and with it everything, hangs on the last
-    bit of mu, and no arithmetic can do better than the second.
-    """
-    low = tuple(tensor.to(dtype) for tensor in inputs)
-    wide = tuple(tensor.double() for tensor in low)
-    actual = flatten(run(operator, tuple(tensor.to(device) for tensor in low)))
-    exact = flatten(run(specification, wide))
-    rivals = [flatten(run(specification, low))]
-    assert [a.dtype for a in actual] == [n.dtype for n in rivals[0]]
-    if wide[-1].shape[-1] == 5:
-        rivals += [flatten(run(specification, (*wide[:-1], nudged))) for nudged in nudge(wide[-1], dtype)]
-    worst = [max(error(n, e) for n in candidates) for e, *candidates in zip(exact, *rivals, strict=True)]
-    return [(error(a, e), budget) for a, e, budget in zip(actual, exact, worst, strict=True)]
-
-
-def compare(operator, specification, inputs: tuple[Tensor, ...], dtype: torch.dtype, device: str) -> None:
-    for index, (got, budget) in enumerate(errors(operator, specification, inputs, dtype, device)):
-        assert_errors_within_budget(f"result {index}", got, budget, dtype)
-
-
-def flatten(results: tuple[list[Tensor], list[Tensor]]) -> list[Tensor]:
-    outputs, gradients = results
-    return [*outputs, *gradients]
-
-
-def nudge(params: Tensor, dtype: torch.dtype) -> list[Tensor]:
-    """params moved by four roundings of the arithmetic's dtype, in four random directions."""
-    step = 4 * torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps * (1 + params.abs())
-    return [params + step * torch.randn_like(params).sign() for _ in range(4)]
 
 
 def moderate_params(batch: int) -> Tensor:
