@@ -32,7 +32,8 @@ class TrainOptions:
         "digits",
         DATA,
         "What to train on: digits (1,797 real ones, no download), mnist, binarized-mnist, two-digits, cluttered-mnist, "
-        "cluttered-mnist-60, svhn, cifar10, omniglot, or the path of an .npz file, an idx file or a folder of images.",
+        "cluttered-mnist-60, svhn, svhn-extra, cifar10, omniglot, or the path of an .npz file, an idx file or a folder of "
+        "images.",
         metavar="NAME|PATH",
     )
     data_dir: str | None = option(

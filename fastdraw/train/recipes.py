@@ -60,8 +60,13 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
+#: Data sets whose preset has another name.
+NAMED = {"binarized-mnist": "mnist", "svhn-extra": "svhn"}
+
+
 def choose(data: str, task: str | None) -> str:
     """The preset for images of `data`: its own where it has one for that task, otherwise the paper's first for the task."""
-    if data in RECIPES and task in (None, RECIPES[data].task):
-        return data
+    name = NAMED.get(data, data)
+    if name in RECIPES and task in (None, RECIPES[name].task):
+        return name
     return "cluttered-mnist" if task == "classify" else "mnist"

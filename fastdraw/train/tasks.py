@@ -11,14 +11,24 @@ import torch
 from torch import Tensor
 
 from fastdraw.config import DRAWConfig
+from fastdraw.evaluation.classes import class_errors
 from fastdraw.graphed import GraphedStep
 from fastdraw.train import pictures
 from fastdraw.train.batches import Batch
-from fastdraw.train.classification import Classification, classify
 from fastdraw.train.evaluate import Evaluation, evaluate
 from fastdraw.train.options import TrainOptions
 from fastdraw.train.parallel import Processes
 from fastdraw.train.randomness import noise
+
+
+@dataclass(frozen=True)
+class Classification:
+    """error: percent of `images` images told wrongly, and its standard error. cross_entropy: nats per image."""
+
+    error: float
+    standard_error: float | None
+    cross_entropy: float
+    images: int
 
 
 class Task(Protocol):
@@ -59,8 +69,7 @@ class Draw:
 
     def evaluate(self, model: Any, images: Tensor, labels: Tensor | None, between: Callable[[], None]) -> Evaluation:
         o, binarize = self.options, self.options.binarize == "dynamic"
-        known = {} if labels is None else {"labels": labels}
-        return evaluate(model, images, o.eval_batch, o.seed, binarize, self.autocast, between, **known)
+        return evaluate(model, images, o.eval_batch, o.seed, binarize, self.autocast, between, labels)
 
     def samples(self, model: Any, folder: Path) -> None:
         pictures.samples(model, self.options.samples, self.options.seed, folder / "samples.png")
@@ -82,8 +91,11 @@ class Classify:
 
     def evaluate(self, model: Any, images: Tensor, labels: Tensor | None, between: Callable[[], None]) -> Classification:
         assert labels is not None
-        seed = self.options.seed if self.options.binarize == "dynamic" else None
-        return classify(model, images, labels, self.options.eval_batch, seed, self.autocast, between)
+        o, binarize = self.options, self.options.binarize == "dynamic"
+        found = class_errors(
+            model, images, labels, o.eval_batch, o.seed, binarize, self.autocast, between=lambda done: between()
+        )
+        return Classification(found.error.mean, found.error.standard_error, found.cross_entropy.mean, found.images)
 
     def samples(self, model: Any, folder: Path) -> None: ...
 
