@@ -19,8 +19,6 @@ from fastdraw.view.scenes import READ, Overlay, Scenes
 
 #: The path's first and last point: from pale to the read window's own colour.
 FIRST = (255, 236, 150)
-#: Height of the line of text above an image, in pixels.
-TEXT = 16
 
 
 def save_attention(
@@ -38,7 +36,7 @@ def save_attention(
     images:   float [n, C, H, W] in [0, 1].
     found:    windows with fields [T, n], as `model.attend(images)` gives them.
     size:     N of the N x N filters, the model's read_size.
-    notes:    n short texts, to stand on the first picture of each row.
+    notes:    n short texts, to stand below the paths, a line for each part that ends in a comma.
     glimpses: how many are shown, evenly spaced, or which, counted from 0. Below each of them stands the patch that was read.
 
     The path goes from pale yellow to blue, a dot at each centre. Windows as in `save_drawing`; writes and raises as
@@ -49,8 +47,8 @@ def save_attention(
         raise expected("notes", f"{len(images)} texts", list(notes))
     chosen = choose_glimpses(glimpses, len(scenes))
     patches = look(scenes.images, found, size)
-    paths = _paths(scenes, found, notes)
-    columns = [above(paths, np.broadcast_to(np.array(picture.GAP, np.uint8), paths.shape))]
+    paths = _paths(scenes, found)
+    columns = [above(paths, _texts(notes or [""] * len(images), paths.shape))]
     for t in chosen:
         tiles = scenes.at(t)
         columns.append(above(tiles, _fitted(patches[t], tiles.shape[1], tiles.shape[2])))
@@ -89,10 +87,10 @@ def _fitted(patches: Tensor, height: int, width: int) -> np.ndarray:
     return np.stack(padded, axis=-1)
 
 
-def _paths(scenes: Scenes, found: Window, notes: Sequence[str]) -> np.ndarray:
+def _paths(scenes: Scenes, found: Window) -> np.ndarray:
     """The images with the way of the windows' centres over them."""
     with needs_extra("drawing pictures"):
-        from PIL import Image, ImageDraw, ImageFont
+        from PIL import Image, ImageDraw
     centres = torch.stack([found.centre_x, found.centre_y], -1).detach().cpu().double()
     points = ((centres + 0.5) * scenes.scale).permute(1, 0, 2).numpy()
     steps, thick = len(scenes), 2
@@ -110,9 +108,18 @@ def _paths(scenes: Scenes, found: Window, notes: Sequence[str]) -> np.ndarray:
             if before is not None:
                 draw.line([before, here], fill=shade, width=thick)
             draw.ellipse([here[0] - 3, here[1] - 3, here[0] + 3, here[1] + 3], fill=shade, outline=(0, 0, 0))
-        if notes:
-            font = ImageFont.load_default(11)
-            draw.rectangle([0, 0, draw.textlength(notes[i], font=font) + 6, TEXT - 1], fill=(0, 0, 0))
-            draw.text((3, 1), notes[i], fill=(255, 255, 255), font=font)
+        tiles.append(np.asarray(image))
+    return np.stack(tiles)
+
+
+def _texts(notes: Sequence[str], shape: tuple[int, ...]) -> np.ndarray:
+    """uint8 of this shape [n, h, w, 3]: a text on each tile."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    tiles = []
+    for note in notes:
+        image = Image.new("RGB", (shape[2], shape[1]), picture.GAP)
+        draw, lines = ImageDraw.Draw(image), note.replace(", ", ",\n")
+        draw.text((8, 8), lines, fill=(255, 255, 255), font=ImageFont.load_default(16))
         tiles.append(np.asarray(image))
     return np.stack(tiles)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,8 @@ from fastdraw.view.webpage import Group, save_page
 
 #: Images whose KL per glimpse is averaged, and how many go through the model at once.
 KL_IMAGES, BATCH = 1000, 100
+#: Numbers in all the canvases that a picture keeps at once; of large images fewer are shown.
+MOST = 100_000_000
 #: Rows of pictures that have a row an image.
 ROWS = 6
 
@@ -38,7 +41,7 @@ def nearest_images(run: Run, folder: Path, count: int) -> list[Path]:
 
 
 def drawing(run: Run, folder: Path, count: int) -> list[Path]:
-    _, trajectory = pictures.draw_slowly(run.model, count, run.seed)
+    _, trajectory = pictures.draw_slowly(run.model, _fitting(run, count), run.seed)
     paths = [folder / "drawing.gif", folder / "drawing.mp4"]
     for path in paths:
         save_drawing(trajectory, path, write_size=run.config.write_size)
@@ -47,7 +50,7 @@ def drawing(run: Run, folder: Path, count: int) -> list[Path]:
 
 @torch.inference_mode()
 def strip(run: Run, folder: Path, count: int) -> list[Path]:
-    x, labels = run.images(min(count, ROWS))
+    x, labels = run.images(_fitting(run, min(count, ROWS)))
     _, trajectory = run.model.reconstruct(x, run.noise("windows", len(x)), return_trajectory=True, **run.given(labels))
     path = folder / "windows.png"
     save_strip(trajectory, path, write_size=run.config.write_size, read_size=run.config.read_size, images=x)
@@ -94,8 +97,12 @@ def page(run: Run, folder: Path, count: int) -> list[Path]:
     return [path]
 
 
+def _fitting(run: Run, count: int) -> int:
+    return max(1, min(count, MOST // (run.config.glimpses * math.prod(run.config.image_shape))))
+
+
 def _draw_groups(run: Run, count: int) -> list[Group]:
-    config, groups = run.config, []
+    config, groups, count = run.config, [], _fitting(run, count)
     writes = "writes through the red one" if config.write_size is not None else "writes to all of the canvas"
     if run.has_data:
         x, labels = run.images(count)
@@ -107,9 +114,9 @@ def _draw_groups(run: Run, count: int) -> list[Group]:
     labels = pictures.classes(run.model, count)
     given = {} if labels is None else {"labels": labels}
     r = record(run.model, None, run.noise("samples", count), **given)
-    names = [f"sample {i + 1}" + ("" if labels is None else f" of class {int(labels[i])}") for i in range(count)]
+    notes = [] if labels is None else [f"Class {label}" for label in labels.tolist()]
     about = f"Images drawn from nothing but noise: each glimpse {writes.replace('red one', 'red window')}."
-    groups.append(Group("Samples", about, r, config.write_size, None, r.moved, "Mean change of a pixel", "%", names))
+    groups.append(Group("Samples", about, r, config.write_size, None, r.moved, "Mean change of a pixel", "%", notes))
     return groups
 
 
@@ -119,11 +126,7 @@ def _attention_group(run: Run, count: int) -> list[Group]:
     seen = look(x[None].expand(len(found.sigma), *x.shape), found, run.config.read_size)
     still = Record(x, read_windows=found, read=seen)
     about = "Where the classifier looks before it tells the class: in each glimpse through the blue window."
-    return [
-        Group(
-            "Attention", about, still, None, run.config.read_size, names=[f"image {i + 1}, {n}" for i, n in enumerate(notes)]
-        )
-    ]
+    return [Group("Attention", about, still, None, run.config.read_size, notes=notes)]
 
 
 @torch.inference_mode()
@@ -131,7 +134,7 @@ def _attended(run: Run, count: int):
     x, labels = run.images(count)
     logits, found = run.model.attend(x)
     told = logits.argmax(1).tolist()
-    notes = [f"told {one}" for one in told]
+    notes = [f"says {one}" for one in told]
     if labels is not None:
         notes = [f"{note}, is {label}" for note, label in zip(notes, labels.tolist(), strict=True)]
     return x, found, notes

@@ -43,16 +43,16 @@ def record(model: Any, x: Tensor | None, noise: Tensor, labels: Tensor | None = 
     Runs in the specification, which is slow and says everything.
     """
     specification = reference.DRAW.from_config(model.config)
-    weights = {name: value.detach().cpu().double() for name, value in model.state_dict().items()}
-    specification.double().load_state_dict(weights)
+    weights = {name: value.detach().cpu().float() for name, value in model.state_dict().items()}
+    specification.load_state_dict(weights)
     patches: list[Tensor] = []
     specification.patch.register_forward_hook(lambda _module, _inputs, output: patches.append(output))
     more: dict[str, Any] = {"return_trajectory": True} | ({} if labels is None else {"labels": labels.cpu()})
-    e = noise.cpu().double()
+    e = noise.cpu().float()
     if x is None:
         _, t = specification.sample(e.shape[1], e, **more)
     else:
-        x = x.cpu().double()
+        x = x.cpu().float()
         _, t = specification.reconstruct(x, e, **more)
     config, frames = model.config, torch.sigmoid(t.canvases)
     written, seen, error, kl = None, None, None, None
@@ -73,7 +73,7 @@ def look(images: Tensor, window: Window, size: int) -> Tensor:
     """What N x N filters see of images [T, n, C, H, W] through windows with fields [T, n], gamma left out: [T, n, C, N, N]."""
     height, width = int(images.shape[3]), int(images.shape[4])
     params = window_params(window, size, (height, width)).flatten(0, 1)
-    patches = reference.read(images.flatten(0, 1).to(params.dtype), params, size)
+    patches = reference.read(images.flatten(0, 1).float(), params.float(), size)
     return patches.view(*images.shape[:3], size, size)
 
 

@@ -38,7 +38,7 @@ class Group:
     record:      what happened in each glimpse. Without frames the page shows the images themselves.
     write_size, read_size: N of the windows that there are.
     curve:       [T, n], a number a glimpse for each image, with its name and unit; None: no curve.
-    names:       what each image is called, n of them.
+    notes:       what is said of each image while it is chosen, n of them.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Group:
     curve: Tensor | None = None
     curve_name: str = ""
     curve_unit: str = ""
-    names: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
 
 def save_page(groups: Sequence[Group], path: str | os.PathLike[str], title: str = "DRAW", facts: str = "") -> None:
@@ -96,7 +96,7 @@ def _group(g: Group, exact: bool) -> dict[str, Any]:
             sheets[name] = _sheets(patches if name == "seen" else _signed(patches), exact=True)
     items: list[dict[str, Any]] = []
     for i in range(n):
-        item: dict[str, Any] = {"name": g.names[i] if g.names else f"image {i + 1}"}
+        item: dict[str, Any] = {"name": f"image {i + 1}", "note": g.notes[i] if g.notes else ""}
         item |= {name: made[i] for name, made in sheets.items()}
         item |= {name: [_numbers(box) for box in boxes[:, i]] for name, boxes in found.items() if boxes is not None}
         if g.curve is not None:
@@ -154,7 +154,7 @@ def _sheets(cells: Tensor, exact: bool) -> list[dict[str, Any]]:
             top, left = t // columns * height, t % columns * width
             sheet[top : top + height, left : left + width] = pixels
         image = images.fromarray(sheet[..., 0] if channels == 1 else sheet)
-        kind, options = ("PNG", {"optimize": True}) if exact else ("WEBP", {"quality": 85, "method": 4})
+        kind, options = ("PNG", {"optimize": True}) if exact else ("JPEG", {"quality": 90, "subsampling": 0})
         src = f"data:image/{kind.lower()};base64,{_coded(image, kind, options)}"
         made.append({"src": src, "columns": columns, "cells": int(steps), "height": int(height), "width": int(width)})
     return made

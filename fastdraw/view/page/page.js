@@ -87,6 +87,7 @@ function frame(context, [x, y, half], line, alpha, colour) {
 
 function show() {
   const { item, t } = state, chosen = group().items[item];
+  $("note").textContent = chosen.note || "";
   for (const panel of $("panels").children) {
     const { kind } = panel.dataset, box = chosen[kind] && chosen[kind][t];
     const canvas = panel.querySelector("canvas");
@@ -140,8 +141,9 @@ function showOthers() {
   }));
 }
 
-function panel(kind, title, about, patches) {
-  const head = element("div", { class: "head" }, element("strong", {}, element("span", { class: "swatch", style: `border-color: var(--${kind})` }), title));
+function panel(kind, title, patches) {
+  const head = element("div", { class: "head" }, element("strong", {}, title));
+  if (group().items[0][kind]) head.firstChild.prepend(element("span", { class: "swatch", style: `border-color: var(--${kind})` }));
   head.append(element("span", { class: "numbers small" }));
   const made = element("figure", { class: "panel", "data-kind": kind }, head, element("canvas", { role: "img" }));
   const row = element("div", { class: "patches" });
@@ -163,7 +165,7 @@ function open(index) {
   const kinds = [["read", "What it reads", [["seen", "from the image"], ["error", "from what is still missing"]], first.image],
     ["write", "What it draws", [["written", "light adds, dark takes away"]], first.frames]];
   for (const [kind, title, patches, there] of kinds) {
-    if (there) panels.push(panel(kind, title, "", patches.filter(([name]) => first[name])));
+    if (there) panels.push(panel(kind, title, patches.filter(([name]) => first[name])));
   }
   $("panels").replaceChildren(...panels);
   $("thumbs").replaceChildren(...group().items.map((item, i) => {
