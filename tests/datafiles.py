@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import gzip
+import hashlib
 import io
 import os
 import struct
@@ -172,3 +174,14 @@ def chardata_bytes(n: int, test: int) -> bytes:
         for key, count, seed in (("data", n, 0), ("testdata", test, 1))
     }
     return mat_bytes(**columns, target=np.zeros((50, n)), targetchar=np.zeros((1, n)))
+
+
+#: What most downloads are of.
+PAYLOAD = gzip.compress(idx_bytes(pixels(12, 28, 28)), mtime=0)
+MD5 = hashlib.md5(PAYLOAD).hexdigest()
+
+
+def cached(tmp_path: Path) -> list[str]:
+    """The files that downloads have left, but for locks."""
+    names = os.listdir(tmp_path / "cache") if (tmp_path / "cache").exists() else []
+    return sorted(name for name in names if not name.endswith(".lock"))
