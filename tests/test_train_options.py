@@ -1,0 +1,240 @@
+"""What the options of training do: schedules, the moving average, early stop, parts of a batch, precision, determinism."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training import SMALL, assert_same_run, records, run, without_timing
+
+from fastdraw import DRAW, ClassifierConfig, DRAWConfig, data
+from fastdraw.train import Interrupted, TrainOptions, load_checkpoint, load_model
+from fastdraw.train import loop as loop_module
+from fastdraw.train.average import Average
+from fastdraw.train.evaluate import evaluate
+from fastdraw.train.numerics import numerics
+from fastdraw.train.options import WHOLE
+from fastdraw.train.progress import Progress
+from fastdraw.train.recipes import RECIPES
+from fastdraw.train.schedule import SHAPES, scheduler
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Runs set torch's number of threads; other tests keep theirs."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def rates(name: str, warmup: int, total: int, begin: int = 0) -> list[float]:
+    """The rate of each step from `begin` on, by an optimizer that takes them."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
+    curve = scheduler(optimizer, name, warmup, total, begin)
+    out = []
+    for _ in range(begin, total):
+        out.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()
+        curve.step()
+    return out
+
+
+def test_schedules() -> None:
+    assert rates("constant", 0, 3) == [2.0] * 3
+    assert rates("linear", 0, 4) == [2.0, 1.5, 1.0, 0.5]
+    assert rates("step", 0, 8) == pytest.approx([2.0] * 4 + [0.2] * 2 + [0.02] * 2)
+    reference = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(reference, T_max=10)
+    expected = []
+    for _ in range(10):
+        expected.append(cosine.get_last_lr()[0])
+        reference.step()
+        cosine.step()
+    assert rates("cosine", 0, 10) == pytest.approx(expected)
+    assert rates("constant", 3, 5) == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0])
+    assert rates("cosine", 3, 13)[3:] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_schedule_goes_on_where_it_stopped(name: str) -> None:
+    assert rates(name, 4, 20, begin=7) == rates(name, 4, 20)[7:]
+
+
+def test_the_rate_that_is_taken_is_the_one_that_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, original = [], torch.optim.Adam.step
+
+    def step(self: Any, *args: Any) -> Any:
+        taken.append(float(self.param_groups[0]["lr"]))
+        return original(self, *args)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    run(tmp_path / "run", steps=20, log_every=1, schedule="cosine", warmup_steps=5, learning_rate=0.01)
+    told = [r["learning_rate"] for r in records(tmp_path / "run") if r["split"] == "train"]
+    assert told == pytest.approx(taken)
+    assert max(told) == told[5] == 0.01
+
+
+#: Options whose state a run must carry over an interruption.
+CARRIED: list[dict[str, Any]] = [
+    {"schedule": "cosine", "warmup_steps": 9, "ema": 0.9, "patience": 50},
+    {"accumulate": 3, "precision": "bf16", "deterministic": True},
+    {"task": "classify", "hidden_size": 16, "ema": 0.8, "read_size": "4", "write_size": None, "latent_size": None},
+]
+
+
+@pytest.mark.parametrize("changes", CARRIED, ids=lambda changes: next(iter(changes)))
+def test_resuming_with_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> None:
+    """Interrupted between two checkpoints and two lines of metrics, the run ends with the bits of the uninterrupted one."""
+    run(tmp_path / "whole", steps=40, **changes)
+    original = loop_module.Run.step
+
+    def step(self: Any) -> None:
+        original(self)
+        if self.progress.step == 33:
+            raise Interrupted(15)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop_module.Run, "step", step)
+        with pytest.raises(Interrupted):
+            run(tmp_path / "run", steps=40, **changes)
+    run(tmp_path / "run", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    one, other = load_checkpoint(tmp_path / "whole").ema, load_checkpoint(tmp_path / "run").ema
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_parts_of_a_batch_train_the_same(tmp_path: Path) -> None:
+    run(tmp_path / "whole", steps=10)
+    run(tmp_path / "parts", steps=10, accumulate=4)
+    for one, other in zip(records(tmp_path / "whole"), records(tmp_path / "parts"), strict=True):
+        assert other["nats"] == pytest.approx(one["nats"], rel=1e-4)
+
+
+def test_the_moving_average() -> None:
+    model = DRAW((1, 4, 4), 2, 3, 2, 2, 2)
+    average = Average(model, 0.5)
+    expected = [p.detach().clone() for p in model.parameters()]
+    for step in range(12):
+        with torch.no_grad():
+            for p in model.parameters():
+                p.add_(torch.randn_like(p))
+        average.update(step)
+        # Until step 8 more of the old average is forgotten.
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = [decay * e + (1 - decay) * p.detach() for e, p in zip(expected, model.parameters(), strict=True)]
+    torch.testing.assert_close(list(average.model.parameters()), expected, check_stride=False)
+
+
+def test_the_moving_average_is_evaluated_and_loaded(tmp_path: Path) -> None:
+    result = run(tmp_path / "run", steps=60, ema=0.99, kl_warmup=0, learning_rate=0.01)
+    images = data.load("digits").test
+    averaged, last = load_model(tmp_path / "run"), load_model(tmp_path / "run", ema=False)
+    torch.set_num_threads(1)
+    assert evaluate(averaged, images, 500, 0, True).nats == result.test.nats
+    assert evaluate(last, images, 500, 0, True).nats != result.test.nats
+
+
+def test_patience_stops_and_keeps_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([5.0, 3.0, 4.0, 3.5, 3.0, 99.0])
+    original = loop_module.Run._evaluate
+
+    def evaluated(self: Any, split: str, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, split, *args, **kwargs)
+        return replace(result, nats=next(scores)) if split == "validation" else result
+
+    monkeypatch.setattr(loop_module.Run, "_evaluate", evaluated)
+    result = run(tmp_path / "run", batch_size=500, epochs=20, patience=3)
+    # Two steps an epoch: the second evaluation was the best, three more were not better.
+    assert (result.step, next(scores)) == (10, 99.0)
+    best = load_checkpoint(tmp_path / "run" / "best.safetensors")
+    assert best.step == 4
+    torch.set_num_threads(1)
+    model, images = load_model(tmp_path / "run" / "best.safetensors"), data.load("digits").test
+    assert evaluate(model, images, 500, 0, True).nats == result.test.nats
+    assert not torch.equal(best.model["initial_canvas"], load_checkpoint(tmp_path / "run").model["initial_canvas"])
+    # With more patience it goes on.
+    monkeypatch.setattr(loop_module.Run, "_evaluate", original)
+    assert run(tmp_path / "run", resume=True, patience=4, steps=12).step == 12
+
+
+def test_which_evaluation_is_the_best() -> None:
+    progress = Progress()
+    assert [progress.judge(score) for score in (3.0, 3.0, 2.5, float("nan"), 2.0)] == [True, False, True, False, True]
+    assert (progress.best, progress.stale) == (2.0, 0)
+
+
+def test_switches_are_put_back() -> None:
+    memory: Any = torch.utils.deterministic
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    before = torch.get_float32_matmul_precision(), memory.fill_uninitialized_memory
+    with numerics("tf32", deterministic=True):
+        assert torch.get_float32_matmul_precision() == "high"
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.is_deterministic_algorithms_warn_only_enabled()
+        assert torch.backends.cudnn.deterministic
+    with numerics("fp32", deterministic=False):
+        assert torch.get_float32_matmul_precision() == "highest"
+    assert (torch.get_float32_matmul_precision(), memory.fill_uninitialized_memory) == before
+    assert torch.is_deterministic_algorithms_warn_only_enabled()
+    assert not torch.backends.cudnn.deterministic
+
+
+def test_a_deterministic_run_is_the_same_on_the_cpu(tmp_path: Path) -> None:
+    run(tmp_path / "plain", steps=10)
+    run(tmp_path / "checked", steps=10, deterministic=True)
+    assert without_timing(tmp_path / "plain") == without_timing(tmp_path / "checked")
+
+
+@pytest.mark.parametrize(
+    ("said", "preset", "task"),
+    [
+        ({"data": "digits"}, "digits", "draw"),
+        ({"data": "mnist"}, "mnist", "draw"),
+        ({"data": "binarized-mnist"}, "mnist", "draw"),
+        ({"data": "two-digits"}, "two-digits", "draw"),
+        ({"data": "svhn"}, "svhn", "draw"),
+        ({"data": "svhn-extra"}, "svhn", "draw"),
+        ({"data": "cifar10"}, "cifar10", "draw"),
+        ({"data": "omniglot"}, "omniglot", "draw"),
+        ({"data": "cluttered-mnist"}, "cluttered-mnist", "classify"),
+        ({"data": "cluttered-mnist-60"}, "cluttered-mnist-60", "classify"),
+        ({"data": "cluttered-mnist-60", "task": "draw"}, "mnist", "draw"),
+        ({"data": "digits", "task": "classify"}, "cluttered-mnist", "classify"),
+        ({"data": "somewhere/pictures"}, "mnist", "draw"),
+        ({"data": "mnist", "preset": "mnist-no-attention"}, "mnist-no-attention", "draw"),
+    ],
+)
+def test_the_preset_of_a_data_set(said: dict[str, str], preset: str, task: str) -> None:
+    options = TrainOptions(**said)
+    assert options.recipe is RECIPES[preset]
+    assert options.recipe.task == task
+    resolved = options.resolved((1, 20, 20), 1)
+    assert (resolved.preset, resolved.task) == (preset, task)
+    assert TrainOptions(**resolved.to_dict()) == resolved
+    assert resolved.resolved((1, 20, 20), 1) == resolved
+
+
+def test_presets_are_those_of_the_paper() -> None:
+    """Table 3. What the paper does not state is said beside each preset."""
+    table = {
+        "mnist": (64, 256, 100, 2, 5),
+        "mnist-no-attention": (64, 256, 100, None, None),
+        "svhn": (32, 800, 100, 12, 12),
+        "cifar10": (64, 400, 200, 5, 5),
+    }
+    for name, row in table.items():
+        c = RECIPES[name].config
+        assert isinstance(c, DRAWConfig)
+        assert (c.glimpses, c.hidden_size, c.latent_size, c.read_size, c.write_size) == row
+    for name, side in (("cluttered-mnist", 100), ("cluttered-mnist-60", 60)):
+        assert RECIPES[name].config == ClassifierConfig((1, side, side), 8, 256, 12, 10)
+
+
+def test_every_name_among_the_whole_numbers_is_an_option() -> None:
+    assert set(WHOLE) <= {name for name in TrainOptions().to_dict()}
+    assert set(SMALL) <= set(TrainOptions().to_dict())
