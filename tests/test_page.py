@@ -48,7 +48,9 @@ def page(records: tuple[Record, Record], tmp_path_factory: pytest.TempPathFactor
     path = tmp_path_factory.mktemp("page") / "page.html"
     groups = [
         Group("Reconstructions", "Drawn again.", read, 2, 3, read.kl, "KL", "nats"),
-        Group("Samples", "Drawn from noise.", drawn, 2, None, drawn.moved, "Change", "%", notes=[f"Class {i}" for i in range(N)]),
+        Group(
+            "Samples", "Drawn from noise.", drawn, 2, None, drawn.moved, "Change", "%", notes=[f"Class {i}" for i in range(N)]
+        ),
     ]
     save_page(groups, path, "DRAW: a test", "a fact")
     return path
@@ -202,7 +204,17 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         pytest.skip("no chromium with chromedriver: apt-get install chromium chromium-driver")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    for flag in ["headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking", "disable-component-update", "disable-sync", "window-size=1280,800"]:
+    for flag in [
+        "headless=new",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-quic",
+        "no-first-run",
+        "disable-background-networking",
+        "disable-component-update",
+        "disable-sync",
+        "window-size=1280,800",
+    ]:
         options.add_argument(f"--{flag}")
     options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
@@ -213,7 +225,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         started.quit()
 
 
-def opened(browser: Any, page: Path, width: int = 1280, height: int = 800, scheme: str = "light", mobile: bool = False) -> None:
+def opened(
+    browser: Any, page: Path, width: int = 1280, height: int = 800, scheme: str = "light", mobile: bool = False
+) -> None:
     metrics = {"width": width, "height": height, "deviceScaleFactor": 2 if mobile else 1, "mobile": mobile}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": mobile})
@@ -226,7 +240,8 @@ def ready(browser: Any) -> None:
     """Every picture decoded, and drawn."""
     browser.execute_async_script(
         """const done = arguments[0];
-        Promise.all([...decoded.values()].map((image) => image.decode())).then(() => { show(); requestAnimationFrame(() => done()); });"""
+        Promise.all([...decoded.values()].map((image) => image.decode()))
+            .then(() => { show(); requestAnimationFrame(() => done()); });"""
     )
 
 
@@ -246,7 +261,11 @@ def count(browser: Any) -> str:
     return browser.execute_script("return document.getElementById('count').textContent")
 
 
-DRAWN, READ, THUMB = (".panel[data-kind=write] > canvas", ".panel[data-kind=read] > canvas", "#thumbs button:nth-child(2) canvas")
+DRAWN, READ, THUMB = (
+    ".panel[data-kind=write] > canvas",
+    ".panel[data-kind=read] > canvas",
+    "#thumbs button:nth-child(2) canvas",
+)
 
 
 def test_browser_shows_the_finished_images_first(browser: Any, page: Path, records: tuple[Record, Record]) -> None:
@@ -323,7 +342,8 @@ def test_browser_plays_and_pauses(browser: Any, page: Path) -> None:
     assert play.accessible_name == "Pause"
     # Play begins anew at the end; it goes on by itself.
     browser.execute_async_script(
-        """const done = arguments[0], wait = () => (state.t > 0 && state.t < last() ? done() : setTimeout(wait, 20)); wait();"""
+        """const done = arguments[0], wait = () => (state.t > 0 && state.t < last() ? done() : setTimeout(wait, 20));
+        wait();"""
     )
     press(browser, " ")
     assert play.accessible_name == "Play"

@@ -10,7 +10,7 @@
 from fastdraw.view.attention import save_attention, save_attention_film
 from fastdraw.view.drawing import save_drawing, save_strip
 from fastdraw.view.grid import save_grid, save_pairs
-from fastdraw.view.nearest import nearest
+from fastdraw.view.neighbours import nearest
 from fastdraw.view.plot import save_kl
 from fastdraw.view.record import Record, record
 from fastdraw.view.webpage import Group, save_page
