@@ -17,6 +17,7 @@ class DRAWConfig:
     hidden_size: h, units of the encoder's LSTM and of the decoder's.
     latent_size: Z, latent dimensions per glimpse.
     read_size, write_size: N, filters along each side of the window; None means no attention there (equations 17, 18).
+    num_classes: of a class-conditional model, whose encoder and decoder are also given the class; None means none.
 
     Raises TypeError or ValueError, naming the field, for anything else than whole numbers of at least 1.
     """
@@ -27,12 +28,13 @@ class DRAWConfig:
     latent_size: int = 100
     read_size: int | None = 2
     write_size: int | None = 5
+    num_classes: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_shape", _checked_shape(self.image_shape))
         for name in ("glimpses", "hidden_size", "latent_size"):
             object.__setattr__(self, name, check_size(name, getattr(self, name)))
-        for name in ("read_size", "write_size"):
+        for name in ("read_size", "write_size", "num_classes"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, check_size(name, getattr(self, name)))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 
 from fastdraw import dispatch, reference
@@ -25,21 +27,24 @@ class DRAW(Pretrained, CheckedStateDict, reference.DRAW):
     read_size, write_size  N, filters along each side of the window; None: no attention there (equations 17, 18)
     canvas_memory          "keep": every canvas is kept for the backward pass; "rebuild": each is rebuilt from the next one
                            there, so that memory does not grow with T times pixels, at the cost of another write each
+    num_classes            of a class-conditional model: encoder and decoder are given the class of each image as well
 
     `DRAW.from_config(fastdraw.presets["mnist"])` builds the paper's models. Raises TypeError or ValueError, naming the
     argument, for anything but whole numbers of at least 1.
 
-    model(x, noise=None) -> DRAWOutput
+    model(x, noise=None, labels=None) -> DRAWOutput
         x      [B, C, H, W] in [0, 1]: pixels as Bernoulli probabilities. NaN, infinity and values outside are refused where
                looking does not wait for the device: on the CPU; everywhere with FASTDRAW_CHECK_VALUES=1, nowhere with 0.
         noise  [T, B, Z] from N(0, 1), for exact repeats; drawn from torch's default generator if None.
+        labels [B], int64, from 0 to num_classes - 1: needed by a class-conditional model, refused by any other.
         loss            scalar: (reconstruction + kl summed over t).mean(), nats per image, equation 12
         reconstruction  [B]: -log D(x | c_T), nats, equation 9
         kl              [T, B]: KL of each glimpse's latent from N(0, 1), nats, equation 11
         canvas          [B, C, H, W]: c_T, logits
-    model.sample(n, noise=None, return_trajectory=False)
+    model.sample(n, noise=None, return_trajectory=False, labels=None)
         images [n, C, H, W] in [0, 1] from the prior, equations 13 to 16; noise [T, n, Z] is the latent sample.
-    model.reconstruct(x, noise=None, return_trajectory=False)
+        labels [n] are what to draw; a class-conditional model that is told none draws classes at random.
+    model.reconstruct(x, noise=None, return_trajectory=False, labels=None)
         images [B, C, H, W] in [0, 1], as forward drew them.
         With return_trajectory both give (images, Trajectory): the logits after every glimpse, and every window.
     model.save_pretrained(folder), DRAW.from_pretrained(folder or "user/model")
@@ -51,8 +56,9 @@ class DRAW(Pretrained, CheckedStateDict, reference.DRAW):
 
     config_type = DRAWConfig
 
-    def recurrence(self, x: Tensor | None, noise: Tensor, return_trajectory: bool = False) -> reference.Recurrence:
+    def recurrence(
+        self, x: Tensor | None, noise: Tensor, return_trajectory: bool = False, labels: Tensor | None = None
+    ) -> reference.Recurrence:
         """All glimpses, on the backend in force; see `fastdraw.ops.recurrence`."""
-        if dispatch.current() == "reference":
-            return super().recurrence(x, noise, return_trajectory)
-        return ops.recurrence(self, x, noise, return_trajectory)
+        run = super().recurrence if dispatch.current() == "reference" else partial(ops.recurrence, self)
+        return run(x, noise, return_trajectory, labels)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, linear
+from torch.nn.functional import binary_cross_entropy_with_logits, linear, one_hot
 
 from fastdraw import checks
 from fastdraw.config import DRAWConfig
@@ -169,14 +169,16 @@ class DRAW(nn.Module):
         read_size: int | None = 2,
         write_size: int | None = 5,
         canvas_memory: str = "keep",
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         if canvas_memory not in ("keep", "rebuild"):
             raise checks.expected("canvas_memory", '"keep" or "rebuild"', canvas_memory)
         self.canvas_memory = canvas_memory
-        self.config = config = DRAWConfig(image_shape, glimpses, hidden_size, latent_size, read_size, write_size)
-        self.encoder = nn.LSTMCell(2 * config.read_numel + hidden_size, hidden_size)
-        self.decoder = nn.LSTMCell(latent_size, hidden_size)
+        self.config = config = DRAWConfig(image_shape, glimpses, hidden_size, latent_size, read_size, write_size, num_classes)
+        classes = num_classes or 0
+        self.encoder = nn.LSTMCell(2 * config.read_numel + hidden_size + classes, hidden_size)
+        self.decoder = nn.LSTMCell(latent_size + classes, hidden_size)
         self.latent = nn.Linear(hidden_size, 2 * latent_size)
         self.patch = nn.Linear(hidden_size, config.patch_numel)
         if read_size is not None:
@@ -206,34 +208,46 @@ class DRAW(nn.Module):
             std = 0.01 if "attention" in name else parameter.shape[1] ** -0.5
             nn.init.normal_(parameter, std=0.1 * std if name.startswith("patch") else std)
 
-    def forward(self, x: Tensor, noise: Tensor | None = None) -> DRAWOutput:
+    def forward(self, x: Tensor, noise: Tensor | None = None, labels: Tensor | None = None) -> DRAWOutput:
         x, noise = self._check_images(x), self._check_noise(noise, x.shape[0], x)
-        canvas, kl, *_ = self.recurrence(x, noise)
+        canvas, kl, *_ = self.recurrence(x, noise, labels=self._check_labels(labels, x.shape[0]))
         assert kl is not None
         reconstruction = (
             binary_cross_entropy_with_logits(canvas, x.to(canvas.dtype), reduction="none").flatten(1).sum(1)
         )  # (9)
         return DRAWOutput((reconstruction + kl.sum(0)).mean(), reconstruction, kl, canvas)  # (10), (12)
 
-    def sample(self, n: int, noise: Tensor | None = None, return_trajectory: bool = False) -> Any:
+    def sample(
+        self, n: int, noise: Tensor | None = None, return_trajectory: bool = False, labels: Tensor | None = None
+    ) -> Any:
         n = checks.check_size("n", n, least=0)
         noise = self._check_noise(noise, n, self.initial_canvas)
-        canvas, _, trajectory, _ = self.recurrence(None, noise, return_trajectory)
+        if labels is None and self.config.num_classes is not None:
+            labels = torch.randint(self.config.num_classes, (n,), device=noise.device)
+        canvas, _, trajectory, _ = self.recurrence(None, noise, return_trajectory, self._check_labels(labels, n))
         images = torch.sigmoid(canvas)  # (16)
         return (images, trajectory) if return_trajectory else images
 
-    def reconstruct(self, x: Tensor, noise: Tensor | None = None, return_trajectory: bool = False) -> Any:
+    def reconstruct(
+        self, x: Tensor, noise: Tensor | None = None, return_trajectory: bool = False, labels: Tensor | None = None
+    ) -> Any:
         x, noise = self._check_images(x), self._check_noise(noise, x.shape[0], x)
-        canvas, _, trajectory, _ = self.recurrence(x, noise, return_trajectory)
+        canvas, _, trajectory, _ = self.recurrence(x, noise, return_trajectory, self._check_labels(labels, x.shape[0]))
         images = torch.sigmoid(canvas)
         return (images, trajectory) if return_trajectory else images
 
-    def recurrence(self, x: Tensor | None, noise: Tensor, return_trajectory: bool = False) -> Recurrence:
-        """All glimpses: equations 3 to 8 with 1, 2 and 11; with x None, 13 to 15, where noise itself is the latent sample."""
+    def recurrence(
+        self, x: Tensor | None, noise: Tensor, return_trajectory: bool = False, labels: Tensor | None = None
+    ) -> Recurrence:
+        """All glimpses: equations 3 to 8 with 1, 2 and 11; with x None, 13 to 15, where noise itself is the latent sample.
+
+        With labels [B] both LSTMs are also given the class, as num_classes columns that are 0 but for one 1.
+        """
         batch, config = noise.shape[1], self.config
         canvas = self.initial_canvas.expand(batch, *config.image_shape)
         h_enc, c_enc = self._initial_state(self.initial_encoder, batch)
         h_dec, c_dec = self._initial_state(self.initial_decoder, batch)
+        y = [] if labels is None else [one_hot(labels, config.num_classes or 0).to(noise.dtype)]
         kl: list[Tensor] = []
         latents: list[Tensor] = []
         canvases: list[Tensor] = []
@@ -244,12 +258,14 @@ class DRAW(nn.Module):
             if x is not None:
                 x_hat = x - torch.sigmoid(canvas)  # (3)
                 r = self._read(x, x_hat, h_dec, read_params)  # (4)
-                h_enc, c_enc = lstm_step(torch.cat([r, h_dec], 1), (h_enc, c_enc), *lstm_weights(self.encoder))  # (5)
+                h_enc, c_enc = lstm_step(torch.cat([r, h_dec, *y], 1), (h_enc, c_enc), *lstm_weights(self.encoder))  # (5)
                 latents.append(self.latent(h_enc))
                 mu, log_sigma = latents[-1].chunk(2, dim=1)  # (1), (2)
                 z = mu + log_sigma.exp() * noise[t]  # (6)
                 kl.append(kl_divergence(mu, log_sigma))  # (11)
-            h_dec, c_dec = lstm_step(z, (h_dec, c_dec), *lstm_weights(self.decoder))  # (7), (14)
+            h_dec, c_dec = lstm_step(
+                torch.cat([z, *y], 1) if y else z, (h_dec, c_dec), *lstm_weights(self.decoder)
+            )  # (7), (14)
             canvas = canvas + self._write(h_dec, write_params)  # (8), (15)
             canvases.append(canvas)
         trajectory, latent = None, torch.stack(latents) if latents else None
@@ -286,6 +302,13 @@ class DRAW(nn.Module):
         checks.check_same("device", "the model's weights", self.initial_canvas, "x", x)
         checks.check_unit_interval("x", x)
         return x
+
+    def _check_labels(self, labels: Tensor | None, batch: int) -> Tensor | None:
+        if self.config.num_classes is None:
+            if labels is not None:
+                raise checks.expected("labels", "None for a model without num_classes", labels)
+            return None
+        return checks.check_labels(labels, batch, self.config.num_classes, self.initial_canvas)
 
     def _check_noise(self, noise: Tensor | None, batch: int, like: Tensor) -> Tensor:
         shape = (self.config.glimpses, batch, self.config.latent_size)

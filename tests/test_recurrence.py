@@ -137,14 +137,19 @@ def test_double_backward_is_refused(backend: str) -> None:
         grad.square().sum().backward()
 
 
+def leaves(model: reference.DRAW, infers: bool) -> list[torch.Tensor | None]:
+    layers = fastdraw.ops.recurrence._layers(model, infers)
+    return [None if layer is None else layer.detach().requires_grad_() for layer in layers]
+
+
 def test_opcheck(backend: str) -> None:
     model, _ = pair(torch.float32, **SMALL)
     x, noise = inputs(model)
-    weights = [w.detach().requires_grad_() for w in fastdraw.ops.recurrence._joined(model, True)]
+    weights = leaves(model, infers=True)
     for images in (x, None):
         if images is None:
-            weights = [w.detach().requires_grad_() for w in fastdraw.ops.recurrence._joined(model, False)]
-        arguments = (images, noise, *weights, 2, 5, torch.float32, True, True, backend)
+            weights = leaves(model, infers=False)
+        arguments = (images, noise, None, *weights, 2, 5, torch.float32, True, True, backend)
         torch.library.opcheck(torch.ops.fastdraw.recurrence.default, arguments)
 
 
@@ -154,7 +159,7 @@ def test_without_gradients_memory_does_not_grow_with_glimpses(backend: str) -> N
     for steps in (5, 50):
         model = reference.DRAW(**{**SMALL, "glimpses": steps})
         x, noise = inputs(model)
-        arguments = (x, noise, *fastdraw.ops.recurrence._joined(model, True), 2, 5, torch.float32, False, False, backend)
+        arguments = (x, noise, None, *fastdraw.ops.recurrence._layers(model, True), 2, 5, torch.float32, False, False, backend)
         tape = glimpses.Tape(*torch.ops.fastdraw.recurrence(*arguments))
         sizes.append(sum(tensor.numel() for name, tensor in tape._asdict().items() if name not in ("kl", "latent")))
     assert sizes[0] == sizes[1]

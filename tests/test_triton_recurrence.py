@@ -89,13 +89,13 @@ def test_launches_of_a_glimpse(dtype: torch.dtype, monkeypatch: pytest.MonkeyPat
     forward, backward = [], []
     for steps in (8, 16):
         model, _ = models(glimpses=steps, image_shape=(1, 9, 7))
-        weights = fastdraw.ops.recurrence._joined(model, True)
-        weights = fastdraw.ops.recurrence._in_dtype(weights.__class__(*(w.detach() for w in weights)), dtype)
+        layers = (layer.detach() for layer in fastdraw.ops.recurrence._layers(model, True))
+        weights = fastdraw.ops.recurrence._joined(fastdraw.ops.recurrence.Layers(*layers), dtype)
         shape = Shape(steps, 2, 1, 9, 7, 8, 4, 2, 5)
         x, noise = torch.rand(2, 1, 9, 7, device=DEVICE), torch.randn(steps, 2, 4, device=DEVICE)
         tape = glimpses.make_tape(shape, weights.canvas, dtype, True, True, True)
         with Launches(monkeypatch) as counted:
-            glimpses.forward(pieces, x, noise, weights, shape, tape)
+            glimpses.forward(pieces, x, noise, None, weights, shape, tape)
         forward.append(len(counted.names))
         grads = torch.randn(shape.image, device=DEVICE), torch.randn(steps, 2, device=DEVICE)
         with Launches(monkeypatch) as counted:

@@ -8,9 +8,9 @@ Forward, glimpse t (the paper's equations in brackets):
     head      patch, window of the write, window of the next read = h_dec W + b (18, 21, 28)
 One `glimpse` holds write_t and the read that follows it, since both windows come from the same h_dec and meet in one canvas.
 
-Nothing is concatenated: the inputs of both LSTMs are two buffers, encoder_in [T+1, B, 2R+2h] = [r, h_dec, h_enc] and
-decoder_in [T+1, B, Z+h] = [z, h_dec], and each piece writes into the columns that the next one reads. Where no gradient is
-wanted each buffer has two slots instead of T + 1.
+Nothing is concatenated: the inputs of both LSTMs are two buffers, encoder_in [T+1, B, 2R+h+K+h] = [r, h_dec, y, h_enc] and
+decoder_in [T+1, B, Z+K+h] = [z, y, h_dec], and each piece writes into the columns that the next one reads. y are the K columns
+of a class, none unless the model is conditional. Where no gradient is wanted each buffer has two slots instead of T + 1.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Shape(NamedTuple):
     latent: int
     read_size: int
     write_size: int
+    classes: int = 0
 
     @property
     def image(self) -> tuple[int, int, int, int]:
@@ -45,18 +46,31 @@ class Shape(NamedTuple):
         return 2 * self.channels * (self.read_size**2 if self.read_size else self.height * self.width)
 
     @property
+    def encoder_columns(self) -> list[int]:
+        """Of r, h_dec, y and h_enc."""
+        return [self.read_numel, self.hidden, self.classes, self.hidden]
+
+    @property
+    def decoder_columns(self) -> list[int]:
+        """Of z, y and h_dec."""
+        return [self.latent, self.classes, self.hidden]
+
+    @property
     def patch_numel(self) -> int:
         return self.channels * (self.write_size**2 if self.write_size else self.height * self.width)
 
 
 class Weights(NamedTuple):
-    """Each layer as one matrix, in the dtype of the products, with its bias in the same; initial states."""
+    """Each layer as one matrix, in the dtype of the products, with its bias in the same; initial states.
 
-    encoder: Tensor  # [4h, 2R + h + h]
+    Matrices go to the loop as its backend wants them, by `prepared`.
+    """
+
+    encoder: Tensor  # [4h, 2R + h + K + h]
     encoder_bias: Tensor
     latent: Tensor  # [2Z, h]
     latent_bias: Tensor
-    decoder: Tensor  # [4h, Z + h]
+    decoder: Tensor  # [4h, Z + K + h]
     decoder_bias: Tensor
     head: Tensor  # [patch, + 5 for the write's window, + 5 for the read's, h]
     head_bias: Tensor
@@ -73,8 +87,8 @@ class Tape(NamedTuple):
     latent: Tensor  # [T, B, 2Z]: mu, log sigma
     head: Tensor  # [T + 1, B, columns of the head]
     canvases: Tensor  # [T, B, C, H, W], those before the last one; one slot where they are rebuilt
-    encoder_in: Tensor  # [T + 1, B, 2R + 2h]
-    decoder_in: Tensor  # [T + 1, B, Z + h]
+    encoder_in: Tensor  # [T + 1, B, 2R + h + K + h]
+    decoder_in: Tensor  # [T + 1, B, Z + K + h]
     encoder_gates: Tensor  # [T, B, 4h], activated: i, f, g, o
     decoder_gates: Tensor
     encoder_c: Tensor  # [T + 1, B, h]
@@ -100,8 +114,8 @@ def make_tape(shape: Shape, like: Tensor, dtype: torch.dtype, keep: bool, keep_c
         latent=state(t if infers else 0, s.batch, 2 * s.latent),
         head=state(one_more, s.batch, _head_columns(s, infers)),
         canvases=state(t if keep_canvases else 1, *s.image),
-        encoder_in=operand(encodes, s.batch, s.read_numel + 2 * s.hidden),
-        decoder_in=operand(one_more, s.batch, s.latent + s.hidden),
+        encoder_in=operand(encodes, s.batch, sum(s.encoder_columns)),
+        decoder_in=operand(one_more, s.batch, sum(s.decoder_columns)),
         encoder_gates=operand(steps if infers else 0, s.batch, 4 * s.hidden),
         decoder_gates=operand(steps, s.batch, 4 * s.hidden),
         encoder_c=state(encodes, s.batch, s.hidden),
@@ -114,7 +128,7 @@ def _head_columns(s: Shape, infers: bool) -> int:
 
 
 def prepared(pieces: ModuleType, weights: Weights, infers: bool, backward: bool) -> Weights:
-    """Each matrix as the backend's products take it. When generating nothing is encoded."""
+    """Each matrix as the backend's products take it in that pass. When generating nothing is encoded."""
     roles = {"decoder": "lstm", "head": "linear", **({"encoder": "lstm", "latent": "latent"} if infers else {})}
     return weights._replace(**{name: pieces.prepared(getattr(weights, name), role, backward) for name, role in roles.items()})
 
@@ -123,13 +137,20 @@ def _slot(buffer: Tensor, t: int) -> Tensor:
     return buffer[t % len(buffer)]
 
 
-def forward(pieces: ModuleType, x: Tensor | None, noise: Tensor, weights: Weights, shape: Shape, tape: Tape) -> None:
-    """All glimpses, into the tape. With x None the model generates: noise itself is the latent sample (13)."""
+def forward(
+    pieces: ModuleType, x: Tensor | None, noise: Tensor, y: Tensor | None, weights: Weights, shape: Shape, tape: Tape
+) -> None:
+    """All glimpses, into the tape. With x None the model generates: noise itself is the latent sample (13).
+
+    y [B, K]: the class of each image, as zeros and a one; None for an unconditional model.
+    """
+    w, s = weights, shape
     pieces.new_buffers(*tape)
-    w, s = prepared(pieces, weights, x is not None, backward=False), shape
-    dec_h = slice(s.latent, None)
+    dec_h, enc_h = slice(s.latent + s.classes, None), slice(s.read_numel + s.hidden + s.classes, None)
     enc_dec_h = slice(s.read_numel, s.read_numel + s.hidden)
-    enc_h = slice(s.read_numel + s.hidden, None)
+    if y is not None:
+        tape.decoder_in[:, :, s.latent : s.latent + s.classes] = y
+        tape.encoder_in[:, :, enc_dec_h.stop : enc_h.start] = y
     tape.decoder_in[0, :, dec_h] = w.h_decoder
     tape.decoder_c[0].zero_()
     _slot(tape.canvases, 0).copy_(w.canvas)
@@ -168,10 +189,55 @@ def forward(pieces: ModuleType, x: Tensor | None, noise: Tensor, weights: Weight
     pieces.glimpse(_slot(tape.head, s.glimpses), last, tape.canvas, None, None, s, writes=True)
 
 
+class WeightGradients(NamedTuple):
+    """Those of Weights; an LSTM's in two matrices, as its weights are kept: of its inputs, and of its state."""
+
+    encoder: tuple[Tensor, Tensor]
+    encoder_bias: Tensor
+    latent: Tensor
+    latent_bias: Tensor
+    decoder: tuple[Tensor, Tensor]
+    decoder_bias: Tensor
+    head: Tensor
+    head_bias: Tensor
+    canvas: Tensor
+    h_encoder: Tensor
+    h_decoder: Tensor
+
+
 class Gradients(NamedTuple):
     x: Tensor | None
     noise: Tensor | None
-    weights: Weights
+    weights: WeightGradients
+
+
+def _zero_gradients(s: Shape, infers: bool, like: Tensor) -> WeightGradients:
+    def zeros(*sizes: int) -> Tensor:
+        return like.new_zeros(sizes)
+
+    gates, columns = 4 * s.hidden, _head_columns(s, infers)
+    return WeightGradients(
+        encoder=(zeros(gates, sum(s.encoder_columns[:-1])), zeros(gates, s.hidden)),
+        encoder_bias=zeros(gates),
+        latent=zeros(2 * s.latent, s.hidden),
+        latent_bias=zeros(2 * s.latent),
+        decoder=(zeros(gates, sum(s.decoder_columns[:-1])), zeros(gates, s.hidden)),
+        decoder_bias=zeros(gates),
+        head=zeros(columns, s.hidden),
+        head_bias=zeros(columns),
+        canvas=zeros(*s.image[1:]),
+        h_encoder=zeros(s.hidden),
+        h_decoder=zeros(s.hidden),
+    )
+
+
+def _lstm_gradient(
+    pieces: ModuleType, grad_gates: Tensor, inputs: Tensor, weights: tuple[Tensor, Tensor], bias: Tensor
+) -> None:
+    """The inputs' columns and those of the state each to their own matrix; the bias counts once."""
+    first, last = inputs.split([weight.shape[1] for weight in weights], 1)
+    pieces.weight_gradient(grad_gates, first, weights[0], bias)
+    pieces.weight_gradient(grad_gates, last, weights[1], torch.zeros_like(bias))
 
 
 #: Rows (glimpses times images) of gate gradients that are kept before they go into the weights' gradients.
@@ -196,7 +262,7 @@ def backward(
     summed up in chunks of at least CHUNK_ROWS rows, so that the gradients of gates never need T slots.
     """
     w, s, infers = weights, shape, x is not None
-    grads = Weights(*(torch.zeros_like(tensor, dtype=tape.canvas.dtype) for tensor in w))
+    grads = _zero_gradients(s, infers, tape.canvas)
     grad_x = torch.zeros_like(x) if x is not None and need_x else None
     grad_noise = torch.empty_like(noise) if need_noise else None
     grad_canvas = grad_canvas.clone(memory_format=torch.contiguous_format)
@@ -204,18 +270,17 @@ def backward(
     chunk = min(s.glimpses, -(-CHUNK_ROWS // s.batch))
 
     def rows(like: Tensor) -> Tensor:
-        return like.new_empty(chunk, s.batch, like.shape[-1], dtype=w.decoder.dtype)
+        return tape.decoder_in.new_empty(chunk, s.batch, like.shape[-1])
 
     grad_encoder_gates, grad_decoder_gates = rows(tape.encoder_gates), rows(tape.decoder_gates)
     grad_latent, grad_head = rows(tape.latent), rows(tape.head)
     # The gradients of one glimpse's inputs, and of the cells, begin at zero: nothing comes after the last glimpse.
-    columns = [s.read_numel, s.hidden, s.hidden] if infers else [0, 0, 0]
-    grad_encoder_in = w.encoder.new_zeros(s.batch, sum(columns))
-    grad_decoder_in = w.decoder.new_zeros(s.batch, w.decoder.shape[1])
+    columns = s.encoder_columns if infers else [0, 0, 0, 0]
+    grad_encoder_in = tape.decoder_in.new_zeros(s.batch, sum(columns))
+    grad_decoder_in = tape.decoder_in.new_zeros(s.batch, sum(s.decoder_columns))
     grad_encoder_c, grad_decoder_c = (grad_canvas.new_zeros(s.batch, s.hidden) for _ in range(2))
-    grad_r, through_encoder, grad_h_encoder = grad_encoder_in.split(columns, 1)
-    through_decoder = grad_decoder_in[:, s.latent :]
-    w = prepared(pieces, weights, infers, backward=True)
+    grad_r, through_encoder, _, grad_h_encoder = grad_encoder_in.split(columns, 1)
+    through_decoder = grad_decoder_in[:, s.latent + s.classes :]
     for t in range(s.glimpses - 1, -1, -1):
         i, reads = t % chunk, infers and t + 1 < s.glimpses
         after = rebuilt if rebuilt is not None else (tape.canvases[t + 1] if t + 1 < s.glimpses else tape.canvas)
@@ -246,18 +311,14 @@ def backward(
         if i == 0:
             n = min(chunk, s.glimpses - t)
             steps, states = slice(t, t + n), slice(t + 1, t + 1 + n)
-            pairs = [
-                (grad_decoder_gates, tape.decoder_in[steps], grads.decoder, grads.decoder_bias),
-                (grad_head, tape.decoder_in[states, :, s.latent :], grads.head, grads.head_bias),
-            ]
+            flat = [grad[:n].flatten(0, 1) for grad in (grad_decoder_gates, grad_head, grad_encoder_gates, grad_latent)]
+            h_decoder = tape.decoder_in[states, :, s.latent + s.classes :].flatten(0, 1)
+            _lstm_gradient(pieces, flat[0], tape.decoder_in[steps].flatten(0, 1), grads.decoder, grads.decoder_bias)
+            pieces.weight_gradient(flat[1], h_decoder, grads.head, grads.head_bias)
             if infers:
-                h_encoder = tape.encoder_in[states, :, s.read_numel + s.hidden :]
-                pairs += [
-                    (grad_encoder_gates, tape.encoder_in[steps], grads.encoder, grads.encoder_bias),
-                    (grad_latent, h_encoder, grads.latent, grads.latent_bias),
-                ]
-            for grad, inputs, weight, bias in pairs:
-                pieces.weight_gradient(grad[:n].flatten(0, 1), inputs.flatten(0, 1), weight, bias)
+                h_encoder = tape.encoder_in[states, :, -s.hidden :].flatten(0, 1)
+                _lstm_gradient(pieces, flat[2], tape.encoder_in[steps].flatten(0, 1), grads.encoder, grads.encoder_bias)
+                pieces.weight_gradient(flat[3], h_encoder, grads.latent, grads.latent_bias)
     parts = [through_decoder]
     if infers:
         # The first read, before anything was written.
@@ -265,7 +326,7 @@ def backward(
         pieces.glimpse_backward(
             tape.head[0], canvas, x, grad_r, grad_canvas, grad_head[0], grad_x, s, writes=False, rebuild=False
         )
-        pieces.weight_gradient(grad_head[0], tape.decoder_in[0, :, s.latent :], grads.head, grads.head_bias)
+        pieces.weight_gradient(grad_head[0], tape.decoder_in[0, :, s.latent + s.classes :], grads.head, grads.head_bias)
         through_head = torch.empty_like(through_decoder, memory_format=torch.contiguous_format)
         pieces.input_backward(grad_head[0], w.head, through_head)
         parts += [through_encoder, through_head]
