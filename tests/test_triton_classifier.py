@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from test_classifier import SMALL, pair, results
+from test_gpu import waiting_refused
 
 import fastdraw
 from budget import assert_within_budget
@@ -45,3 +46,16 @@ def test_a_whole_classifier(changes: dict[str, Any], autocast: torch.dtype | Non
     for name, value in actual.items():
         assert torch.equal(value, again[name]), f"{name}: not the same bits twice"
         assert_within_budget(name, value, naive[name], exact[name], autocast or torch.float32)
+
+
+@pytest.mark.gpu
+def test_nothing_waits_for_the_device() -> None:
+    model = fastdraw.DRAWClassifier().to(DEVICE)
+    x, labels = torch.rand(4, 1, 100, 100, device=DEVICE), torch.arange(4, device=DEVICE)
+    with fastdraw.backend("triton"):
+        first = results(model, x, labels)
+        with waiting_refused():
+            second = results(model, x, labels)
+            model.attend(x)
+            model.predict(x)
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
