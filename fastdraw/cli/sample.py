@@ -40,7 +40,7 @@ def register(app: "typer.Typer") -> None:
         data_dir: Annotated[
             str | None, typer.Option(metavar="FOLDER", help="Folder in which they lie.", show_default="the run's")
         ] = None,
-        device: Annotated[str, typer.Option(metavar="cpu|cuda", help="Where to compute.")] = "cpu",
+        device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
     ) -> None:
         """Draw images with a trained model, from nothing but noise."""
         from fastdraw.view.command import save_samples

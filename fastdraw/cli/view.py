@@ -36,7 +36,7 @@ def register(app: "typer.Typer") -> None:
         split: Annotated[
             str, typer.Option(metavar="test|validation|train", help="Which of the images: reconstructions, windows, kl, page.")
         ] = "test",
-        device: Annotated[str, typer.Option(metavar="cpu|cuda", help="Where to compute.")] = "cpu",
+        device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
     ) -> None:
         """Draw pictures of a trained model, and a page in which to scrub through its glimpses (page.html, for any browser)."""
         from fastdraw.view.command import view_run

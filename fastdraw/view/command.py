@@ -26,7 +26,7 @@ def view_run(
     data: str | None = None,
     data_dir: str | None = None,
     split: str = "test",
-    device: str = "cpu",
+    device: str = "auto",
     note: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Path]:
     """Draws a run's pictures, and yields the path of each once it is there; see `fastdraw view --help` for the arguments.
@@ -61,7 +61,7 @@ def save_samples(
     number: int = 64,
     seed: int = 0,
     labels: str | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     npz: bool = False,
     nearest: bool = False,
     gif: bool = False,
@@ -107,10 +107,12 @@ def save_samples(
 
 def _open(path: str | os.PathLike[str], data: str | None, data_dir: str | None, split: str, seed: int, device: str) -> Run:
     check_size("seed", seed, least=0)
-    if device not in ("cpu", "cuda"):
-        raise expected("device", "cpu or cuda", device)
+    if device not in ("auto", "cpu", "cuda"):
+        raise expected("device", "auto, cpu or cuda", device)
     if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device: expected cpu, got cuda, of which this PyTorch finds none")
+        raise ValueError("device: expected cpu or auto, got cuda, of which this PyTorch finds none")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     return Run(path, data, data_dir, split, seed, device)
 
 

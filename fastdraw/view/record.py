@@ -73,7 +73,7 @@ def look(images: Tensor, window: Window, size: int) -> Tensor:
     """What N x N filters see of images [T, n, C, H, W] through windows with fields [T, n], gamma left out: [T, n, C, N, N]."""
     height, width = int(images.shape[3]), int(images.shape[4])
     params = window_params(window, size, (height, width)).flatten(0, 1)
-    patches = reference.read(images.flatten(0, 1).float(), params.float(), size)
+    patches = reference.read(images.flatten(0, 1).cpu().float(), params.float(), size)
     return patches.view(*images.shape[:3], size, size)
 
 

@@ -200,6 +200,8 @@ function play(on) {
   state.playing = on;
   $("icon").setAttribute("d", on ? ICONS.pause : ICONS.play);
   $("play").setAttribute("aria-label", on ? "Pause" : "Play");
+  // A film is not read out.
+  $("value").setAttribute("aria-live", on ? "off" : "polite");
   if (!on) return;
   if (state.t === last()) go(0);
   // About six seconds for an image, whatever the number of glimpses.
