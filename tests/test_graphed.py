@@ -110,6 +110,26 @@ def test_steps_of_a_classifier(device: str, parts: int) -> None:
         step(x, torch.zeros(2), labels=labels)
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_steps_of_a_model_that_is_given_classes(device: str, parts: int) -> None:
+    models = [DRAW(**CONFIG, num_classes=4).to(device) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    x, noise = torch.rand(5, 1, 8, 7, device=device), torch.randn(3, 5, 4, device=device)
+    step = GraphedStep(models[0], torch.optim.Adam(models[0].parameters(), lr=1e-2), x, accumulate=parts)
+    optimizer = torch.optim.Adam(models[1].parameters(), lr=1e-2)
+    for _ in range(3):
+        labels = torch.randint(0, 4, (5,), device=device)
+        optimizer.zero_grad()
+        expected = models[1](x, noise, labels=labels)
+        expected.loss.backward()
+        optimizer.step()
+        torch.testing.assert_close(step(x, noise, labels=labels).loss, expected.loss.detach())
+        torch.testing.assert_close(list(models[0].parameters()), list(models[1].parameters()), rtol=1e-4, atol=1e-6)
+    with pytest.raises(TypeError, match="labels: expected a tensor, got None"):
+        step(x, noise)
+
+
 def test_mistakes() -> None:
     model, other = pair("cpu")
     x = torch.rand(5, 1, 8, 7)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 from collections.abc import Iterator
@@ -15,14 +14,13 @@ import torch
 from datafiles import pixels
 from training import Quiet, records, run, without_timing
 
-from fastdraw import DRAW, ClassifierConfig, DRAWClassifier, data
+from fastdraw import ClassifierConfig, DRAWClassifier, data
 from fastdraw.data.splits import Labels, Splits
 from fastdraw.train import TrainOptions, load_checkpoint, load_model, train
 from fastdraw.train.batches import Batches
 from fastdraw.train.parallel import Processes
 
 CLASSIFY: dict[str, Any] = {"task": "classify", "latent_size": None, "write_size": None, "read_size": "6", "batch_size": 50}
-CONDITIONAL = "num_classes" in inspect.signature(DRAW.__init__).parameters
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +134,6 @@ def test_training_images_are_made_anew(tmp_path: Path, monkeypatch: pytest.Monke
         assert all(torch.equal(one.model[key], other.model[key]) for key in one.model)
 
 
-@pytest.mark.skipif(not CONDITIONAL, reason="DRAW takes no classes")
 def test_drawing_of_a_class(tmp_path: Path) -> None:
     result = run(tmp_path / "run", conditional=True, steps=30, ema=0.9)
     model, digits = load_model(tmp_path / "run"), data.load("digits")

@@ -101,7 +101,15 @@ def test_resuming_with_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         patch.setattr(loop_module.Run, "step", step)
         with pytest.raises(Interrupted):
             run(tmp_path / "run", steps=40, **changes)
+    switches = []
+
+    def checked(self: Any) -> None:
+        switches.append(not torch.is_deterministic_algorithms_warn_only_enabled())
+        original(self)
+
+    monkeypatch.setattr(loop_module.Run, "step", checked)
     run(tmp_path / "run", resume=True)
+    assert set(switches) == {bool(changes.get("deterministic"))}
     assert_same_run(tmp_path / "whole", tmp_path / "run")
     one, other = load_checkpoint(tmp_path / "whole").ema, load_checkpoint(tmp_path / "run").ema
     assert one.keys() == other.keys()

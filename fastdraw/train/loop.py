@@ -47,17 +47,16 @@ def train(options: TrainOptions, explicit: Collection[str] | None = None, show: 
     where nats stop being finite, Interrupted after SIGINT or SIGTERM, ProcessLost where another process of the run is gone; in
     each case the last checkpoint is whole.
     """
-    device = find_device(options.device)
-    with numerics(options.precision, options.deterministic), processes(device.type == "cuda") as together:
+    with processes(find_device(options.device).type == "cuda") as together:
         setup = prepare(options, explicit, together)
         show = (show or display()) if together.is_first else Silent()
-        run = Run(setup, show)
-        try:
-            with Interruptions() as interruptions:
+        with numerics(setup.options.precision, setup.options.deterministic), Interruptions() as interruptions:
+            run = Run(setup, show)
+            try:
                 return run(interruptions)
-        finally:
-            show.stop()
-            run.close()
+            finally:
+                show.stop()
+                run.close()
 
 
 class Run:
