@@ -1,7 +1,8 @@
 // Reading through windows: patches, and the moments that the gradient to params is made of; see glimpse.h for the maths.
 //
-// A task takes tiles of columns of one window and channel. It packs the tile's rows that the window sees, multiplies each filter
-// with the rows of its own band only, and goes on with N rows where the tile had as many as the window is high.
+// A task takes tiles of columns of one window and channel. It packs the tile's rows that the window sees (or takes them where they
+// stand), multiplies each filter with the rows of its own band only, and goes on with N rows where the tile had as many as the
+// window is high.
 #pragma once
 
 #include "bank.h"
@@ -29,9 +30,10 @@ void pack_rows(const WindowJob<T>& job, const Bank<T>& bank, const TileScratch<T
   }
 }
 
-// Adds the packed rows [begin, end) to T; a band that begins here starts its rows of T.
+// Adds the rows [begin, end) of the support, which stand at `tile`, to T; a band that begins here starts its rows of T.
 template <class T, int kVectors>
-void filter_rows(const Bank<T>& bank, const TileScratch<T>& w, int64_t n, int64_t begin, int64_t end, bool gradients) {
+void filter_rows(const Bank<T>& bank, const TileScratch<T>& w, int64_t n, const T* tile, int64_t tile_row, int64_t begin,
+                 int64_t end, bool gradients) {
   const Band* bands = bank.support_y.bands;
   const int64_t stride = bank.y.stride;
   for (int64_t i = 0, count; i < n; i += count) {
@@ -45,12 +47,11 @@ void filter_rows(const Bank<T>& bank, const TileScratch<T>& w, int64_t n, int64_
     if (behind <= begin || first >= end) continue;
     const bool more = first < begin;
     const int64_t from = more ? begin : first, depth = (behind < end ? behind : end) - from;
-    const T* tile = w.tile + (from - begin) * kTile<T>;
     const T* filters = bank.y.rows + i * stride + from;
     // The three rows of one filter, F, F d and F e, share a band.
     const int64_t apart = gradients ? n : 1;
-    tile_product<T, kVectors>(gradients ? 3 : count, depth, {filters, apart * stride, 1}, tile, kTile<T>, w.t + i * kTile<T>,
-                        apart * kTile<T>, more);
+    tile_product<T, kVectors>(gradients ? 3 : count, depth, {filters, apart * stride, 1},
+                              tile + (from - begin) * tile_row, tile_row, w.t + i * kTile<T>, apart * kTile<T>, more);
   }
 }
 
@@ -80,12 +81,20 @@ void read_tile(const WindowJob<T>& job, const Bank<T>& bank, const TileScratch<T
   const int64_t n = job.shape.size, height = bank.support_y.length;
   const bool gradients = job.params_out != nullptr;
   const int64_t pieces = find_pieces(bank.support_x, from, columns, w.pieces);
+  // Rows a page or more apart would fall into a few lines of the nearest cache.
+  const bool direct = __is_same(S, T) && job.from.pixel == 1 && job.from.row * int64_t(sizeof(T)) < 4096 && pieces == 1 &&
+                      bank.support_y.count == 1 && columns == kVectors * kLanes<T>;
   const Band& middle = bank.support_y.bands[n / 2];
   const int64_t step = middle.end - middle.begin <= 96 ? kTall : kLow;
   for (int64_t begin = 0; begin < height; begin += step) {
     const int64_t end = begin + step < height ? begin + step : height;
-    pack_rows(job, bank, w, channel, begin, end, pieces, columns, kVectors * kLanes<T>);
-    filter_rows<T, kVectors>(bank, w, n, begin, end, gradients);
+    if (direct) {
+      const T* rows = reinterpret_cast<const T*>(channel) + bank.rows[begin] * job.from.row + w.pieces[0].pixel;
+      filter_rows<T, kVectors>(bank, w, n, rows, job.from.row, begin, end, gradients);
+    } else {
+      pack_rows(job, bank, w, channel, begin, end, pieces, columns, kVectors * kLanes<T>);
+      filter_rows<T, kVectors>(bank, w, n, w.tile, kTile<T>, begin, end, gradients);
+    }
   }
   if (job.patch_out) {
     const Range j = seen_by(bank.support_x, n, from, from + columns);

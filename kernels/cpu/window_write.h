@@ -1,7 +1,8 @@
 // Writing through windows: image = sum over its windows of gamma^power F_Y^T P F_X, zero where no window reaches.
 //
-// A task takes some rows of an image: all channels where they lie side by side in memory, otherwise one. It fills them with zeros
-// and adds its windows in their order, so that a pixel's sum is the same however rows are shared out.
+// A task takes some rows of an image: all channels where they lie side by side in memory, otherwise one. The first window is
+// stored, with zeros around it, and the others are added in their order, so that a pixel's sum is the same however rows are
+// shared out.
 #pragma once
 
 #include "bank.h"
@@ -18,6 +19,35 @@ FASTDRAW_INLINE int64_t packed_below(const Support& s, int64_t pixel) {
   return count;
 }
 
+// Zeros in the rows [top, bottom) at `plane`, but where the window is about to be stored.
+template <class T>
+void clear_around(const WindowJob<T>& job, const Bank<T>& bank, T* plane, int64_t top, int64_t bottom) {
+  const int64_t numbers = job.to.row, pixel = job.to.pixel;
+  const auto clear = [](T* from, int64_t count) { memset(from, 0, size_t(count) * sizeof(T)); };
+  const Support &y = bank.support_y, &x = bank.support_x;
+  int64_t row = top;
+  for (int64_t k = 0; k < y.count; ++k) {
+    const int64_t begin = y.segments[k].pixel, end = begin + y.segments[k].length;
+    if (end <= row || begin >= bottom) continue;
+    if (begin > row) clear(plane + row * numbers, (begin - row) * numbers), row = begin;
+    for (; row < end && row < bottom; ++row) {
+      T* to = plane + row * numbers;
+      // Many small gaps are slower than the row.
+      if (x.count > 4) {
+        clear(to, numbers);
+        continue;
+      }
+      int64_t at = 0;
+      for (int64_t i = 0; i < x.count; ++i) {
+        clear(to + at, x.segments[i].pixel * pixel - at);
+        at = (x.segments[i].pixel + x.segments[i].length) * pixel;
+      }
+      clear(to + at, numbers - at);
+    }
+  }
+  clear(plane + row * numbers, (bottom - row) * numbers);
+}
+
 // Packed rows [begin, end) and `columns` packed columns from `from` on, of one channel.
 template <class T, int kVectors, bool kAdd>
 void write_tile(const WindowJob<T>& job, const Bank<T>& bank, const TileScratch<T>& w, T* channel, int64_t begin, int64_t end,
@@ -26,14 +56,22 @@ void write_tile(const WindowJob<T>& job, const Bank<T>& bank, const TileScratch<
   const Band* bands = bank.support_y.bands;
   spread_tile<T, kVectors>(bank, w, n, from, columns);
   const int64_t pieces = find_pieces(bank.support_x, from, columns, w.pieces);
+  // Where it can be, a product goes straight into the image.
+  const bool direct = job.to.pixel == 1 && pieces == 1 && bank.support_y.count == 1 && columns == kVectors * kLanes<T>;
   int64_t first = 0, behind = 0;
   for (int64_t p = begin; p < end; p += 3) {
     const int64_t rows = end - p < 3 ? end - p : 3;
     while (first < n && bands[first].end <= p) ++first;
     while (behind < n && bands[behind].begin < p + rows) ++behind;
     const int64_t depth = behind > first ? behind - first : 0;
-    tile_product<T, kVectors>(rows, depth, {bank.y.rows + first * stride + p, 1, stride}, w.v + first * kTile<T>, kTile<T>, w.tile,
-                        kTile<T>, false);
+    const Operand<T> filters{bank.y.rows + first * stride + p, 1, stride};
+    const T* v = w.v + first * kTile<T>;
+    if (direct) {
+      T* to = channel + bank.rows[p] * job.to.row + w.pieces[0].pixel;
+      tile_product<T, kVectors>(rows, depth, filters, v, kTile<T>, to, job.to.row, kAdd);
+      continue;
+    }
+    tile_product<T, kVectors>(rows, depth, filters, v, kTile<T>, w.tile, kTile<T>, false);
     for (int64_t r = 0; r < rows; ++r) {
       T* row = channel + bank.rows[p + r] * job.to.row;
       for (int64_t k = 0; k < pieces; ++k) {
@@ -69,7 +107,7 @@ bool write_windows(void* data, int64_t begin, int64_t end) {
     const int64_t image = task / (planes * job.blocks), plane = task / job.blocks % planes, block = task % job.blocks;
     const int64_t top = s.height * block / job.blocks, bottom = s.height * (block + 1) / job.blocks;
     T* base = job.image_out + (job.first / job.windows + image) * job.to.image + plane * job.to.channel;
-    memset(base + top * job.to.row, 0, size_t((bottom - top) * job.to.row) * sizeof(T));
+    clear_around(job, job.banks[image * job.windows], base, top, bottom);
     for (int64_t c = 0; c < together; ++c) {
       for (int64_t k = 0; k < job.windows; ++k) {
         const int64_t i = image * job.windows + k;
