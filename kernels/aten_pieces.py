@@ -7,6 +7,7 @@ strided in their rows; columns are contiguous. See fastdraw/ops/glimpses.py for 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,10 +18,11 @@ from fastdraw.kernels import aten
 from fastdraw.ops.glimpses import Shape
 
 
-def prepared(weight: Tensor, role: str, backward: bool) -> Any:
-    """A weight as the pieces take it, made once for all glimpses. role: what follows the product forward, "lstm", "latent" or
-    "linear"; backward: for the pieces that take gradients."""
-    return weight
+def prepared(parts: Sequence[Tensor], role: str, backward: bool) -> Any:
+    """A weight as the pieces take it, made once for all glimpses. parts: one matrix, or an LSTM's two, for its inputs and for
+    its state; role: what follows the product forward, "lstm", "latent" or "linear"; backward: for pieces that take gradients.
+    """
+    return torch.cat(list(parts), 1) if len(parts) > 1 else parts[0].contiguous()
 
 
 def new_buffers(*tensors: Tensor) -> None:

@@ -62,6 +62,12 @@ def columns_of_more(tensor: Tensor, before: int = 3, after: int = 2) -> Tensor:
     return wide[:, before : before + tensor.shape[1]]
 
 
+def parts(weight: Tensor) -> tuple[Tensor, ...]:
+    """An LSTM's weight comes in two, cut anywhere."""
+    cut = weight.shape[1] // 3
+    return (weight[:, :cut], weight[:, cut:]) if cut else (weight,)
+
+
 def check(name: str, dtype: torch.dtype, arguments: dict[str, Any], outputs: str, operands: str, role: str | None) -> None:
     """The piece `name` against the plain one in float64, with the plain one in `dtype` as its rival, and the same bits twice
     and on one thread. `operands` are handed over in `dtype`, other tensors in that of states; `outputs` are filled."""
@@ -80,7 +86,7 @@ def check(name: str, dtype: torch.dtype, arguments: dict[str, Any], outputs: str
         given = {key: give(key, value) for key, value in arguments.items()}
         called = dict(given)
         if role is not None:
-            called["weight"] = module.prepared(given["weight"], role, "backward" in name)
+            called["weight"] = module.prepared(parts(given["weight"]), role, "backward" in name)
         getattr(module, name)(**called)
         flat = [one for key in outputs.split() for one in (given[key] if isinstance(given[key], list) else [given[key]])]
         return [tensor for tensor in flat if tensor is not None]

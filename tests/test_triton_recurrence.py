@@ -91,6 +91,7 @@ def test_launches_of_a_glimpse(dtype: torch.dtype, monkeypatch: pytest.MonkeyPat
         model, _ = models(glimpses=steps, image_shape=(1, 9, 7))
         layers = (layer.detach() for layer in fastdraw.ops.recurrence._layers(model, True))
         weights = fastdraw.ops.recurrence._joined(fastdraw.ops.recurrence.Layers(*layers), dtype)
+        weights = glimpses.prepared(pieces, weights, True, backward=False)
         shape = Shape(steps, 2, 1, 9, 7, 8, 4, 2, 5)
         x, noise = torch.rand(2, 1, 9, 7, device=DEVICE), torch.randn(steps, 2, 4, device=DEVICE)
         tape = glimpses.make_tape(shape, weights.canvas, dtype, True, True, True)

@@ -95,7 +95,7 @@ def _in_dtype(w: Weights, dtype: torch.dtype) -> Weights:
 
 def _prepared(pieces: ModuleType, w: Weights, backward: bool) -> Weights:
     roles = {"lstm": "lstm", "head": "linear", "output": "linear"}
-    return w._replace(**{name: pieces.prepared(getattr(w, name), role, backward) for name, role in roles.items()})
+    return w._replace(**{name: pieces.prepared([getattr(w, name)], role, backward) for name, role in roles.items()})
 
 
 def _glimpses(

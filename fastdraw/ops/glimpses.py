@@ -16,7 +16,7 @@ of a class, none unless the model is conditional. Where no gradient is wanted ea
 from __future__ import annotations
 
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -63,16 +63,16 @@ class Shape(NamedTuple):
 class Weights(NamedTuple):
     """Each layer as one matrix, in the dtype of the products, with its bias in the same; initial states.
 
-    Matrices go to the loop as its backend wants them, by `prepared`.
+    Matrices go to the loop as its backend wants them, made by `prepared`; before that, an LSTM's are two.
     """
 
-    encoder: Tensor  # [4h, 2R + h + K + h]
+    encoder: Any  # [4h, 2R + h + K] and [4h, h]
     encoder_bias: Tensor
-    latent: Tensor  # [2Z, h]
+    latent: Any  # [2Z, h]
     latent_bias: Tensor
-    decoder: Tensor  # [4h, Z + K + h]
+    decoder: Any  # [4h, Z + K] and [4h, h]
     decoder_bias: Tensor
-    head: Tensor  # [patch, + 5 for the write's window, + 5 for the read's, h]
+    head: Any  # [patch, + 5 for the write's window, + 5 for the read's, h]
     head_bias: Tensor
     canvas: Tensor  # [C, H, W]
     h_encoder: Tensor  # [h]
@@ -241,7 +241,7 @@ def _lstm_gradient(
 
 
 #: Rows (glimpses times images) of gate gradients that are kept before they go into the weights' gradients.
-CHUNK_ROWS = 1024
+CHUNK_ROWS = 512
 
 
 def backward(

@@ -96,21 +96,21 @@ def _layers(model: DRAW, infers: bool) -> Layers:
 
 
 def _joined(m: Layers, dtype: torch.dtype) -> Weights:
-    """One matrix for each product of the loop, in the products' dtype; initial states as they are."""
+    """What each product of the loop multiplies with, in the products' dtype; initial states as they are."""
 
-    def join(tensors: list[Tensor | None], dim: int = 0) -> Tensor:
+    def join(*tensors: Tensor | None) -> Tensor:
         there = [tensor.to(dtype) for tensor in tensors if tensor is not None]
-        return torch.cat(there, dim) if len(there) > 1 else there[0].contiguous()
+        return torch.cat(there) if len(there) > 1 else there[0].contiguous()
 
     return Weights(
-        encoder=join([m.encoder_ih, m.encoder_hh], 1),
+        encoder=(m.encoder_ih.to(dtype), m.encoder_hh.to(dtype)),
         encoder_bias=(m.encoder_bias_ih + m.encoder_bias_hh).to(dtype),
-        latent=join([m.latent]),
-        latent_bias=join([m.latent_bias]),
-        decoder=join([m.decoder_ih, m.decoder_hh], 1),
+        latent=(m.latent.to(dtype),),
+        latent_bias=join(m.latent_bias),
+        decoder=(m.decoder_ih.to(dtype), m.decoder_hh.to(dtype)),
         decoder_bias=(m.decoder_bias_ih + m.decoder_bias_hh).to(dtype),
-        head=join([m.patch, m.write, m.read]),
-        head_bias=join([m.patch_bias, m.write_bias, m.read_bias]),
+        head=(join(m.patch, m.write, m.read),),
+        head_bias=join(m.patch_bias, m.write_bias, m.read_bias),
         canvas=m.canvas,
         h_encoder=m.h_encoder,
         h_decoder=m.h_decoder,
@@ -164,7 +164,7 @@ def _forward(x: Tensor | None, noise: Tensor, labels: Tensor | None, *arguments:
     if shape.batch:
         pieces = dispatch.pieces(backend, noise.device.type)
         x = None if x is None else x.contiguous()
-        # In one expression, so that matrices that a backend has packed do not live on beside what was packed.
+        # In one expression, so that copies of weights do not live on beside what a backend made of them.
         weights = glimpses.prepared(pieces, _joined(layers, dtype), infers, backward=False)
         glimpses.forward(pieces, x, noise.contiguous(), _classes(labels, shape), weights, shape, tape)
     return tape

@@ -9,10 +9,12 @@
 
 namespace {
 
-// A weight as the products take it. sizes: order, outputs, depth, numbers from one output to the next, along the depth, threads
+// A weight as the products take it. sizes: order, outputs, depth, backward, columns of the first part, threads
 template <class T, class S>
-int pack(const int64_t* sizes, const S* weight, void* packed) {
-  PackJob<T, S> job{{Order(sizes[0]), sizes[1]}, sizes[2], sizes[3], sizes[4], weight, static_cast<char*>(packed)};
+int pack(const int64_t* sizes, const S* first, const S* second, void* packed) {
+  const int64_t columns = sizes[3] ? sizes[1] : sizes[2];
+  PackJob<T, S> job{{Order(sizes[0]), sizes[1]}, sizes[2], sizes[3] != 0, {first, second, columns, sizes[4]},
+                    static_cast<char*>(packed)};
   return fastdraw_parallel_each(job.layout.template panels<T>(), sizes[5], pack_panels<T, S>, &job) ? 0 : 1;
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from fastdraw.ops.glimpses import Shape
 
 #: Pointers that follow the sizes, for each function in the order of pieces.h.
 _POINTERS = {
-    "pack": 2,
+    "pack": 3,
     "linear": 4,
     "cell_forward": 8,
     "cell_backward": 9,
@@ -77,17 +77,18 @@ _ORDERS = {"linear": Order(0, 1), "lstm": Order(1, 4), "latent": Order(2, 2)}
 _PANEL = 64
 
 
-def prepared(weight: Tensor, role: str, backward: bool) -> Packed | Tensor:
-    f = functions(weight.dtype)
+def prepared(parts: Sequence[Tensor], role: str, backward: bool) -> Packed | Tensor:
+    first, second = parts[0], parts[1] if len(parts) > 1 else None
+    f = functions(first.dtype)
     if f is None:
-        return weight
+        return aten_pieces.prepared(parts, role, backward)
     order = _ORDERS["linear" if backward else role]
-    outputs, depth = weight.shape[::-1] if backward else weight.shape
-    steps = weight.stride()[::-1] if backward else weight.stride()
-    columns = order.parts * -(-(outputs // order.parts) // _PANEL) * _PANEL
-    data = torch.empty(columns * (depth + 1), dtype=torch.promote_types(weight.dtype, torch.float32))
-    sizes = cpu._sizes(order.number, outputs, depth, *steps, torch.get_num_threads())
-    cpu._check(f.pack(sizes, weight.data_ptr(), data.data_ptr()))
+    rows, columns = len(first), sum(part.shape[1] for part in parts)
+    outputs, depth = (columns, rows) if backward else (rows, columns)
+    numbers = order.parts * -(-(outputs // order.parts) // _PANEL) * _PANEL * (depth + 1)
+    data = torch.empty(numbers, dtype=torch.promote_types(first.dtype, torch.float32))
+    sizes = (order.number, outputs, depth, int(backward), first.shape[1])
+    _call(f.pack, sizes, first.contiguous(), None if second is None else second.contiguous(), data)
     return Packed(data, outputs)
 
 

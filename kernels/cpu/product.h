@@ -189,11 +189,23 @@ struct PanelLayout {
   }
 };
 
+// A weight [M, K] in two parts, of its first `split` columns and of the others: those of an LSTM's inputs and of its state.
+template <class S>
+struct Weight {
+  const S *first, *second;
+  int64_t columns, split;
+
+  FASTDRAW_INLINE const S* at(int64_t row, int64_t column) const {
+    return column < split ? first + row * split + column : second + row * (columns - split) + column - split;
+  }
+};
+
 template <class T, class S>
 struct PackJob {
   PanelLayout layout;
-  int64_t depth, output_step, depth_step;  // Numbers from one output's weight to the next one's, and along the depth.
-  const S* weight;
+  int64_t depth;
+  bool backward;  // Outputs are the weight's columns, and not its rows.
+  Weight<S> weight;
   char* packed;
 };
 
@@ -206,11 +218,11 @@ bool pack_panels(void* data, int64_t begin, int64_t end) {
     const int vectors = job.layout.template vectors<T>(panel);
     for (int v = 0; v < vectors; ++v) {
       int64_t count;
-      const S* from = job.weight + job.layout.template output<T>(panel, v, &count) * job.output_step;
+      const int64_t output = job.layout.template output<T>(panel, v, &count);
       for (int64_t k = 0; k < divided_up(job.depth, step) * step; ++k)
         for (int64_t i = 0; i < kLanes<T>; ++i) {
           const bool there = i < count && k < job.depth;
-          const S* one = from + (there ? i * job.output_step + k * job.depth_step : 0);
+          const S* one = !there ? nullptr : (job.backward ? job.weight.at(k, output + i) : job.weight.at(output + i, k));
           const int64_t column = v * kLanes<T> + i, at = (k / step * vectors * kLanes<T> + column) * step + k % step;
           if (step == 2) {
             const S zero{};
