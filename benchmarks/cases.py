@@ -58,15 +58,18 @@ def as_list(outputs: Any) -> list[Tensor]:
 
 
 def differentiate(function: Function, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
-    """Outputs, and the gradients to all inputs of their sum weighted by `weights`."""
+    """Outputs, and the gradients of their sum weighted by `weights`, to the inputs that want one."""
     outputs = as_list(function(*inputs))
     # In half precision the reference's LSTM gives a float32 h, and the operator one of x's dtype.
     weights = [weight.to(output.dtype) for output, weight in zip(outputs, weights, strict=True)]
-    return [*(output.detach() for output in outputs), *torch.autograd.grad(outputs, inputs, weights)]
+    wanted = [tensor for tensor in inputs if tensor.requires_grad]
+    return [*(output.detach() for output in outputs), *torch.autograd.grad(outputs, wanted, weights)]
 
 
-def leaves(tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype]) -> Inputs:
-    return tuple(tensor.to(dtype, copy=True).requires_grad_() for tensor, dtype in zip(tensors, dtypes, strict=True))
+def leaves(tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype], constants: Sequence[int] = ()) -> Inputs:
+    """Copies that want gradients, but for those numbered in `constants`."""
+    pairs = enumerate(zip(tensors, dtypes, strict=True))
+    return tuple(t.to(dtype, copy=True).requires_grad_(i not in constants) for i, (t, dtype) in pairs)
 
 
 @contextmanager
@@ -92,8 +95,10 @@ def operator_case(
     keep_wide: Sequence[int] = (),
     compiled: bool = False,
     peers_narrow: bool = False,
+    constants: Sequence[int] = (),
 ) -> Case:
-    """A case of one operator. make() gives float64 inputs; those numbered in `keep_wide` are never narrower than float32.
+    """A case of one operator. make() gives float64 inputs; those numbered in `keep_wide` are never narrower than float32, and
+    those in `constants` get no gradient.
 
     peers_narrow: peers take every input in the precision itself, those of `keep_wide` too.
     """
@@ -101,9 +106,9 @@ def operator_case(
     torch.manual_seed(0)
     exact_inputs = [tensor.to(DEVICE) for tensor in make()]
     dtypes = [torch.float32 if index in keep_wide else dtype for index in range(len(exact_inputs))]
-    first = leaves(exact_inputs, dtypes)
+    first = leaves(exact_inputs, dtypes, constants)
     # The yardstick starts from the very numbers that the variants get.
-    exact_inputs = [tensor.detach().double().requires_grad_() for tensor in first]
+    exact_inputs = list(leaves([t.detach() for t in first], [torch.float64] * len(first), constants))
     weights = [torch.randn_like(output) for output in as_list(naive(*exact_inputs))]
     # Gradients come in the dtype of what they belong to.
     output_dtypes = [t.dtype for t in as_list(operator(*first))]
@@ -114,13 +119,13 @@ def operator_case(
     sets = 1
     if DEVICE == "cuda":
         sets = min(MOST_SETS, math.ceil(2 * torch.cuda.get_device_properties(0).L2_cache_size / input_bytes))
-    all_inputs = [first, *(leaves([t.detach() for t in first], dtypes) for _ in range(sets - 1))]
+    all_inputs = [first, *(leaves([t.detach() for t in first], dtypes, constants) for _ in range(sets - 1))]
     all_weights = [narrow, *([t.clone() for t in narrow] for _ in range(sets - 1))]
 
     def variant(name: str, function: Function, backend: str | None = None, narrow_all: bool = False) -> Variant:
         inputs, weights = all_inputs, all_weights
         if narrow_all:
-            inputs = [leaves([t.detach() for t in first], [dtype] * len(first)) for _ in range(sets)]
+            inputs = [leaves([t.detach() for t in first], [dtype] * len(first), constants) for _ in range(sets)]
             weights = [[t.to(dtype) for t in narrow] for _ in range(sets)]
         setting = partial(matmul_precision, "high" if precision == "tf32" else "highest")
         return Variant(name, lambda k: differentiate(function, inputs[k], weights[k]), backend, setting)

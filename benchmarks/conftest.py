@@ -31,7 +31,7 @@ def prove(case: Case) -> dict[str, str]:
     rivals_of: dict[torch.dtype, list[list[torch.Tensor]]] = {}
     failures = {}
     for variant in case.variants:
-        if variant.products:
+        if variant.products or not variant.proven:
             # Chooses the way to each product, which must not fall into a turn.
             variant.step(0)
             continue

@@ -46,6 +46,19 @@ def write(b: int, c: int, h: int, w: int, n: int, e: int) -> Cost:
     return Cost(moved, "e(2BCHW + 3BCN²) + 60B", computed, "2BC(3NHW + 4N²W)", 2)
 
 
+def large_read(b: int, c: int, k: int, n: int, seen: int, band: int, e: int, pixels: int) -> Cost:
+    """K windows of which each sees S x S pixels and each filter s of them along its axis. `pixels`: those of a channel's
+    gradient, which is written; 0 where none is wanted.
+
+    Forward: the S^2 pixels read, F_Y I (NsS) and F_X^T (N^2 s). Backward: the pixels again, F_Y I (NsS), P F_X (N^2 s), its
+    product with I (NsS), P^T F_Y I (N^2 s); with the image's gradient F_Y^T of P F_X (NsS).
+    """
+    moved = e * (2 * b * k * c * seen**2 + 2 * b * k * c * n**2 + b * c * pixels) + 60 * b * k
+    computed = 2 * b * k * c * ((4 if pixels else 3) * n * band * seen + 3 * n**2 * band)
+    written, products = (" + BCHW", "4") if pixels else ("", "3")
+    return Cost(moved, f"e(2BKCS² + 2BKCN²{written}) + 60BK", computed, f"2BKC({products}NsS + 3N²s)", 2)
+
+
 def filterbank(b: int, h: int, w: int, n: int, e: int) -> Cost:
     """Forward: both matrices written. Backward: their gradients read. About 20 operations an element, with exponentials."""
     moved = e * (2 * b * n * (h + w) + 2 * b) + 60 * b

@@ -54,6 +54,8 @@ class Variant(NamedTuple):
     dtype: torch.dtype | None = None
     #: Some of the case's matrix products alone: a floor, with no results that could be proven.
     products: bool = False
+    #: False for what has no results to be proven: the allocation of a result, as a floor.
+    proven: bool = True
     #: On CUDA: may it be captured in a graph? Not what makes graphs of its own, or is not torch's.
     captured: bool = True
 

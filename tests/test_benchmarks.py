@@ -15,6 +15,7 @@ from benchmarks import cost, gpu, report, table, timing
 from benchmarks.cases import DEVICE, read_case
 from benchmarks.checkout import ROOT
 from benchmarks.conftest import prove
+from benchmarks.large import large_case
 
 #: One quick case, measured as briefly as can be.
 QUICK = ["--benchmark", "--benchmark-max-time=0.001", "--benchmark-min-rounds=2", "-k", "read-128x1x28x28x2-float32"]
@@ -147,6 +148,15 @@ def test_turns_alternate():
     assert benchmark.shown == pytest.approx([0.5] * 4)
 
 
+def test_what_has_no_results_is_timed_and_not_proven():
+    case = large_case(1, 1, 70, 4, 0.3, image=True)
+    assert [variant.name for variant in case.variants][-1] == "torch.zeros_like(image)"
+    assert prove(case) == {}
+    # The image gets a gradient where it is asked for: patch, image, params.
+    assert [len(variant.step(0)) for variant in case.variants] == [3] * (len(case.variants) - 1) + [1]
+    assert len(large_case(1, 1, 70, 4, 0.3, windows=2, channels_last=True).variants[0].step(0)) == 2
+
+
 def test_costs_count_what_the_formulas_say():
     b, c, h, w, n = 3, 2, 10, 20, 4
     image, patch = b * c * h * w, b * c * n * n
@@ -158,6 +168,13 @@ def test_costs_count_what_the_formulas_say():
     )
     least = cost.write(b, c, h, w, n, 4)
     assert least.bytes == 4 * (2 * image + 3 * patch + 3 * 5 * b)
+    # Two windows that see 6 x 6 pixels, each filter three along its axis; then with the image's gradient.
+    least = cost.large_read(b, c, 2, n, 6, 3, 4, 0)
+    assert least.bytes == 2 * (4 * b * c * (2 * 36 + 2 * n * n) + 4 * 3 * 5 * b)
+    assert least.operations == 2 * 2 * b * c * (3 * n * 3 * 6 + 3 * n * n * 3)
+    more = cost.large_read(b, c, 2, n, 6, 3, 4, h * w)
+    assert more.bytes - least.bytes == 4 * image
+    assert more.operations - least.operations == 2 * 2 * b * c * n * 3 * 6
     least = cost.lstm_step(128, 264, 256, 4)
     # Two products of [B, K] with [K, 4h] forward, four backward.
     assert least.operations == 3 * 2 * 128 * 1024 * (264 + 256)
