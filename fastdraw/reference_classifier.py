@@ -7,6 +7,7 @@ One LSTM reads the image through a window that its own last state places; the la
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -54,13 +55,20 @@ class DRAWClassifier(nn.Module):
         return cls(**config.to_dict())
 
     def reset_parameters(self) -> None:
-        """Weights that training starts well from: states of ordinary size (variance 1 / inputs); biases and the initial state
-        zero, so that the first window is in the middle and spans the image, and those that follow stay near to it."""
+        """Weights that training starts well from: states of ordinary size (variance 1 / inputs), biases and the initial state
+        zero. So the first window is in the middle and spans the image, and those that follow stay near to it.
+
+        Its sigma is half of what lies between two filters, so that they overlap and leave no pixel out: where they are
+        narrower than that, a digit of a few filters' size is mostly missed, and gradients to windows are mostly noise.
+        """
         for name, parameter in self.named_parameters():
             if parameter.dim() != 2:
                 nn.init.zeros_(parameter)
             else:
                 nn.init.normal_(parameter, std=0.03 if "attention" in name else parameter.shape[1] ** -0.5)
+        side, size = max(self.config.image_shape[1:]), self.config.read_size
+        apart = (side - 1) / (size - 1) if size > 1 else side
+        nn.init.constant_(self.read_attention.bias[2], 2 * math.log(max(apart, 1.0) / 2))
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> ClassifierOutput:
         x = self._check_images(x)

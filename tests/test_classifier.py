@@ -248,8 +248,11 @@ def test_a_new_models_first_window_spans_the_image() -> None:
     model = DRAWClassifier((1, 60, 50), read_size=12)
     _, windows = model.attend(torch.rand(2, 1, 60, 50))
     first = [float(field[0, 0].detach()) for field in windows]
-    assert first[:3] == pytest.approx([24.5, 29.5, 59 / 11])
-    assert first[4] == 1.0
+    assert first == pytest.approx([24.5, 29.5, 59 / 11, 59 / 22, 1.0])
+    # One filter sees half the image to either side; filters closer than a pixel are not made narrower than that.
+    for size, sigma in ((1, 3.5), (30, 0.5)):
+        windows = DRAWClassifier((1, 5, 7), read_size=size).attend(torch.rand(2, 1, 5, 7))[1]
+        assert windows.sigma[0].tolist() == pytest.approx([sigma, sigma])
 
 
 def test_presets_are_the_papers() -> None:
