@@ -240,8 +240,10 @@ def _lstm_gradient(
     pieces.weight_gradient(grad_gates, last, weights[1], torch.zeros_like(bias))
 
 
-#: Rows (glimpses times images) of gate gradients that are kept before they go into the weights' gradients.
-CHUNK_ROWS = 512
+#: Rows (glimpses times images) of gate gradients that are kept before they go into the weights' gradients, at most, and how
+#: many numbers they may be for each LSTM: with more the products are no faster, and memory grows.
+CHUNK_ROWS = 1024
+CHUNK_GATES = 1 << 19
 
 
 def backward(
@@ -259,7 +261,7 @@ def backward(
     """The reverse of `forward`, glimpse by glimpse.
 
     Only input gradients run through time. A weight's gradient is a product over all rows of its layer's inputs; it is
-    summed up in chunks of at least CHUNK_ROWS rows, so that the gradients of gates never need T slots.
+    summed up in chunks of at most CHUNK_ROWS rows (or one glimpse), so that the gradients of gates never need T slots.
     """
     w, s, infers = weights, shape, x is not None
     grads = _zero_gradients(s, infers, tape.canvas)
@@ -267,7 +269,8 @@ def backward(
     grad_noise = torch.empty_like(noise) if need_noise else None
     grad_canvas = grad_canvas.clone(memory_format=torch.contiguous_format)
     rebuilt = tape.canvas.clone() if len(tape.canvases) < s.glimpses else None
-    chunk = min(s.glimpses, -(-CHUNK_ROWS // s.batch))
+    most = min(CHUNK_ROWS, CHUNK_GATES // (4 * s.hidden))
+    chunk = min(s.glimpses, max(1, most // s.batch))
 
     def rows(like: Tensor) -> Tensor:
         return tape.decoder_in.new_empty(chunk, s.batch, like.shape[-1])
