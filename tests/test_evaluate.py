@@ -127,10 +127,11 @@ def assert_near(mean: Mean, exact: float) -> None:
 
 def test_the_bound_is_the_trainers_and_the_models() -> None:
     model, images = tiny(glimpses=3, latent_size=4).float(), pictures(10)
-    result = likelihood(model, images, 4, 7, True, samples=3)
-    theirs = evaluate(model, images, 4, 7, True)
+    result, theirs = likelihood(model, images, 4, 7, True), evaluate(model, images, 4, 7, True)
     assert result.bound.mean == theirs.nats
     assert result.bound.standard_error == theirs.standard_error
+    # With more samples the last batch, of two images, is computed together with others.
+    assert likelihood(model, images, 4, 7, True, samples=3).bound.mean == pytest.approx(theirs.nats, rel=1e-6)
     assert (result.reconstruction.mean, result.kl.mean) == pytest.approx((theirs.reconstruction, theirs.kl), rel=1e-12)
     assert result.images == 10
     noise = torch.cat(
@@ -187,6 +188,23 @@ def test_on_every_backend(backend: str) -> None:
         theirs = likelihood(model, images, 5, 2, True, 4)
     assert ours.bound.mean == pytest.approx(theirs.bound.mean, rel=1e-10)
     assert ours.importance.mean == pytest.approx(theirs.importance.mean, rel=1e-10)
+
+
+def test_a_class_conditional_model_is_told_the_classes(backend: str) -> None:
+    model, images = DRAW(SHAPE, 3, 6, 2, 2, 3, num_classes=4), pictures(7)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    labels = torch.tensor([0, 1, 2, 3, 0, 1, 2])
+    result = likelihood(model, images, 3, 7, True, 2, labels)
+    assert result.bound.mean == pytest.approx(evaluate(model, images, 3, 7, True, labels=labels).nats, rel=1e-6)
+    assert result.importance.mean != likelihood(model, images, 3, 7, True, 2, labels.flip(0)).importance.mean
+    at_once = likelihood(model, images, 14, 7, True, 2, labels)
+    one_by_one = likelihood(model, images, 7, 7, True, 2, labels)
+    assert at_once.importance.mean == pytest.approx(one_by_one.importance.mean, rel=1e-6)
+    with pytest.raises(ValueError, match="labels: expected class numbers"):
+        likelihood(model, images, 3, 7, True)
+    with pytest.raises(ValueError, match="labels: expected none"):
+        likelihood(tiny(), images, 3, 7, True, labels=labels)
 
 
 @pytest.mark.parametrize(

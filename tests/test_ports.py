@@ -196,6 +196,8 @@ def test_another_size_and_wrong_types_are_refused() -> None:
         fastdraw.load_port_weights(model(3, 3), weights)
     with pytest.raises(ValueError, match=r"model: expected one that .* without attention fill, got one with read_attention"):
         fastdraw.load_port_weights(model(H, None), {**NatsuPlain().state_dict(), "encoder.weight_ih": torch.zeros(32, 170)})
+    with pytest.raises(ValueError, match=r"encoder.weight_ih of shape \(32, 20\)"):
+        fastdraw.load_port_weights(DRAW((1, H, W), T, HIDDEN, Z, 2, 3, num_classes=4), weights)
     with pytest.raises(TypeError, match=r"model: expected a fastdraw.DRAW"):
         fastdraw.load_port_weights(nn.Linear(1, 1), weights)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="state_dict: expected a mapping"):

@@ -36,7 +36,9 @@ def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) and one[k].dtype == other[k].dtype for k in one)
 
 
-@pytest.mark.parametrize("model", [draw(), draw(read_size=None, write_size=None), draw().double(), classifier()], ids=str)
+@pytest.mark.parametrize(
+    "model", [draw(), draw(read_size=None, write_size=None), draw(num_classes=3), draw().double(), classifier()]
+)
 def test_what_is_saved_is_loaded(model: Any, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "model"
     model.save_pretrained(folder)
@@ -289,6 +291,15 @@ print("fastdraw" in sys.modules)
 """
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120)
         assert done.stdout == "False\n", done.stderr
+
+
+def test_a_class_conditional_sampler_exports_with_its_labels() -> None:
+    model, shapes = draw(num_classes=3), {"noise": {1: torch.export.Dim("n")}, "labels": {0: torch.export.Dim("n")}}
+    with torch.no_grad():
+        example = torch.randn(3, 2, 2), torch.tensor([0, 2])
+        program = torch.export.export(Sampler(model).eval(), example, dynamic_shapes=shapes)
+    noise, labels = torch.randn(3, 5, 2), torch.tensor([0, 1, 2, 1, 0])
+    torch.testing.assert_close(program.module()(noise, labels), model.sample(5, noise, labels=labels))
 
 
 @pytest.mark.slow

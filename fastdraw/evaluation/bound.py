@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from fastdraw.checks import check_size
+from fastdraw.checks import check_size, expected
 from fastdraw.evaluation.mean import Mean
 from fastdraw.model import DRAW
 from fastdraw.train.evaluate import evaluation_noise, held_out
@@ -60,13 +60,18 @@ def likelihood(
 ) -> Likelihood:
     """Both estimates for `images` (uint8 [n, C, H, W], n at least 1).
 
-    Noise depends on seed and batch_size alone; the bound is that of `fastdraw.train.evaluate`, to the bit where batches are.
+    Noise depends on seed and batch_size alone; the bound is that of `fastdraw.train.evaluate`.
     batch_size: images times samples computed at once, and at most so many images. labels [n]: for a class-conditional model.
     `between` is called before each pass with the images times samples that are done; what it raises ends the evaluation.
 
-    Raises ValueError or TypeError for a number of samples, or a batch_size, below 1.
+    Raises ValueError or TypeError for a number of samples, or a batch_size, below 1, and for labels that are missing.
     """
     samples, batch_size = check_size("samples", samples), check_size("batch_size", batch_size)
+    if (labels is None) != (model.config.num_classes is None):
+        what = (
+            "none for this model" if model.config.num_classes is None else "class numbers, which this model is conditioned on"
+        )
+        raise expected("labels", what, labels)
     reconstructions, kls, estimates, effective, done = [], [], [], [], 0
     for start, x, known in held_out(images, batch_size, seed, binarize, model.initial_canvas.device, labels):
         logs: list[Tensor] = []
