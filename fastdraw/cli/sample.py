@@ -27,7 +27,7 @@ def register(app: "typer.Typer") -> None:
             "samples.png"
         ),
         npz: Annotated[
-            bool, typer.Option("--npz", help="Also the images as numbers: float32 [n, C, H, W] in [0, 1].")
+            bool, typer.Option("--npz", help="Also the images as numbers: float32 (n, C, H, W) from 0 to 1.")
         ] = False,
         nearest: Annotated[
             bool, typer.Option("--nearest", help="Also each sample beside the training image nearest to it (pixelwise L2).")

@@ -22,7 +22,7 @@ from fastdraw.view.webpage import Group, save_page
 #: Images whose KL per glimpse is averaged, and how many go through the model at once.
 KL_IMAGES, BATCH = 1000, 100
 #: Numbers in all the canvases that a picture keeps at once; of large images fewer are shown.
-MOST = 100_000_000
+MOST = 30_000_000
 #: Rows of pictures that have a row an image.
 ROWS = 6
 
