@@ -17,7 +17,7 @@ from fastdraw import reference
 from fastdraw.view import Group, Record, record, save_page
 
 #: Glimpses and images.
-T, N = 6, 4
+T, N = 12, 4
 
 
 def model_with_windows(**sizes: Any) -> reference.DRAW:
