@@ -153,7 +153,7 @@ def test_patience_stops_and_keeps_the_best(tmp_path: Path, monkeypatch: pytest.M
 
     def evaluated(self: Any, split: str, *args: Any, **kwargs: Any) -> Any:
         result = original(self, split, *args, **kwargs)
-        return replace(result, nats=next(scores)) if split == "validation" else result
+        return replace(result, nats=next(scores)) if split == "validation" and kwargs.get("write", True) else result
 
     monkeypatch.setattr(loop_module.Run, "_evaluate", evaluated)
     result = run(tmp_path / "run", batch_size=500, epochs=20, patience=3)
@@ -164,6 +164,7 @@ def test_patience_stops_and_keeps_the_best(tmp_path: Path, monkeypatch: pytest.M
     torch.set_num_threads(1)
     model, images = load_model(tmp_path / "run" / "best.safetensors"), data.load("digits").test
     assert evaluate(model, images, 500, 0, True).nats == result.test.nats
+    assert evaluate(model, data.load("digits").validation, 500, 0, True).nats == result.validation.nats
     assert not torch.equal(best.model["initial_canvas"], load_checkpoint(tmp_path / "run").model["initial_canvas"])
     # With more patience it goes on.
     monkeypatch.setattr(loop_module.Run, "_evaluate", original)

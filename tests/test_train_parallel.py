@@ -16,7 +16,7 @@ from forge import Forge
 from training import arguments, lines, records, run, wait_until
 
 from fastdraw.train import load_checkpoint
-from fastdraw.train.parallel import Processes, launched
+from fastdraw.train.parallel import Processes, ProcessLost, launched, lost
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without torch.distributed")
 
@@ -141,6 +141,15 @@ def test_the_death_of_one_process_ends_all(forge: Forge, tmp_path: Path) -> None
     last = (tmp_path / "log.0").read_text().splitlines()[-1]
     assert last == "fastdraw: error: lost the connection to another process of this run, which says why itself"
     assert load_checkpoint(tmp_path / "run").step >= 18
+
+
+def test_what_counts_as_a_lost_process() -> None:
+    with pytest.raises(ProcessLost), lost():
+        raise RuntimeError("[third_party/gloo/gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer")
+    with pytest.raises(ProcessLost), lost():
+        raise torch.distributed.DistBackendError("broken")
+    with pytest.raises(RuntimeError, match="shapes"), lost():
+        raise RuntimeError("shapes cannot be multiplied")
 
 
 def test_shares_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from fastdraw.train.kinds import kind
 from fastdraw.train.metrics import Metrics
 from fastdraw.train.numerics import numerics
 from fastdraw.train.options import TrainOptions
-from fastdraw.train.parallel import processes
+from fastdraw.train.parallel import lost, processes
 from fastdraw.train.progress import SUMS, Progress
 from fastdraw.train.report import Result, diverged, headline
 from fastdraw.train.schedule import factor, scheduler
@@ -140,7 +140,8 @@ class Run:
                 self._graphed = GraphedStep(
                     self.model, self.optimizer, batch.images, o.clip, o.accumulate, self.processes.group
                 )
-            now = self.task.step(self._graphed, batch, step).double()
+            with lost():
+                now = self.task.step(self._graphed, batch, step).double()
         self.scheduler.step()
         if self.average is not None:
             self.average.update(step)
@@ -193,8 +194,8 @@ class Run:
         def work() -> Any:
             model = self._finalist()
             test = self._evaluate("test", model, interruptions, write=fresh)
-            if self.validation is None:
-                self.validation = self._evaluate("validation", self.evaluated, interruptions, write=False)
+            if self.validation is None or model is not self.evaluated:
+                self.validation = self._evaluate("validation", model, interruptions, write=False)
             if fresh:
                 self.task.finish(model, self.setup.folder)
             return test, self.validation

@@ -61,7 +61,7 @@ class Processes:
         if self.group is None:
             return number
         value = torch.tensor(number)
-        with _lost():
+        with lost():
             dist.all_reduce(value, dist.ReduceOp.MAX, group=self.group)
         return int(value)
 
@@ -74,8 +74,8 @@ class Processes:
         if self.group is None:
             return value
         box: list[Any] = [value]
-        with _lost():
-            dist.broadcast_object_list(box, 0, group=self.group)
+        with lost():
+            dist.broadcast_object_list(box, 0, group=self.group, device=torch.device("cpu"))
         return box[0]
 
     def first(self, function: Callable[[], T]) -> T:
@@ -99,14 +99,14 @@ class Processes:
 
     def _sum(self, values: Tensor) -> Tensor:
         values = values.clone()
-        with _lost():
+        with lost():
             dist.all_reduce(values, group=self.group)
         return values
 
 
 def local_rank() -> int:
     """Which of this machine's processes this is: the number of its CUDA device."""
-    return int(os.environ.get("LOCAL_RANK", 0))
+    return int(os.environ.get("LOCAL_RANK", 0)) if launched() else 0
 
 
 def launched() -> bool:
@@ -117,12 +117,12 @@ def launched() -> bool:
 @contextmanager
 def processes(cuda: bool) -> Iterator[Processes]:
     """Joins the other processes; a group that the caller's program has made already is used and left as it is."""
-    if not launched() and not dist.is_initialized():
+    mine = not (dist.is_available() and dist.is_initialized())
+    if mine and not launched():
         yield Processes(None)
         return
-    mine = not dist.is_initialized()
     if mine:
-        with _lost():
+        with lost():
             # Gloo in any case: control messages are read by the host.
             dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
     try:
@@ -133,8 +133,13 @@ def processes(cuda: bool) -> Iterator[Processes]:
 
 
 @contextmanager
-def _lost() -> Iterator[None]:
+def lost() -> Iterator[None]:
+    """Around whatever talks to other processes: says so when one of them is gone."""
     try:
         yield
     except RuntimeError as error:
+        # Gloo's errors have no type of their own.
+        known = dist.is_available() and isinstance(error, dist.DistError)
+        if not known and not any(name in str(error) for name in ("gloo", "Gloo", "NCCL")):
+            raise
         raise ProcessLost("lost the connection to another process of this run, which says why itself") from error

@@ -76,6 +76,8 @@ def prepare(said: TrainOptions, explicit: Collection[str] | None, processes: Pro
     saved, before = saved_run(folder) if said.resume else (None, None)
     options = said if before is None else continued(said, before, explicit)
     device = find_device(options.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     _check_precision(options.precision, device)
     torch.set_num_threads(options.threads or processes.threads())
     if not said.resume and processes.is_first:
@@ -89,9 +91,7 @@ def prepare(said: TrainOptions, explicit: Collection[str] | None, processes: Pro
     if saved is not None:
         _check_same_run(saved, config, fingerprint, folder)
     _choose_products(saved, processes)
-    # All images at once on the device, where they take little of its memory; batches then cost no transfer.
-    if device.type == "cuda" and train.numel() < torch.cuda.mem_get_info(device)[0] // 4:
-        splits = splits._replace(train=train.to(device))
+    splits = _on_device(splits, device, options)
     model = _model(config, options, splits).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate or 0.0, betas=(0.9, 0.999), fused=True)
     if saved is not None:
@@ -177,6 +177,15 @@ def _choose_products(saved: Checkpoint | None, processes: Processes) -> None:
     elif processes.size > 1 and dispatch.backends()["native"] is None:
         os.environ["FASTDRAW_GEMM"] = processes.broadcast(gemm.chosen())
         gemm.chosen.cache_clear()
+
+
+def _on_device(splits: data.Splits, device: torch.device, options: TrainOptions) -> data.Splits:
+    """All images to train on at once on the device, where they take little of its memory; batches then cost no transfer."""
+    # Pictures are put together by additions whose order varies on CUDA: exact in whole numbers, but refused all the same.
+    refused = options.deterministic and splits.make is not None
+    if device.type != "cuda" or refused or splits.train.numel() >= torch.cuda.mem_get_info(device)[0] // 4:
+        return splits
+    return splits._replace(train=splits.train.to(device))
 
 
 def _clear(folder: Path, overwrite: bool) -> None:
