@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,7 +20,9 @@ from fastdraw.train.kinds import task_of
 from fastdraw.train.numerics import numerics
 from fastdraw.train.randomness import generator
 from fastdraw.train.setup import find_device
-from fastdraw.view.run import Run
+
+if TYPE_CHECKING:
+    from fastdraw.view.run import Run
 
 #: Images evaluated at once, where neither the caller nor the run says so.
 BATCH = 500
@@ -78,6 +80,9 @@ def evaluate_run(
     With the run's own data, seed, batch and precision the bound (or error) is what training told at its end. Raises ValueError
     (DataError, CheckpointError), TypeError or OSError for what a user can mend.
     """
+    # Pictures are drawn by the trainer, which evaluates by this package.
+    from fastdraw.view.run import Run
+
     samples = check_size("samples", samples)
     limit = None if limit is None else check_size("limit", limit)
     where = find_device(device)
