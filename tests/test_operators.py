@@ -49,6 +49,17 @@ def test_read_and_write(backend: str, device: str, name: str, shape: tuple[int, 
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["read", "write"])
+def test_several_windows_of_an_image(backend: str, device: str, name: str, dtype: torch.dtype) -> None:
+    """Images larger than what their windows see are in test_large_images.py."""
+    operator, specification = glimpse_operators(4, (9, 12))[name]
+    inputs = glimpse_inputs(name, (2, 2, 9, 12, 4), moderate_params(6).view(2, 3, 5))
+    if name == "write":
+        inputs = torch.randn(2, 3, 2, 4, 4, dtype=torch.float64), inputs[1]
+    compare(operator, specification, inputs, dtype, device)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", GLIMPSES)
 def test_filterbank(backend: str, device: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     size, image_size = shape[4], shape[2:4]
