@@ -151,7 +151,9 @@ def glimpse_backward(
         canvas.sub_(_written(patch, write_params, s))
 
 
-def weight_gradient(grad_out: Tensor, inputs: Tensor, weight: Tensor, bias: Tensor) -> None:
-    """weight [M, K] += grad_out^T inputs and bias [M] += the sum of grad_out's rows, both in float32 (float64)."""
-    weight.add_(grad_out.mT @ inputs)
+def weight_gradient(grad_out: Tensor, inputs: Tensor, weights: Sequence[Tensor], bias: Tensor) -> None:
+    """weight [M, K] += grad_out^T inputs and bias [M] += the sum of grad_out's rows, both in float32 (float64). weights: the
+    weight's parts as in `prepared`, which share out its columns between them."""
+    for weight, columns in zip(weights, inputs.split([weight.shape[1] for weight in weights], 1), strict=True):
+        weight.add_(grad_out.mT @ columns)
     bias.add_(grad_out.sum(0, dtype=bias.dtype))

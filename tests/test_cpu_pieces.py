@@ -62,7 +62,7 @@ def columns_of_more(tensor: Tensor, before: int = 3, after: int = 2) -> Tensor:
     return wide[:, before : before + tensor.shape[1]]
 
 
-def parts(weight: Tensor) -> tuple[Tensor, ...]:
+def in_parts(weight: Tensor) -> tuple[Tensor, ...]:
     """An LSTM's weight comes in two, cut anywhere."""
     cut = weight.shape[1] // 3
     return (weight[:, :cut], weight[:, cut:]) if cut else (weight,)
@@ -86,7 +86,7 @@ def check(name: str, dtype: torch.dtype, arguments: dict[str, Any], outputs: str
         given = {key: give(key, value) for key, value in arguments.items()}
         called = dict(given)
         if role is not None:
-            called["weight"] = module.prepared(parts(given["weight"]), role, "backward" in name)
+            called["weight"] = module.prepared(in_parts(given["weight"]), role, "backward" in name)
         getattr(module, name)(**called)
         flat = [one for key in outputs.split() for one in (given[key] if isinstance(given[key], list) else [given[key]])]
         return [tensor for tensor in flat if tensor is not None]
@@ -190,10 +190,12 @@ class TestPieces:
 
     def test_weight_gradient(self, sizes: tuple[int, ...], dtype: torch.dtype, level: int) -> None:
         rows, inputs, outputs = sizes
-        arguments = {
-            "grad_out": columns_of_more(normal(rows, outputs)),
-            "inputs": columns_of_more(normal(rows, inputs)),
-            "weight": normal(outputs, inputs),
-            "bias": normal(outputs),
-        }
-        check("weight_gradient", dtype, arguments, "weight bias", "grad_out inputs", None)
+        cut = inputs // 3
+        for parts in ([inputs], [cut, inputs - cut]):
+            arguments = {
+                "grad_out": columns_of_more(normal(rows, outputs)),
+                "inputs": columns_of_more(normal(rows, inputs)),
+                "weights": [normal(outputs, part) for part in parts if part],
+                "bias": normal(outputs),
+            }
+            check("weight_gradient", dtype, arguments, "weights bias", "grad_out inputs", None)

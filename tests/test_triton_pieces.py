@@ -205,17 +205,19 @@ def test_plain_products(sizes: tuple[int, ...], dtype: torch.dtype, fused: bool)
     arguments = {
         "grad_out": normal(batch, columns),
         "inputs": h,
-        "weight": normal(columns, depth),
+        "weights": [normal(columns, depth)],
         "bias": bias,
     }
-    check("weight_gradient", dtype, arguments, ("weight", "bias"), ("grad_out", "inputs"))
+    check("weight_gradient", dtype, arguments, ("weights", "bias"), ("grad_out", "inputs"))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_weight_gradient_over_many_rows(dtype: torch.dtype) -> None:
     """Several tiles of rows, and of the weight along both sides; the last ones not full."""
-    arguments = {"grad_out": normal(131, 70), "inputs": normal(131, 67), "weight": normal(70, 67), "bias": normal(70)}
-    check("weight_gradient", dtype, arguments, ("weight", "bias"), ("grad_out", "inputs"))
+    for parts in ((67,), (41, 26)):
+        weights = [normal(70, part) for part in parts]
+        arguments = {"grad_out": normal(131, 70), "inputs": normal(131, 67), "weights": weights, "bias": normal(70)}
+        check("weight_gradient", dtype, arguments, ("weights", "bias"), ("grad_out", "inputs"))
 
 
 def image_case(sizes: tuple[int, ...], window: tuple[float, ...] | None = None) -> tuple[Shape, dict[str, Tensor]]:

@@ -61,7 +61,7 @@ class Launches(TorchDispatchMode):
     """Counts what would be a launch on a GPU: this library's, and every operation of torch that is not a view."""
 
     #: They launch nothing. fill_ on a new tensor is what the tests' poisoned memory adds.
-    FREE = ("view", "slice", "select", "empty", "new_empty", "detach", "t.", "transpose", "alias", "expand", "as_strided")
+    FREE = ("view", "slice", "split", "select", "empty", "new_empty", "detach", "t.", "transpose", "alias", "expand", "as_strided")
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()

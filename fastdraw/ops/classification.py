@@ -149,7 +149,7 @@ def _glimpses_backward(
         (grad_params, tape.inputs[:-1, :, columns:], grads.head, grads.head_bias),
         (grad_logits[None], tape.inputs[-1:, :, columns:], grads.output, grads.output_bias),
     ):
-        pieces.weight_gradient(grad.flatten(0, 1), inputs.flatten(0, 1), weight, bias)
+        pieces.weight_gradient(grad.flatten(0, 1), inputs.flatten(0, 1), [weight], bias)
     through_head = torch.empty_like(through, memory_format=torch.contiguous_format)
     pieces.input_backward(arrives, layer, through_head)
     for part in (through, through_head):

@@ -231,15 +231,6 @@ def _zero_gradients(s: Shape, infers: bool, like: Tensor) -> WeightGradients:
     )
 
 
-def _lstm_gradient(
-    pieces: ModuleType, grad_gates: Tensor, inputs: Tensor, weights: tuple[Tensor, Tensor], bias: Tensor
-) -> None:
-    """The inputs' columns and those of the state each to their own matrix; the bias counts once."""
-    first, last = inputs.split([weight.shape[1] for weight in weights], 1)
-    pieces.weight_gradient(grad_gates, first, weights[0], bias)
-    pieces.weight_gradient(grad_gates, last, weights[1], torch.zeros_like(bias))
-
-
 #: Rows (glimpses times images) of gate gradients that are kept before they go into the weights' gradients, at most, and how
 #: many numbers they may be for each LSTM: with more the products are no faster, and memory grows.
 CHUNK_ROWS = 1024
@@ -316,12 +307,12 @@ def backward(
             steps, states = slice(t, t + n), slice(t + 1, t + 1 + n)
             flat = [grad[:n].flatten(0, 1) for grad in (grad_decoder_gates, grad_head, grad_encoder_gates, grad_latent)]
             h_decoder = tape.decoder_in[states, :, s.latent + s.classes :].flatten(0, 1)
-            _lstm_gradient(pieces, flat[0], tape.decoder_in[steps].flatten(0, 1), grads.decoder, grads.decoder_bias)
-            pieces.weight_gradient(flat[1], h_decoder, grads.head, grads.head_bias)
+            pieces.weight_gradient(flat[0], tape.decoder_in[steps].flatten(0, 1), grads.decoder, grads.decoder_bias)
+            pieces.weight_gradient(flat[1], h_decoder, [grads.head], grads.head_bias)
             if infers:
                 h_encoder = tape.encoder_in[states, :, -s.hidden :].flatten(0, 1)
-                _lstm_gradient(pieces, flat[2], tape.encoder_in[steps].flatten(0, 1), grads.encoder, grads.encoder_bias)
-                pieces.weight_gradient(flat[3], h_encoder, grads.latent, grads.latent_bias)
+                pieces.weight_gradient(flat[2], tape.encoder_in[steps].flatten(0, 1), grads.encoder, grads.encoder_bias)
+                pieces.weight_gradient(flat[3], h_encoder, [grads.latent], grads.latent_bias)
     parts = [through_decoder]
     if infers:
         # The first read, before anything was written.
@@ -329,7 +320,7 @@ def backward(
         pieces.glimpse_backward(
             tape.head[0], canvas, x, grad_r, grad_canvas, grad_head[0], grad_x, s, writes=False, rebuild=False
         )
-        pieces.weight_gradient(grad_head[0], tape.decoder_in[0, :, s.latent + s.classes :], grads.head, grads.head_bias)
+        pieces.weight_gradient(grad_head[0], tape.decoder_in[0, :, s.latent + s.classes :], [grads.head], grads.head_bias)
         through_head = torch.empty_like(through_decoder, memory_format=torch.contiguous_format)
         pieces.input_backward(grad_head[0], w.head, through_head)
         parts += [through_encoder, through_head]

@@ -22,7 +22,7 @@ _POINTERS = {
     "cell_backward": 9,
     "latent_forward": 7,
     "input_backward": 8,
-    "weight_gradient": 4,
+    "weight_gradient": 5,
     "canvas_step": 5,
     "canvas_step_backward": 7,
 }
@@ -184,9 +184,10 @@ def glimpse_backward(
     return _call(f.canvas_step_backward, sizes, head, canvas, x, grad_r, grad_canvas, grad_head, grad_x)
 
 
-def weight_gradient(grad_out: Tensor, inputs: Tensor, weight: Tensor, bias: Tensor) -> None:
+def weight_gradient(grad_out: Tensor, inputs: Tensor, weights: Sequence[Tensor], bias: Tensor) -> None:
     f = functions(grad_out.dtype)
     if f is None:
-        return aten_pieces.weight_gradient(grad_out, inputs, weight, bias)
-    sizes = (*grad_out.shape, inputs.shape[1], grad_out.stride(0), inputs.stride(0))
-    return _call(f.weight_gradient, sizes, grad_out, inputs, weight, bias)
+        return aten_pieces.weight_gradient(grad_out, inputs, weights, bias)
+    first, second = weights[0], weights[1] if len(weights) > 1 else None
+    sizes = (*grad_out.shape, inputs.shape[1], grad_out.stride(0), inputs.stride(0), first.shape[1])
+    return _call(f.weight_gradient, sizes, grad_out, inputs, first, second, bias)

@@ -1,4 +1,5 @@
-// The gradient of a weight: W [M, K] += G^T X over the rows of all glimpses, and of its bias, the sum of G's rows.
+// The gradient of a weight: W [M, K] += G^T X over the rows of all glimpses, and of its bias, the sum of G's rows. W is in two
+// parts, as in product.h.
 //
 // Both operands are packed first, row after row, as product.h's tiles read them: G in groups of kTileRows outputs, X in panels.
 #pragma once
@@ -13,7 +14,8 @@ template <class T, class S>
 struct WeightJob {
   int64_t rows, outputs, inputs, grad_row, input_row;
   const S *grad, *input;
-  T *weight, *bias;
+  T *first, *second, *bias;
+  int64_t split;
   char *grads, *panels;  // packed
 
   // Rows in whole steps.
@@ -102,6 +104,18 @@ bool pack_for_weights(void* data, int64_t begin, int64_t end) {
   return true;
 }
 
+template <class T, class S>
+FASTDRAW_INLINE void add_to_weight(const WeightJob<T, S>& job, int64_t row, int64_t column, int64_t count, const T* sums) {
+  const int64_t split = job.split, end = column + (count < kLanes<T> ? count : kLanes<T>);
+  if (end <= split || column >= split) {
+    T* to = end <= split ? job.first + row * split + column : job.second + row * (job.inputs - split) + column - split;
+    store_some_as<T>(to, load_some_as<T>(to, count) + load(sums), count);
+    return;
+  }
+  for (int64_t i = column; i < end; ++i)
+    *(i < split ? job.first + row * split + i : job.second + row * (job.inputs - split) + i - split) += sums[i - column];
+}
+
 // Groups of one task.
 constexpr int64_t kTaskGroups = 32;
 
@@ -129,18 +143,18 @@ bool weight_tasks(void* data, int64_t begin, int64_t end) {
       for (int64_t r = 0; r < kTileRows && group * kTileRows + r < job.outputs; ++r)
         for (int v = 0; v < vectors; ++v) {
           const int64_t at = column + v * kLanes<T>, count = job.inputs - at;
-          T* to = job.weight + (group * kTileRows + r) * job.inputs + at;
-          store_some_as<T>(to, load_some_as<T>(to, count) + load(sums + (r * kTileVectors + v) * kLanes<T>), count);
+          add_to_weight(job, group * kTileRows + r, at, count, sums + (r * kTileVectors + v) * kLanes<T>);
         }
     }
   }
   return true;
 }
 
-// sizes: rows, outputs, inputs, numbers from one row of grad to the next, the same of input, threads
+// sizes: rows, outputs, inputs, numbers from one row of grad to the next, the same of input, columns of the first part, threads
 template <class T, class S>
-int weight_gradient(const int64_t* sizes, const S* grad, const S* input, T* weight, T* bias) {
-  WeightJob<T, S> job{sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], grad, input, weight, bias, nullptr, nullptr};
+int weight_gradient(const int64_t* sizes, const S* grad, const S* input, T* first, T* second, T* bias) {
+  WeightJob<T, S> job{sizes[0], sizes[1], sizes[2],  sizes[3], sizes[4], grad,    input,
+                      first,    second,   bias, sizes[5], nullptr,  nullptr};
   const int64_t grads = divided_up(job.groups() * job.group_bytes(), 64) * 64;
   const int64_t bytes = grads + job.panel_count() * packed_bytes<T, S>(kTileWidth<T>, job.depth());
   void* memory = nullptr;
@@ -148,8 +162,8 @@ int weight_gradient(const int64_t* sizes, const S* grad, const S* input, T* weig
   job.grads = static_cast<char*>(memory), job.panels = job.grads + grads;
   const int64_t packs = divided_up(job.outputs, kTaskColumns) + job.panel_count();
   const int64_t tasks = job.panel_count() * divided_up(job.groups(), kTaskGroups);
-  const bool done = fastdraw_parallel_each(packs, sizes[5], pack_for_weights<T, S>, &job) &&
-                    fastdraw_parallel_each(tasks, sizes[5], weight_tasks<T, S>, &job);
+  const bool done = fastdraw_parallel_each(packs, sizes[6], pack_for_weights<T, S>, &job) &&
+                    fastdraw_parallel_each(tasks, sizes[6], weight_tasks<T, S>, &job);
   free(memory);
   return done ? 0 : 1;
 }

@@ -88,7 +88,7 @@ def product_launches(model: str, dtype: torch.dtype, kind: str) -> Iterator[tupl
     c, latents, h_dec, grad_latent = _state(b, h), _state(b, 2 * z), decoder_in[:, z:], operand(b, 2 * z)
     places = [h_dec, encoder_in[:, r : r + h]]
     sampled = (latents, _state(b, z), _state(b), grad_latent)
-    weight_grad = (_state(4 * h, r + 2 * h), _state(4 * h))
+    weight_grad = ([_state(4 * h, r + h), _state(4 * h, h)], _state(4 * h))
     input_grad = input_grad_launch(gates, decoder, decoder_in, sampled, sampled[1])
     launches = {
         "cell_forward": cell_forward_launch(encoder_in, encoder, bias, c, gates, c, places[1:]),

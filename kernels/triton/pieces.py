@@ -7,6 +7,8 @@ windows with more filters than one program's registers hold.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -104,13 +106,14 @@ def glimpse_backward(
     return run(launch)
 
 
-def weight_gradient(grad_out: Tensor, inputs: Tensor, weight: Tensor, bias: Tensor) -> None:
-    launch = weight_grad_launch(grad_out, inputs, weight, bias) if weight.dtype != torch.float64 else None
+def weight_gradient(grad_out: Tensor, inputs: Tensor, weights: Sequence[Tensor], bias: Tensor) -> None:
+    launch = weight_grad_launch(grad_out, inputs, weights, bias) if bias.dtype != torch.float64 else None
     if launch is not None:
         return run(launch)
-    if grad_out.dtype == weight.dtype:
-        weight.addmm_(grad_out.t(), inputs)
-    else:
-        weight.add_(wide_product(grad_out.t(), inputs))
+    for weight, columns in zip(weights, inputs.split([weight.shape[1] for weight in weights], 1), strict=True):
+        if grad_out.dtype == weight.dtype:
+            weight.addmm_(grad_out.t(), columns)
+        else:
+            weight.add_(wide_product(grad_out.t(), columns))
     bias.add_(grad_out.sum(0, dtype=bias.dtype))
     return None

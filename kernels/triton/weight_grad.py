@@ -7,6 +7,8 @@ products it is better at.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -22,12 +24,14 @@ def weight_grad_kernel(
     p_grad_out,
     p_inputs,
     p_weight,
+    p_second,
     p_bias,
     rows,
     M: tl.constexpr,
     GRAD_ROW: tl.constexpr,
     GRAD_ALIGN: tl.constexpr,
     K: tl.constexpr,
+    SPLIT: tl.constexpr,
     A_ROW: tl.constexpr,
     ALIGN: tl.constexpr,
     OPERANDS: tl.constexpr,
@@ -36,7 +40,8 @@ def weight_grad_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """grad_out [rows, M], inputs [rows, K], weight [M, K]: BLOCK_B of M, BLOCK_N of K, BLOCK_K rows at a time."""
+    """grad_out [rows, M], inputs [rows, K], weight [M, K]: BLOCK_B of M, BLOCK_N of K, BLOCK_K rows at a time. The weight's
+    first SPLIT columns are one matrix, the others the second."""
     o_m = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
     o_n = tl.program_id(1).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
     m_m, m_n = o_m < M, o_n < K
@@ -54,14 +59,17 @@ def weight_grad_kernel(
             b_grad = to_tf32(b_grad)
             b_inputs = to_tf32(b_inputs)
         b_sum = tl.dot(b_grad, b_inputs, b_sum, input_precision=PRECISION)
-    p_own = p_weight + o_m[:, None] * K + o_n[None, :]
+    p_own = p_weight + o_m[:, None] * SPLIT + o_n[None, :]
+    if SPLIT < K:
+        p_other = p_second + o_m[:, None] * (K - SPLIT) + (o_n[None, :] - SPLIT)
+        p_own = tl.where(o_n[None, :] < SPLIT, p_own, p_other)
     mask = m_m[:, None] & m_n[None, :]
     tl.store(p_own, tl.load(p_own, mask=mask, other=0.0) + b_sum, mask=mask)
     if tl.program_id(1) == 0:
         tl.store(p_bias + o_m, tl.load(p_bias + o_m, mask=m_m, other=0.0) + tl.sum(b_bias, axis=1), mask=m_m)
 
 
-def weight_grad_launch(grad_out: Tensor, inputs: Tensor, weight: Tensor, bias: Tensor) -> Launch | None:
+def weight_grad_launch(grad_out: Tensor, inputs: Tensor, weights: Sequence[Tensor], bias: Tensor) -> Launch | None:
     """None where torch multiplies."""
     (rows, columns), depth, kinds = grad_out.shape, inputs.shape[1], kind(inputs.dtype)
     blocks = product_blocks("weight_grad", kinds, columns, depth, depth, rows)
@@ -70,10 +78,12 @@ def weight_grad_launch(grad_out: Tensor, inputs: Tensor, weight: Tensor, bias: T
     arguments = {
         "p_grad_out": grad_out,
         "p_inputs": inputs,
-        "p_weight": weight,
+        "p_weight": weights[0],
+        "p_second": weights[-1],
         "p_bias": bias,
         "rows": rows,
         "M": columns,
+        "SPLIT": weights[0].shape[1],
         "GRAD_ROW": grad_out.stride(0),
         "GRAD_ALIGN": alignment(grad_out),
         **product_constants(inputs, kinds),
