@@ -102,7 +102,7 @@ class Sampler(nn.Module):
 
     A graph exported like this holds fastdraw's operator: it loads where fastdraw is installed, and runs its kernels. Exported
     under `with fastdraw.backend("reference")` it holds PyTorch's own operators alone, T glimpses one after the other; that
-    graph also goes through torch.onnx.export. labels [n] are for class-conditional models.
+    graph also goes through torch.onnx.export. labels [n] are for class-conditional models. Images carry no gradient.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -113,7 +113,10 @@ class Sampler(nn.Module):
 
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         sample: Any = self.model.sample
-        return sample(noise.shape[1], noise) if labels is None else sample(noise.shape[1], noise, labels=labels)
+        known = {} if labels is None else {"labels": labels}
+        # An exported graph keeps to this: with gradients in mind it would keep every glimpse's states.
+        with torch.no_grad():
+            return sample(noise.shape[1], noise, **known)
 
 
 def _files(name: str, downloads: dict[str, Any]) -> tuple[Path, Path]:
