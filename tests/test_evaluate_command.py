@@ -154,7 +154,7 @@ def test_what_is_printed(drawn: Any, classified: Any, capsys: pytest.CaptureFixt
     ):
         assert f"{word}{result[name]['mean']:.2f} +- {result[name]['standard_error']:.2f}" in text
     for t, kl in enumerate(result["kl_per_glimpse"], 1):
-        assert f"{t}: {kl['mean']:.2f} +- {kl['standard_error']:.2f}" in text
+        assert f"{t}: {kl['mean']:.3f} +- {kl['standard_error']:.3f}" in text
     assert f"{result['effective_samples']:.1f} of them count" in text
     # Without samples there is nothing to weigh, and - prints the figures alone.
     assert "importance" not in tell(capsys, str(drawn.folder), "--limit", "20", "--no-ema")

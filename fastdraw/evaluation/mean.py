@@ -28,5 +28,10 @@ class Mean:
         p = part / whole
         return cls(100 * p, 100 * math.sqrt(p * (1 - p) / whole))
 
+    def __format__(self, form: str) -> str:
+        """Both figures in this form, ".2f" unless told."""
+        form = form or ".2f"
+        return f"{self.mean:{form}}" + ("" if self.standard_error is None else f" +- {self.standard_error:{form}}")
+
     def __str__(self) -> str:
-        return f"{self.mean:.2f}" + ("" if self.standard_error is None else f" +- {self.standard_error:.2f}")
+        return f"{self}"

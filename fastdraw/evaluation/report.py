@@ -29,12 +29,12 @@ def _likelihood(r: Likelihood) -> list[str]:
         out.append(f"importance-weighted, {r.samples} samples: {r.importance} nats per image ({count})")
     out.append("KL per glimpse, in nats:")
     width = len(str(len(r.kl_per_glimpse)))
-    cells = [f"{t:>{width}}: {kl!s:<16}" for t, kl in enumerate(r.kl_per_glimpse, 1)]
-    return out + ["  " + "".join(cells[i : i + ACROSS]).rstrip() for i in range(0, len(cells), ACROSS)]
+    cells = [f"{t:>{width}}: {kl:.3f}" for t, kl in enumerate(r.kl_per_glimpse, 1)]
+    return out + ["  " + "   ".join(cells[i : i + ACROSS]) for i in range(0, len(cells), ACROSS)]
 
 
 def _classes(r: ClassErrors) -> list[str]:
-    out = [f"error: {r.error} %; cross-entropy {r.cross_entropy} nats per image"]
+    out = [f"error: {r.error} %; cross-entropy {r.cross_entropy:.4f} nats per image"]
     classes = len(r.confusion)
     if classes > MOST_CLASSES:
         return [*out, f"the confusion of {classes} classes is in --json"]
