@@ -19,6 +19,8 @@ from benchmarks import checkout
 
 checkout.activate()
 
+from fastdraw.kernels.cpu import pages  # noqa: E402
+
 #: Figures of each setting; the median counts.
 _ROUNDS = 3
 
@@ -108,6 +110,7 @@ def _measure(setting: str, glimpses: int, kind: str, autocast: bool, canvas_memo
 
 def _give_back() -> None:
     """Memory that was freed goes back to the system, so that a step finds none that it need not ask for."""
+    pages.release()
     # Only glibc keeps it, and has this.
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

@@ -40,7 +40,9 @@ class StepwiseDRAW(reference.DRAW):
     glimpse: Callable[..., Any] = staticmethod(one_glimpse)
     lstm: LSTM = staticmethod(reference.lstm_step)
 
-    def recurrence(self, x: Tensor | None, noise: Tensor, return_trajectory: bool = False) -> reference.Recurrence:
+    def recurrence(
+        self, x: Tensor | None, noise: Tensor, return_trajectory: bool = False, labels: Tensor | None = None
+    ) -> reference.Recurrence:
         batch = noise.shape[1]
         # Contiguous, with gradients and each a tensor of its own, like all later ones: the compiler would make another
         # version for the first glimpse.

@@ -25,8 +25,9 @@ def prepared(parts: Sequence[Tensor], role: str, backward: bool) -> Any:
     return torch.cat(list(parts), 1) if len(parts) > 1 else parts[0].contiguous()
 
 
-def new_buffers(*tensors: Tensor) -> None:
-    """Told of each pass's large buffers before anything is written to them."""
+def new_buffers(like: Tensor, wanted: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> list[Tensor]:
+    """Uninitialised tensors of these sizes and dtypes on the device of `like`, for what stays between the passes."""
+    return [like.new_empty(sizes, dtype=dtype) for sizes, dtype in wanted]
 
 
 def lstm(inputs: Tensor, weight: Tensor, bias: Tensor, c: Tensor, gates: Tensor, c_new: Tensor, h_outs: list[Tensor]) -> None:

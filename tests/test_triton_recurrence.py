@@ -61,7 +61,20 @@ class Launches(TorchDispatchMode):
     """Counts what would be a launch on a GPU: this library's, and every operation of torch that is not a view."""
 
     #: They launch nothing. fill_ on a new tensor is what the tests' poisoned memory adds.
-    FREE = ("view", "slice", "split", "select", "empty", "new_empty", "detach", "t.", "transpose", "alias", "expand", "as_strided")
+    FREE = (
+        "view",
+        "slice",
+        "split",
+        "select",
+        "empty",
+        "new_empty",
+        "detach",
+        "t.",
+        "transpose",
+        "alias",
+        "expand",
+        "as_strided",
+    )
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
@@ -94,7 +107,7 @@ def test_launches_of_a_glimpse(dtype: torch.dtype, monkeypatch: pytest.MonkeyPat
         weights = glimpses.prepared(pieces, weights, True, backward=False)
         shape = Shape(steps, 2, 1, 9, 7, 8, 4, 2, 5)
         x, noise = torch.rand(2, 1, 9, 7, device=DEVICE), torch.randn(steps, 2, 4, device=DEVICE)
-        tape = glimpses.make_tape(shape, weights.canvas, dtype, True, True, True)
+        tape = glimpses.make_tape(shape, weights.canvas, dtype, True, True, True, pieces.new_buffers)
         with Launches(monkeypatch) as counted:
             glimpses.forward(pieces, x, noise, None, weights, shape, tape)
         forward.append(len(counted.names))

@@ -103,7 +103,6 @@ def _glimpses(
 ) -> None:
     """All glimpses, into the tape, and the logits."""
     columns = w.lstm.shape[1] - w.hidden.shape[0]
-    pieces.new_buffers(*tape)
     w = _prepared(pieces, w, backward=False)
     tape.inputs[0, :, columns:] = w.hidden
     # What no glimpse fills is zero all the same: the tape is a result, and holds no uninitialised memory.

@@ -15,6 +15,7 @@ of a class, none unless the model is conditional. Where no gradient is wanted ea
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -95,32 +96,31 @@ class Tape(NamedTuple):
     decoder_c: Tensor
 
 
-def make_tape(shape: Shape, like: Tensor, dtype: torch.dtype, keep: bool, keep_canvases: bool, infers: bool) -> Tape:
+#: Asked for a tensor on the device of another one, by sizes and dtypes: gives new ones, not initialised.
+NewBuffers = Callable[[Tensor, Sequence[tuple[tuple[int, ...], torch.dtype]]], list[Tensor]]
+
+
+def make_tape(
+    shape: Shape, like: Tensor, dtype: torch.dtype, keep: bool, keep_canvases: bool, infers: bool, new: NewBuffers
+) -> Tape:
     """Empty buffers. `like` gives device and dtype of states; without `keep` two slots serve all glimpses."""
-    s, t = shape, shape.glimpses
-
-    def state(*sizes: int) -> Tensor:
-        return like.new_empty(sizes)
-
-    def operand(*sizes: int) -> Tensor:
-        return like.new_empty(sizes, dtype=dtype)
-
+    s, t, state = shape, shape.glimpses, like.dtype
     steps, one_more = (t, t + 1) if keep else (1, 2)
     encodes = one_more if infers else 0
-    return Tape(
-        canvas=state(*s.image),
-        kl=state(t if infers else 0, s.batch),
-        # A result, like KL: every glimpse's is kept.
-        latent=state(t if infers else 0, s.batch, 2 * s.latent),
-        head=state(one_more, s.batch, _head_columns(s, infers)),
-        canvases=state(t if keep_canvases else 1, *s.image),
-        encoder_in=operand(encodes, s.batch, sum(s.encoder_columns)),
-        decoder_in=operand(one_more, s.batch, sum(s.decoder_columns)),
-        encoder_gates=operand(steps if infers else 0, s.batch, 4 * s.hidden),
-        decoder_gates=operand(steps, s.batch, 4 * s.hidden),
-        encoder_c=state(encodes, s.batch, s.hidden),
-        decoder_c=state(one_more, s.batch, s.hidden),
-    )
+    between = [
+        ((one_more, s.batch, _head_columns(s, infers)), state),
+        ((t if keep_canvases else 1, *s.image), state),
+        ((encodes, s.batch, sum(s.encoder_columns)), dtype),
+        ((one_more, s.batch, sum(s.decoder_columns)), dtype),
+        ((steps if infers else 0, s.batch, 4 * s.hidden), dtype),
+        ((steps, s.batch, 4 * s.hidden), dtype),
+        ((encodes, s.batch, s.hidden), state),
+        ((one_more, s.batch, s.hidden), state),
+    ]
+    # Results, which every caller keeps for as long as it likes.
+    canvas, infer = like.new_empty(s.image), t if infers else 0
+    kl, latent = like.new_empty(infer, s.batch), like.new_empty(infer, s.batch, 2 * s.latent)
+    return Tape(canvas, kl, latent, *new(like, between))
 
 
 def _head_columns(s: Shape, infers: bool) -> int:
@@ -133,8 +133,8 @@ def prepared(pieces: ModuleType, weights: Weights, infers: bool, backward: bool)
     return weights._replace(**{name: pieces.prepared(getattr(weights, name), role, backward) for name, role in roles.items()})
 
 
-def _slot(buffer: Tensor, t: int) -> Tensor:
-    return buffer[t % len(buffer)]
+def _at(slots: Sequence[Tensor], t: int) -> Tensor:
+    return slots[t % len(slots)]
 
 
 def forward(
@@ -145,48 +145,47 @@ def forward(
     y [B, K]: the class of each image, as zeros and a one; None for an unconditional model.
     """
     w, s = weights, shape
-    pieces.new_buffers(*tape)
     dec_h, enc_h = slice(s.latent + s.classes, None), slice(s.read_numel + s.hidden + s.classes, None)
     enc_dec_h = slice(s.read_numel, s.read_numel + s.hidden)
     if y is not None:
         tape.decoder_in[:, :, s.latent : s.latent + s.classes] = y
         tape.encoder_in[:, :, enc_dec_h.stop : enc_h.start] = y
-    tape.decoder_in[0, :, dec_h] = w.h_decoder
-    tape.decoder_c[0].zero_()
-    _slot(tape.canvases, 0).copy_(w.canvas)
+    # Every slot's view is made once, all of a buffer together: one by one they take longer than small products.
+    canvases, heads, latents = tape.canvases.unbind(), tape.head.unbind(), tape.latent.unbind()
+    z, h_decoder = (tape.decoder_in[..., columns].unbind() for columns in (slice(s.latent), dec_h))
+    r, h_decoder_again, h_encoder = (tape.encoder_in[..., c].unbind() for c in (slice(s.read_numel), enc_dec_h, enc_h))
+    decoder_in, decoder_gates, decoder_c = (b.unbind() for b in (tape.decoder_in, tape.decoder_gates, tape.decoder_c))
+    encoder_in, encoder_gates, encoder_c = (b.unbind() for b in (tape.encoder_in, tape.encoder_gates, tape.encoder_c))
+    noises, kl = noise.unbind(), tape.kl.unbind()
+    h_decoder[0].copy_(w.h_decoder)
+    decoder_c[0].zero_()
+    canvases[0].copy_(w.canvas)
     if x is not None:
-        tape.encoder_in[0, :, enc_dec_h] = w.h_decoder
-        tape.encoder_in[0, :, enc_h] = w.h_encoder
-        tape.encoder_c[0].zero_()
+        h_decoder_again[0].copy_(w.h_decoder)
+        h_encoder[0].copy_(w.h_encoder)
+        encoder_c[0].zero_()
         # Before anything is drawn the first decoder state places the first read.
-        pieces.head(tape.decoder_in[0, :, dec_h], w.head, w.head_bias, tape.head[0])
-        tape.encoder_in[-1, :, : s.read_numel] = 0
+        pieces.head(h_decoder[0], w.head, w.head_bias, heads[0])
+        r[-1].zero_()
     else:
-        tape.head[0] = 0
+        heads[0].zero_()
     # What no glimpse fills is zero all the same: the tape is a result, and holds no uninitialised memory.
-    tape.decoder_in[-1, :, : s.latent] = 0
+    z[-1].zero_()
     for t in range(s.glimpses):
-        before, canvas = _slot(tape.canvases, t - 1), _slot(tape.canvases, t)
-        encoder_in, decoder_in = _slot(tape.encoder_in, t) if x is not None else None, _slot(tape.decoder_in, t)
-        r = None if encoder_in is None else encoder_in[:, : s.read_numel]
-        pieces.glimpse(_slot(tape.head, t) if x is not None or t else None, before, canvas, x, r, s, writes=t > 0)
-        next_decoder_in = _slot(tape.decoder_in, t + 1)
-        h_outs = [next_decoder_in[:, dec_h]]
-        if encoder_in is not None:
-            next_encoder_in = _slot(tape.encoder_in, t + 1)
-            h_encoder = next_encoder_in[:, enc_h]
-            c, c_new = _slot(tape.encoder_c, t), _slot(tape.encoder_c, t + 1)
-            pieces.lstm(encoder_in, w.encoder, w.encoder_bias, c, _slot(tape.encoder_gates, t), c_new, [h_encoder])
-            latent = _slot(tape.latent, t)
-            pieces.latent(h_encoder, w.latent, w.latent_bias, noise[t], latent, decoder_in[:, : s.latent], tape.kl[t])
-            h_outs.append(next_encoder_in[:, enc_dec_h])
+        head, own_r = _at(heads, t) if x is not None or t else None, None if x is None else _at(r, t)
+        pieces.glimpse(head, _at(canvases, t - 1), _at(canvases, t), x, own_r, s, writes=t > 0)
+        h_outs = [_at(h_decoder, t + 1)]
+        if x is not None:
+            c, c_new, h = _at(encoder_c, t), _at(encoder_c, t + 1), _at(h_encoder, t + 1)
+            pieces.lstm(_at(encoder_in, t), w.encoder, w.encoder_bias, c, _at(encoder_gates, t), c_new, [h])
+            pieces.latent(h, w.latent, w.latent_bias, noises[t], latents[t], _at(z, t), kl[t])
+            h_outs.append(_at(h_decoder_again, t + 1))
         else:
-            decoder_in[:, : s.latent] = noise[t]
-        c, c_new = _slot(tape.decoder_c, t), _slot(tape.decoder_c, t + 1)
-        pieces.lstm(decoder_in, w.decoder, w.decoder_bias, c, _slot(tape.decoder_gates, t), c_new, h_outs)
-        pieces.head(next_decoder_in[:, dec_h], w.head, w.head_bias, _slot(tape.head, t + 1))
-    last = _slot(tape.canvases, s.glimpses - 1)
-    pieces.glimpse(_slot(tape.head, s.glimpses), last, tape.canvas, None, None, s, writes=True)
+            _at(z, t).copy_(noises[t])
+        c, c_new = _at(decoder_c, t), _at(decoder_c, t + 1)
+        pieces.lstm(_at(decoder_in, t), w.decoder, w.decoder_bias, c, _at(decoder_gates, t), c_new, h_outs)
+        pieces.head(h_outs[0], w.head, w.head_bias, _at(heads, t + 1))
+    pieces.glimpse(_at(heads, s.glimpses), _at(canvases, s.glimpses - 1), tape.canvas, None, None, s, writes=True)
 
 
 class WeightGradients(NamedTuple):
@@ -275,30 +274,37 @@ def backward(
     grad_encoder_c, grad_decoder_c = (grad_canvas.new_zeros(s.batch, s.hidden) for _ in range(2))
     grad_r, through_encoder, _, grad_h_encoder = grad_encoder_in.split(columns, 1)
     through_decoder = grad_decoder_in[:, s.latent + s.classes :]
+    heads, latents, noises, kl = tape.head.unbind(), tape.latent.unbind(), noise.unbind(), grad_kl.unbind()
+    decoder_gates, decoder_c = tape.decoder_gates.unbind(), tape.decoder_c.unbind()
+    encoder_gates, encoder_c = tape.encoder_gates.unbind(), tape.encoder_c.unbind()
+    canvases = (*tape.canvases.unbind(), tape.canvas)
+    to_decoder, to_encoder, to_latent, to_head = (
+        rows.unbind() for rows in (grad_decoder_gates, grad_encoder_gates, grad_latent, grad_head)
+    )
     for t in range(s.glimpses - 1, -1, -1):
         i, reads = t % chunk, infers and t + 1 < s.glimpses
-        after = rebuilt if rebuilt is not None else (tape.canvases[t + 1] if t + 1 < s.glimpses else tape.canvas)
+        after = rebuilt if rebuilt is not None else canvases[t + 1]
         # fmt: off
         pieces.glimpse_backward(
-            tape.head[t + 1], after, x, grad_r if reads else None, grad_canvas, grad_head[i], grad_x, s,
-            writes=True, rebuild=rebuilt is not None,
+            heads[t + 1], after, x, grad_r if reads else None, grad_canvas, to_head[i], grad_x, s, writes=True,
+            rebuild=rebuilt is not None,
         )
         pieces.lstm_backward(
-            grad_head[i], w.head, [through_encoder, through_decoder] if infers else [through_decoder],
-            tape.decoder_gates[t], tape.decoder_c[t], tape.decoder_c[t + 1], grad_decoder_c, grad_decoder_gates[i],
+            to_head[i], w.head, [through_encoder, through_decoder] if infers else [through_decoder], decoder_gates[t],
+            decoder_c[t], decoder_c[t + 1], grad_decoder_c, to_decoder[i],
         )
         if infers:
             pieces.latent_backward(
-                grad_decoder_gates[i], w.decoder, tape.latent[t], noise[t], grad_kl[t], grad_decoder_in, grad_latent[i],
+                to_decoder[i], w.decoder, latents[t], noises[t], kl[t], grad_decoder_in, to_latent[i],
                 None if grad_noise is None else grad_noise[t],
             )
             pieces.lstm_backward(
-                grad_latent[i], w.latent, [grad_h_encoder], tape.encoder_gates[t], tape.encoder_c[t],
-                tape.encoder_c[t + 1], grad_encoder_c, grad_encoder_gates[i],
+                to_latent[i], w.latent, [grad_h_encoder], encoder_gates[t], encoder_c[t], encoder_c[t + 1], grad_encoder_c,
+                to_encoder[i],
             )
-            pieces.input_backward(grad_encoder_gates[i], w.encoder, grad_encoder_in)
+            pieces.input_backward(to_encoder[i], w.encoder, grad_encoder_in)
         else:
-            pieces.input_backward(grad_decoder_gates[i], w.decoder, grad_decoder_in)
+            pieces.input_backward(to_decoder[i], w.decoder, grad_decoder_in)
             if grad_noise is not None:
                 grad_noise[t] = grad_decoder_in[:, : s.latent]
         # fmt: on
@@ -316,7 +322,7 @@ def backward(
     parts = [through_decoder]
     if infers:
         # The first read, before anything was written.
-        canvas = rebuilt if rebuilt is not None else tape.canvases[0]
+        canvas = rebuilt if rebuilt is not None else canvases[0]
         pieces.glimpse_backward(
             tape.head[0], canvas, x, grad_r, grad_canvas, grad_head[0], grad_x, s, writes=False, rebuild=False
         )

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from fastdraw import dispatch
+from fastdraw.kernels import aten_pieces
 from fastdraw.ops import glimpses, registry
 from fastdraw.ops.glimpses import Shape, Tape, WeightGradients, Weights
 from fastdraw.reference import DRAW, Recurrence, Trajectory, Window, window
@@ -160,9 +161,9 @@ def _classes(labels: Tensor | None, shape: Shape) -> Tensor | None:
 def _forward(x: Tensor | None, noise: Tensor, labels: Tensor | None, *arguments: Any) -> Tape:
     layers, (read_size, write_size, dtype, keep, keep_canvases, backend) = Layers(*arguments[:_COUNT]), arguments[_COUNT:]
     shape, infers = _shape(noise, layers, read_size, write_size), x is not None
-    tape = glimpses.make_tape(shape, layers.canvas, dtype, keep, keep_canvases, infers)
+    pieces = dispatch.pieces(backend, noise.device.type)
+    tape = glimpses.make_tape(shape, layers.canvas, dtype, keep, keep_canvases, infers, pieces.new_buffers)
     if shape.batch:
-        pieces = dispatch.pieces(backend, noise.device.type)
         x = None if x is None else x.contiguous()
         # In one expression, so that copies of weights do not live on beside what a backend made of them.
         weights = glimpses.prepared(pieces, _joined(layers, dtype), infers, backward=False)
@@ -173,7 +174,7 @@ def _forward(x: Tensor | None, noise: Tensor, labels: Tensor | None, *arguments:
 def _fake(x: Tensor | None, noise: Tensor, labels: Tensor | None, *arguments: Any) -> Tape:
     layers, (read_size, write_size, dtype, keep, keep_canvases, _) = Layers(*arguments[:_COUNT]), arguments[_COUNT:]
     shape = _shape(noise, layers, read_size, write_size)
-    return glimpses.make_tape(shape, layers.canvas, dtype, keep, keep_canvases, x is not None)
+    return glimpses.make_tape(shape, layers.canvas, dtype, keep, keep_canvases, x is not None, aten_pieces.new_buffers)
 
 
 #: x, noise and labels, which stand before the layers.

@@ -1,27 +1,86 @@
-"""Large pages for large buffers: a training step's tape is fresh memory at every step, and what costs is not to use it but
-that the kernel hands it out, and zeroes it, 4 KiB at a time (64 MiB: 32 ms in small pages, 8 ms in large ones)."""
+"""Memory for the large buffers of a training step: large pages, and the same ones at the next step.
+
+A step's tape is fresh memory each time, and what costs is not to use it but that the system hands it out, and zeroes it: 32 ms
+for 64 MiB in pages of 4 KiB, 8 ms in large ones, nothing where the buffers of the step before are used again. Torch does so on
+CUDA and not on the CPU. What is kept here is what the last call asked for, and no more.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+import threading
+from collections.abc import Sequence
 from functools import cache
 
+import numpy as np
+import torch
 from torch import Tensor
 
 #: Of a large page on x86-64 and on most of ARM; where it is another size the advice is taken for fewer bytes, or for none.
 _PAGE = 2 << 20
 _MADV_HUGEPAGE = 14
 
+_kept: list[np.ndarray] = []
+_lock = threading.Lock()
+#: References to a block that no tensor uses: the list's, and that of the question itself.
+_UNUSED = 2
+
+
+def new_buffers(wanted: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> list[Tensor]:
+    """Uninitialised CPU tensors of these sizes and dtypes; large ones in memory that freed tensors of the last call left."""
+    with _lock:
+        free = [_kept[i] for i in range(len(_kept)) if sys.getrefcount(_kept[i]) == _UNUSED]
+        _kept[:] = [block for block in _kept if not any(block is other for other in free)]
+        tensors = []
+        for sizes, dtype in wanted:
+            nbytes = dtype.itemsize * int(np.prod(sizes))
+            if nbytes < _PAGE:
+                tensors.append(torch.empty(sizes, dtype=dtype))
+                continue
+            fits = next((i for i, block in enumerate(free) if block.nbytes == nbytes), None)
+            block = _new_block(nbytes) if fits is None else free.pop(fits)
+            _kept.append(block)
+            tensors.append(_poisoned(torch.from_numpy(block).view(dtype).view(sizes)))
+        return tensors
+
+
+def kept_bytes() -> int:
+    """What is kept for the next call, in use or not."""
+    return sum(block.nbytes for block in _kept)
+
+
+def release() -> None:
+    """Gives back what no tensor uses."""
+    new_buffers([])
+
 
 def prefer_large(*tensors: Tensor) -> None:
     """Asks for large pages under whole 2 MiB blocks of these new CPU tensors. Advice only: it never fails."""
-    advise = _advise()
     for tensor in tensors:
-        first = -(-tensor.data_ptr() // _PAGE) * _PAGE
-        count = (tensor.data_ptr() + tensor.nbytes - first) // _PAGE
-        if advise is not None and count > 1:
-            advise(first, count * _PAGE, _MADV_HUGEPAGE)
+        _advise_range(tensor.data_ptr(), tensor.nbytes)
+
+
+def _new_block(nbytes: int) -> np.ndarray:
+    block = np.empty(nbytes, dtype=np.uint8)
+    _advise_range(block.ctypes.data, nbytes)
+    return block
+
+
+def _advise_range(start: int, nbytes: int) -> None:
+    first = -(-start // _PAGE) * _PAGE
+    count = (start + nbytes - first) // _PAGE
+    advise = _advise()
+    if advise is not None and count > 1:
+        # Whether it is taken, and whether it fails, changes nothing but time.
+        advise(first, count * _PAGE, _MADV_HUGEPAGE)
+
+
+def _poisoned(tensor: Tensor) -> Tensor:
+    """As torch.empty: with deterministic algorithms new memory is NaN, so that an element nobody wrote shows."""
+    if torch.are_deterministic_algorithms_enabled() and torch.utils.deterministic.fill_uninitialized_memory:
+        tensor.fill_(torch.nan)
+    return tensor
 
 
 @cache

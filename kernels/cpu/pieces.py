@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastdraw.kernels import aten_pieces, cpu
-from fastdraw.kernels.cpu.pages import prefer_large
+from fastdraw.kernels.cpu import pages
 from fastdraw.ops.glimpses import Shape
 
 #: Pointers that follow the sizes, for each function in the order of pieces.h.
@@ -92,8 +92,8 @@ def prepared(parts: Sequence[Tensor], role: str, backward: bool) -> Packed | Ten
     return Packed(data, outputs)
 
 
-def new_buffers(*tensors: Tensor) -> None:
-    prefer_large(*tensors)
+def new_buffers(like: Tensor, wanted: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> list[Tensor]:
+    return pages.new_buffers(wanted)
 
 
 def _product(function: Callable[..., int], a: Tensor, weight: Packed, more: tuple[int, ...], *tensors: Tensor | None) -> None:

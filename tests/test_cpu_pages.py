@@ -1,0 +1,104 @@
+"""Memory of a step that the next step uses again: never while a tensor uses it, and never more than the last call asked for."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+
+import fastdraw
+from fastdraw.kernels.cpu import pages
+
+#: Floats: three pages and a bit.
+LARGE = 3 * (2 << 20) // 4 + 5
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept():
+    pages.release()
+    yield
+    pages.release()
+
+
+def floats(*numbers: int) -> list[torch.Tensor]:
+    return pages.new_buffers([((number,), torch.float32) for number in numbers])
+
+
+def test_what_is_in_use_is_not_given_again() -> None:
+    (first,) = floats(LARGE)
+    (second,) = floats(LARGE)
+    assert first.data_ptr() != second.data_ptr()
+    first.fill_(1)
+    second.fill_(2)
+    assert (first == 1).all()
+
+
+def test_a_view_keeps_the_memory() -> None:
+    (first,) = floats(LARGE)
+    view = first[7:9]
+    view.fill_(3)
+    del first
+    (second,) = floats(LARGE)
+    second.fill_(2)
+    assert view.tolist() == [3, 3]
+
+
+def test_freed_memory_serves_the_next_call_and_is_uninitialised_to_it() -> None:
+    (first,) = floats(LARGE)
+    address = first.fill_(1).data_ptr()
+    del first
+    (second,) = floats(LARGE)
+    assert second.data_ptr() == address
+    # The tests' poison: a value of the step before must not hide that nobody wrote one.
+    assert second.isnan().all()
+
+
+def test_only_what_the_last_call_asked_for_is_kept() -> None:
+    first, second = floats(LARGE, 2 * LARGE)
+    assert pages.kept_bytes() == 4 * 3 * LARGE
+    del first, second
+    (third,) = floats(LARGE)
+    assert pages.kept_bytes() == 4 * LARGE
+    pages.release()
+    assert pages.kept_bytes() == 4 * LARGE, "in use"
+    del third
+    pages.release()
+    assert pages.kept_bytes() == 0
+
+
+def test_small_buffers_are_torchs() -> None:
+    sizes = [((0, 4), torch.float32), ((3,), torch.float64), ((2, 2), torch.bfloat16)]
+    tensors = pages.new_buffers(sizes)
+    assert [(tuple(t.shape), t.dtype) for t in tensors] == sizes
+    assert pages.kept_bytes() == 0
+
+
+@pytest.mark.skipif(fastdraw.backends()["native"] is not None, reason="the C++ kernels were not built")
+def test_two_models_at_once_do_not_share_a_tape() -> None:
+    """Two graphs alive together, gone through backward in either order, and threads beside each other."""
+    model = fastdraw.DRAW((1, 28, 28), glimpses=8, hidden_size=64, latent_size=8, read_size=2, write_size=5)
+    x, noise = torch.rand(2, 64, 1, 28, 28), torch.randn(2, 8, 64, 8)
+    weights = list(model.parameters())
+
+    def gradients(i: int) -> list[torch.Tensor]:
+        return list(torch.autograd.grad(model(x[i], noise[i]).loss, weights))
+
+    alone = [gradients(0), gradients(1)]
+    outs = [model(x[i], noise[i]).loss for i in range(2)]
+    assert pages.kept_bytes() > 0, "the case is too small to mean anything"
+    for i in (0, 1):
+        assert all(torch.equal(a, b) for a, b in zip(torch.autograd.grad(outs[i], weights), alone[i], strict=True))
+    results: dict[int, list[torch.Tensor]] = {}
+
+    def run(i: int) -> None:
+        for _ in range(5):
+            results[i] = gradients(i)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for i in (0, 1):
+        assert all(torch.equal(a, b) for a, b in zip(results[i], alone[i], strict=True))
