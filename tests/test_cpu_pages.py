@@ -1,4 +1,4 @@
-"""Memory of a step that the next step uses again: never while a tensor uses it, and never more than the last call asked for."""
+"""Memory of one step that the next one uses again: never while a tensor uses it, and never more than was last asked for."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_small_buffers_are_torchs() -> None:
 def test_two_models_at_once_do_not_share_a_tape() -> None:
     """Two graphs alive together, gone through backward in either order, and threads beside each other."""
     model = fastdraw.DRAW((1, 28, 28), glimpses=8, hidden_size=64, latent_size=8, read_size=2, write_size=5)
-    x, noise = torch.rand(2, 64, 1, 28, 28), torch.randn(2, 8, 64, 8)
+    x, noise = torch.rand(2, 128, 1, 28, 28), torch.randn(2, 8, 128, 8)
     weights = list(model.parameters())
 
     def gradients(i: int) -> list[torch.Tensor]:
