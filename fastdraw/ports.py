@@ -101,6 +101,8 @@ def load_port_weights(model: reference.DRAW, state_dict: Mapping[str, Any]) -> N
         raise checks.expected("model", "a fastdraw.DRAW", model, TypeError)
     if not isinstance(state_dict, Mapping):
         raise checks.expected("state_dict", "a mapping of names to tensors", state_dict, TypeError)
+    if "model_state_dicts" in state_dict:
+        raise StateDictError('state_dict: expected saved["model_state_dicts"][0], got the whole of what the port saved')
     names = sorted(map(str, state_dict))
     for refused in _REFUSED:
         if all(any(name.startswith(mark) for name in names) for mark in refused.marks):

@@ -179,6 +179,7 @@ def test_other_maths_is_refused_by_name_and_reason(name: str) -> None:
         (lambda w: w.update({"encoder.extra": torch.zeros(1)}), "got encoder.extra as well"),
         (lambda w: w.update({"head.weight": torch.zeros(1)}), "port with the paper's maths"),
         (lambda w: w.clear(), "got nothing"),
+        (lambda w: w.update(model_state_dicts=[]), "got the whole of what the port saved"),
     ],
 )
 def test_damaged_or_unknown_weights_are_refused_and_change_nothing(change, message: str) -> None:
