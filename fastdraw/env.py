@@ -5,8 +5,8 @@ FASTDRAW_CHECK_VALUES  1: look for NaN, infinity and values outside [0, 1] in im
 FASTDRAW_BACKEND       the backend in force when the process starts: auto (default), reference, aten, native, triton.
 FASTDRAW_DATA          folder in which data sets are looked for before anything is downloaded.
 FASTDRAW_CACHE         folder that downloaded and prepared data sets are kept in; default: the user's cache folder.
-FASTDRAW_GEMM          float32 products of the CPU kernels: auto (default: the faster, by one short measurement per process),
-                       or mkl or onednn, for results that are the same bits on every run whatever the machine does besides.
+FASTDRAW_GEMM          float32 products of lstm_step on the CPU: auto (default: the faster library, by one short measurement
+                       per process), or mkl or onednn, for results that are the same bits on every run.
 FASTDRAW_BUILD         read by setup.py: 0 leaves the C++ kernels out, 1 makes their failing to build an error.
 TRITON_INTERPRET       Triton's own: 1 runs Triton kernels on CPU tensors, slowly, for tests.
 """
