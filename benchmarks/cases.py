@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 import fastdraw
-from benchmarks import cost
-from benchmarks.cost import Cost
-from benchmarks.timing import Variant
 from fastdraw import reference
+from fastdraw.profile import cost
+from fastdraw.profile.cost import Cost
+from fastdraw.profile.gradients import Function, as_list, differentiate, leaves, matmul_precision
+from fastdraw.profile.timing import Variant
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 #: More sets of inputs than this are not made, however large L2 is: a graph holds a few dozen kernels for each.
 MOST_SETS = 256
-
-Inputs = tuple[Tensor, ...]
-Function = Callable[..., Any]
 
 
 @dataclass
@@ -51,36 +47,6 @@ def fastdraw_backends() -> list[str]:
     """Backends that run on DEVICE here, the one that "auto" means first."""
     order = ["triton", "aten"] if DEVICE == "cuda" else ["native", "aten"]
     return [name for name in order if fastdraw.backends()[name] is None]
-
-
-def as_list(outputs: Any) -> list[Tensor]:
-    return [outputs] if isinstance(outputs, Tensor) else list(outputs)
-
-
-def differentiate(function: Function, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
-    """Outputs, and the gradients of their sum weighted by `weights`, to the inputs that want one."""
-    outputs = as_list(function(*inputs))
-    # In half precision the reference's LSTM gives a float32 h, and the operator one of x's dtype.
-    weights = [weight.to(output.dtype) for output, weight in zip(outputs, weights, strict=True)]
-    wanted = [tensor for tensor in inputs if tensor.requires_grad]
-    return [*(output.detach() for output in outputs), *torch.autograd.grad(outputs, wanted, weights)]
-
-
-def leaves(tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype], constants: Sequence[int] = ()) -> Inputs:
-    """Copies that want gradients, but for those numbered in `constants`."""
-    pairs = enumerate(zip(tensors, dtypes, strict=True))
-    return tuple(t.to(dtype, copy=True).requires_grad_(i not in constants) for i, (t, dtype) in pairs)
-
-
-@contextmanager
-def matmul_precision(name: str):
-    """torch's switch for float32 products: "high" lets them run in tf32."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(name)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def operator_case(

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 import fastdraw
-from benchmarks import cost
 from benchmarks.cases import DEVICE, Case, fastdraw_backends
 from benchmarks.models import rounded, with_weights
-from benchmarks.timing import Variant
 from fastdraw import ClassifierConfig, reference
+from fastdraw.profile import cost
+from fastdraw.profile.timing import Variant
 
 #: Weights larger than initial ones, so that windows move and every gradient is of a size to be compared.
 _STD = 0.05

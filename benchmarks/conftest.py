@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import ceilings, environment, table
+from benchmarks import environment, table
 from benchmarks.cases import DEVICE, Case
-from benchmarks.timing import Runner, Variant, advance, runner
+from benchmarks.timing import advance
 from budget import assert_errors_within_budget, error
+from fastdraw.profile import ceilings, figures, machine
+from fastdraw.profile.timing import Runner, Variant, runner
 
 _RESULTS = pytest.StashKey[list[table.Result]]()
 #: Turns of a variant: never more, however quick it is.
@@ -75,14 +77,14 @@ def race(benchmark, pytestconfig: pytest.Config) -> Callable[[Case], None]:
                 if variant.backend is not None:
                     raise
                 failures[variant.name] = _one_line(reason)
-        others = environment.Others()
+        others = machine.Others()
         times = take_turns(benchmark, runners, pytestconfig)
         others_busy = others.cores()
         floor, floor_by = ceilings.floor(case.cost, DEVICE, case.precision)
-        rows = [table.row(r.name, times[r.name], r.eager(), r.note) for r in runners]
+        rows = [figures.row(r.name, times[r.name], r.eager(), r.note) for r in runners]
         add_compile_times(rows, case)
         add_shares_of_products(rows, case)
-        rows += [table.row(name, [], note=text) for name, text in failures.items()]
+        rows += [figures.row(name, [], note=text) for name, text in failures.items()]
         result: table.Result = {
             "title": case.title,
             "measured": case.measured,
@@ -102,7 +104,7 @@ def race(benchmark, pytestconfig: pytest.Config) -> Callable[[Case], None]:
     return run
 
 
-def add_compile_times(rows: list[table.Row], case: Case) -> None:
+def add_compile_times(rows: list[figures.Row], case: Case) -> None:
     """Seconds that a variant's first call took beyond a later one, where it compiles."""
     steps = {variant.name: variant.step for variant in case.variants}
     for row in rows:
@@ -110,7 +112,7 @@ def add_compile_times(rows: list[table.Row], case: Case) -> None:
         row["compile"] = None if first is None else first - row["median"]
 
 
-def add_shares_of_products(rows: list[table.Row], case: Case) -> None:
+def add_shares_of_products(rows: list[figures.Row], case: Case) -> None:
     """The time of the matrix products alone divided by the whole, for variants of the same dtype."""
     variants = {variant.name: variant for variant in case.variants}
     alone = {variants[r["name"]].dtype: r["median"] for r in rows if variants[r["name"]].products}

@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report
 from benchmarks.checkout import ROOT
 
 #: Where the tools of CUDA lie when they are not on PATH.
@@ -188,6 +187,9 @@ def main(arguments: Sequence[str] | None = None, no_gpu: Callable[[], str | None
     if reason is not None:
         print(f"make gpu needs a machine with a GPU: {reason}", file=sys.stderr)
         return 2
+    # It imports torch, which may have been missing up to here.
+    from benchmarks import report
+
     end = time.monotonic() + 60 * options.minutes
     out = Path(options.out or "results").resolve()
     out.mkdir(parents=True, exist_ok=True)

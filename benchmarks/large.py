@@ -25,10 +25,11 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 import fastdraw  # noqa: E402
-from benchmarks import cost, environment  # noqa: E402
+from benchmarks import environment  # noqa: E402
 from benchmarks.cases import DEVICE, Case, operator_case  # noqa: E402
-from benchmarks.timing import Variant  # noqa: E402
 from fastdraw import reference  # noqa: E402
+from fastdraw.profile import cost  # noqa: E402
+from fastdraw.profile.timing import Variant  # noqa: E402
 
 #: Pixels further from a filter than this many sigma count for nothing in float32.
 REACH = 6.3

@@ -125,9 +125,9 @@ def _status(field: str) -> int:
 
 def result(setting: str, glimpses: int, names: Sequence[str]) -> dict[str, Any]:
     """The table's figures for one setting."""
-    from benchmarks import table
+    from fastdraw.profile import figures
 
-    rows = [table.row(name, [float(peak) for peak in peaks(setting, glimpses, *VARIANTS[name])]) for name in names]
+    rows = [figures.row(name, [float(peak) for peak in peaks(setting, glimpses, *VARIANTS[name])]) for name in names]
     return {
         "title": f"memory of DRAW {setting} {SETTINGS[setting][1]}, T={glimpses}",
         "measured": "what a training step adds at its peak, in a process of its own",

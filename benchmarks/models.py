@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 import fastdraw
-from benchmarks import cost, gemms, jax_draw, stepwise
+from benchmarks import gemms, stepwise
 from benchmarks.cases import DEVICE, Case, fastdraw_backends
-from benchmarks.timing import Variant
 from fastdraw import reference
 from fastdraw.config import DRAWConfig
+from fastdraw.profile import cost, jax_draw
+from fastdraw.profile.timing import Variant
 
 #: Weights larger than initial ones, so that windows move and every gradient is of a size to be compared.
 _STD = 0.05

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import environment, table
+from fastdraw.profile import figures
 
 
 class Report(NamedTuple):
@@ -62,7 +63,7 @@ def summary(report: Report) -> str:
             continue
         ratio = table.speedup(result, first["name"])
         share = f"{100 * result['floor'] / first['median']:.0f} % of floor" if result["floor"] is not None else ""
-        times = f"{table.time_text(first['median']):>9}  {f'{ratio:.2f}x' if ratio else '-':>8}"
+        times = f"{figures.time_text(first['median']):>9}  {f'{ratio:.2f}x' if ratio else '-':>8}"
         lines.append(f"{result['title']:<44} {times}  {share}")
     lines.append("")
     lines += [f"{step['name']:<24} {step_line(step)}" for step in report.steps]

@@ -24,6 +24,7 @@ import torch  # noqa: E402
 import fastdraw  # noqa: E402
 from benchmarks import environment, memory, table  # noqa: E402
 from fastdraw import reference  # noqa: E402
+from fastdraw.profile import machine  # noqa: E402
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -95,7 +96,7 @@ def undisturbed(sizes: dict[str, int]) -> tuple[dict[str, float], float]:
     """`times`, and the cores that other programs kept busy meanwhile: the least disturbed of a few tries."""
     best: tuple[dict[str, float], float] | None = None
     for _ in range(_TRIES):
-        others = environment.Others()
+        others = machine.Others()
         figures = times(sizes)
         busy = others.cores() or 0.0
         if best is None or busy < best[1]:

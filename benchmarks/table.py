@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
+from fastdraw.profile.figures import Row, count_text, digits, mebibytes_text, time_text
+
 #: A case's figures as JSON holds them: what conftest.py's `race` makes.
 Result = dict[str, Any]
-#: One variant's figures within it: what `row` makes.
-Row = dict[str, Any]
 
 #: Cores that other programs may keep busy while a case is timed; beyond it the table says so.
 BUSY = 0.1
@@ -21,35 +20,6 @@ EXPLANATION = (
     " this time. Floor: the least time for the bytes and operations named, at the rates of a copy and of a matrix product"
     " measured on this machine."
 )
-
-
-def row(name: str, seconds: list[float], eager: float | None = None, note: str = "") -> Row:
-    """One variant's figures; `seconds` holds a figure for each turn, and is empty for what could not be measured."""
-    low, middle, high = (None, None, None)
-    if seconds:
-        low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else seconds * 3
-    return {"name": name, "median": middle, "low": low, "high": high, "turns": len(seconds), "eager": eager, "note": note}
-
-
-def time_text(seconds: float) -> str:
-    """Three digits and a unit: 1.23 ms."""
-    unit, size = next(((u, s) for u, s in (("s", 1.0), ("ms", 1e-3)) if seconds >= s), ("us", 1e-6))
-    return f"{_digits(seconds / size)} {unit}"
-
-
-def count_text(number: float, unit: str) -> str:
-    """Three digits and a prefix: 1.23 MB."""
-    prefixes = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
-    prefix, size = next(((p, s) for p, s in prefixes if number >= s), ("", 1.0))
-    return f"{_digits(number / size)} {prefix}{unit}"
-
-
-def _digits(number: float) -> str:
-    return f"{number:.0f}" if number >= 99.95 else f"{number:.1f}" if number >= 9.995 else f"{number:.2f}"
-
-
-def mebibytes_text(number: float) -> str:
-    return f"{_digits(number / 2**20)} MiB"
 
 
 def figure_text(result: Result, figure: float) -> str:
@@ -69,7 +39,7 @@ def model_text(result: Result, r: Row) -> str:
     """Of a model: microseconds per glimpse and images per second."""
     if not result.get("glimpses") or r["median"] is None:
         return ""
-    return f"{_digits(r['median'] / result['glimpses'] * 1e6)} us/glimpse, {_digits(result['batch'] / r['median'])} images/s"
+    return f"{digits(r['median'] / result['glimpses'] * 1e6)} us/glimpse, {digits(result['batch'] / r['median'])} images/s"
 
 
 def speedup(result: Result, name: str) -> float | None:
@@ -144,7 +114,7 @@ def _long(result: Result) -> str:
             continue
         cells = [r["name"], figure_text(result, r["median"]), ratio_text(result, r["name"]).removesuffix(" of it")]
         if not of_memory:
-            cells += [_digits(r["median"] / result["glimpses"] * 1e6), _digits(result["batch"] / r["median"])]
+            cells += [digits(r["median"] / result["glimpses"] * 1e6), digits(result["batch"] / r["median"])]
             cells.append(f"{r['products']:.2f}" if r.get("products") else "")
             cells.append(time_text(r["compile"]) if r.get("compile") else "")
         lines.append(f"| {' | '.join(cells)} |")
@@ -186,7 +156,7 @@ def roofline(results: list[Result]) -> str:
         rates = (result["bytes"] / r["median"] * 1e-9, result["operations"] / r["median"] * 1e-9)
         share = f"{100 * result['floor'] / r['median']:.0f} %"
         floor = f"{time_text(result['floor'])} by {result['floor_by']}"
-        cells = [result["title"], time_text(r["median"]), moved, _digits(rates[0]), computed, _digits(rates[1]), floor, share]
+        cells = [result["title"], time_text(r["median"]), moved, digits(rates[0]), computed, digits(rates[1]), floor, share]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -12,11 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import table
 from benchmarks.conftest import record, take_turns
-from benchmarks.timing import HostRunner, Variant, clock
+from benchmarks.timing import clock
 from fastdraw.data.composed import CLUTTERED, CLUTTERED_60, TWO_DIGITS, Composer, Layout
 from fastdraw.data.crops import RandomCrops
+from fastdraw.profile import figures
+from fastdraw.profile.timing import HostRunner, Variant
 
 pytestmark = pytest.mark.benchmark(timer=clock)
 
@@ -68,7 +69,7 @@ def race(title: str, images: Tensor, makes: dict[str, Make], benchmark, config: 
         variants.append(Variant(name, lambda k, make=make, generator=generator: [make(images, generator)], setting=one_thread))
     runners = [HostRunner(variant, 1, "cpu") for variant in variants]
     times = take_turns(benchmark, runners, config)
-    rows = [table.row(name, seconds) for name, seconds in times.items()]
+    rows = [figures.row(name, seconds) for name, seconds in times.items()]
     for row in rows:
         row["note"] = f"{BATCH / row['median']:,.0f} images/s"
     record({"title": title, "measured": f"a batch of {BATCH}", "floor": None, "rows": rows}, benchmark, config)

@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from benchmarks import table
 from benchmarks.checkout import ROOT
 from benchmarks.conftest import record, take_turns
 from benchmarks.timing import clock
+from fastdraw.profile import figures
 
 pytestmark = pytest.mark.benchmark(timer=clock)
 
@@ -38,6 +38,6 @@ class Process:
 def test_import(benchmark, pytestconfig):
     runners = [Process("import fastdraw", "fastdraw"), Process("reference", "torch")]
     times = take_turns(benchmark, runners, pytestconfig)
-    rows = [table.row(name, seconds) for name, seconds in times.items()]
+    rows = [figures.row(name, seconds) for name, seconds in times.items()]
     measured = "a process that imports fastdraw; the reference imports torch"
     record({"title": "import", "measured": measured, "floor": None, "rows": rows}, benchmark, pytestconfig)

@@ -9,11 +9,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import classifier, cost, gemms, memory, models, scaling, stepwise, table
+from benchmarks import classifier, gemms, memory, models, scaling, stepwise, table
 from benchmarks.conftest import add_compile_times, add_shares_of_products, prove
-from benchmarks.timing import Variant
 from fastdraw import reference
 from fastdraw.config import ClassifierConfig, DRAWConfig
+from fastdraw.profile import cost, figures
+from fastdraw.profile.timing import Variant
 
 #: Two channels, height unlike width, patches unlike each other: what a mixed-up axis would show in.
 CONFIG = DRAWConfig((2, 9, 7), glimpses=3, hidden_size=16, latent_size=5, read_size=2, write_size=3)
@@ -109,7 +110,12 @@ def test_shares_of_products_and_compile_times():
     variants = [Variant(name, timed if name == "compiled" else lambda _: [], dtype=dtype) for name, dtype in names]
     variants.append(Variant("products", lambda _: [], dtype=torch.float32, products=True))
     case = replace(case_of(models.eager_variants), variants=variants)
-    rows = [table.row("mine", [4.0]), table.row("half", [2.0]), table.row("compiled", [1.0]), table.row("products", [3.0])]
+    rows = [
+        figures.row("mine", [4.0]),
+        figures.row("half", [2.0]),
+        figures.row("compiled", [1.0]),
+        figures.row("products", [3.0]),
+    ]
     add_compile_times(rows, case)
     add_shares_of_products(rows, case)
     assert [row["products"] for row in rows] == [0.75, None, 3.0, None]
@@ -117,13 +123,13 @@ def test_shares_of_products_and_compile_times():
 
 
 def test_tables_of_models_and_of_memory():
-    rows = [table.row("fastdraw", [0.1]) | {"products": 0.5, "compile": 12.0}, table.row("reference", [0.25])]
+    rows = [figures.row("fastdraw", [0.1]) | {"products": 0.5, "compile": 12.0}, figures.row("reference", [0.25])]
     result = {"title": "DRAW", "measured": "a step", "floor": None, "batch": 128, "glimpses": 64, "rows": rows}
     text = "\n".join(table.block(result))
     for part in ("100 ms", "2.50x", "1562 us/glimpse", "1280 images/s", "products 50 % of it", "compiled in 12.0 s"):
         assert part in text
     assert "| fastdraw | 100 ms | 2.50x | 1562 | 1280 | 0.50 | 12.0 s |" in table.markdown([result])
-    rows = [table.row("fastdraw", [2.0**20]), table.row("reference", [4 * 2.0**20])]
+    rows = [figures.row("fastdraw", [2.0**20]), figures.row("reference", [4 * 2.0**20])]
     result = {"title": "memory", "measured": "peak", "unit": "B", "floor": None, "rows": rows}
     assert "1.00 MiB" in "\n".join(table.block(result))
     assert "| fastdraw | 1.00 MiB | 0.25 |" in table.markdown([result])

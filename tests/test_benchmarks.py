@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import cost, gpu, report, table, timing
+from benchmarks import gpu, report, table, timing
 from benchmarks.cases import DEVICE, read_case
 from benchmarks.checkout import ROOT
 from benchmarks.conftest import prove
 from benchmarks.large import large_case
+from fastdraw.profile import cost, figures
+from fastdraw.profile.timing import Variant
 
 #: One quick case, measured as briefly as can be.
 QUICK = ["--benchmark", "--benchmark-max-time=0.001", "--benchmark-min-rounds=2", "-k", "read-128x1x28x28x2-float32"]
@@ -102,7 +104,7 @@ def test_a_wrong_variant_is_not_timed():
             prove(case)
     # A peer that is wrong is named and left out.
     case.variants[0] = right
-    case.variants.append(timing.Variant("a peer", wrong))
+    case.variants.append(Variant("a peer", wrong))
     assert list(prove(case)) == ["a peer"]
 
 
@@ -185,7 +187,7 @@ def test_costs_count_what_the_formulas_say():
     [(1.234, "1.23 s"), (0.0123, "12.3 ms"), (123.4e-6, "123 us"), (0.9999e-3, "1000 us"), (5e-9, "0.01 us")],
 )
 def test_times_have_three_digits(number, text):
-    assert table.time_text(number) == text
+    assert figures.time_text(number) == text
 
 
 RESULT = {
@@ -198,9 +200,9 @@ RESULT = {
     "floor": 1e-3,
     "floor_by": "bytes",
     "rows": [
-        table.row("fastdraw triton", [2e-3, 2e-3, 8e-3], eager=9e-3),
-        table.row("reference", [10e-3]),
-        table.row("torch.compile", [], note="RuntimeError: no compiler"),
+        figures.row("fastdraw triton", [2e-3, 2e-3, 8e-3], eager=9e-3),
+        figures.row("reference", [10e-3]),
+        figures.row("torch.compile", [], note="RuntimeError: no compiler"),
     ],
 }
 
@@ -216,7 +218,7 @@ def test_a_block_tells_ratio_rates_floor_and_what_was_not_measured():
 
 
 def test_markdown_has_a_cell_for_every_variant():
-    other = {**RESULT, "title": "another", "rows": [table.row("reference", [1.0])]}
+    other = {**RESULT, "title": "another", "rows": [figures.row("reference", [1.0])]}
     lines = table.markdown([RESULT, other]).splitlines()
     assert len({line.count("|") for line in lines}) == 1
     assert "| 2.00 ms (5.00x) | 10.0 ms | not measured |" in lines[2]

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 import fastdraw
-from benchmarks.cases import as_list, differentiate, leaves, matmul_precision, window_params
+from benchmarks.cases import window_params
 from benchmarks.models import gradients
 from benchmarks.models import rounded as rounded_weights
 from budget import GLIMPSES, assert_errors_within_budget, error
 from fastdraw import reference
+from fastdraw.profile.gradients import as_list, differentiate, leaves, matmul_precision
 
 DEVICE, BACKEND = "cuda", "triton"
 

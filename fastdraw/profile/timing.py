@@ -1,0 +1,161 @@
+"""How time is taken: in turns, so that a slow moment of the machine falls on every variant alike.
+
+A turn is one variant called a number of times in a row; its figure is the mean of one call. Turns of all variants alternate,
+A B C A B C, in one process, and medians over turns are compared. On a CUDA device a turn replays one graph that was captured
+over many sets of inputs, larger together than L2, and is timed by events: no launch from Python is in it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+import fastdraw
+
+#: A turn lasts at least this long, in seconds; far above the resolution of the clock and of CUDA events.
+TURN = 5e-3
+
+
+class Variant(NamedTuple):
+    """One way to compute a case.
+
+    step(k) runs forward and backward on the k-th set of inputs and gives outputs and gradients.
+    backend: of fastdraw, in force while it runs; None for what is not fastdraw's, and may fail without a red test.
+    """
+
+    name: str
+    step: Callable[[int], list[Tensor]]
+    backend: str | None = None
+    #: Switches of torch's that have to be set while it runs, entered anew each time.
+    setting: Callable[[], AbstractContextManager[None]] = nullcontext
+    #: Whose error budget it is held to, where that is not the case's.
+    dtype: torch.dtype | None = None
+    #: Some of the case's matrix products alone: a floor, with no results that could be proven.
+    products: bool = False
+    #: False for what has no results to be proven: the allocation of a result, as a floor.
+    proven: bool = True
+    #: On CUDA: may it be captured in a graph? Not what makes graphs of its own, or is not torch's.
+    captured: bool = True
+
+    @contextmanager
+    def in_force(self):
+        with self.setting(), fastdraw.backend(self.backend) if self.backend else nullcontext():
+            yield
+
+
+class Runner(Protocol):
+    name: str
+    #: How the figure came about, where that is worth a word in the table.
+    note: str
+    #: Seconds that a turn lasts.
+    turn_seconds: float
+
+    def turn(self) -> float:
+        """Seconds of one call, averaged over a turn."""
+
+    def eager(self) -> float | None:
+        """Seconds of one call launched from Python, device included; None where `turn` says so already."""
+
+
+class HostRunner:
+    """Turns of plain calls by the wall clock; waits for the device where there is one."""
+
+    def __init__(self, variant: Variant, sets: int, device: str, note: str = "") -> None:
+        self.name, self.note = variant.name, note
+        self._variant, self._sets, self._device = variant, sets, device
+        self._calls = 1
+        once = self._run(1)
+        # A long call has warmed itself up.
+        if once < 20 * TURN:
+            once = min(self._run(1) for _ in range(3))
+        self._calls = max(1, math.ceil(TURN / once))
+        self.turn_seconds = once * self._calls
+
+    def _run(self, calls: int) -> float:
+        with self._variant.in_force():
+            self._wait()
+            start = time.perf_counter()
+            for k in range(calls):
+                self._variant.step(k % self._sets)
+            self._wait()
+            return (time.perf_counter() - start) / calls
+
+    def _wait(self) -> None:
+        if self._device == "cuda":
+            torch.cuda.synchronize()
+
+    def turn(self) -> float:
+        return self._run(self._calls)
+
+    def eager(self) -> float | None:
+        return None
+
+
+class GraphRunner:
+    """Turns of one CUDA graph that holds a call on every set of inputs."""
+
+    def __init__(self, variant: Variant, sets: int) -> None:
+        self.name, self.note = variant.name, ""
+        self._variant, self._sets = variant, sets
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with variant.in_force(), torch.cuda.stream(stream):
+            # Compiles kernels, and makes the workspaces of libraries, before anything is captured.
+            for k in range(min(3, sets)):
+                variant.step(k)
+        stream.synchronize()
+        self._graph = torch.cuda.CUDAGraph()
+        with variant.in_force(), torch.cuda.graph(self._graph, stream=stream):
+            for k in range(sets):
+                variant.step(k)
+        self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        self._replays = 1
+        self.turn()
+        once = min(self.turn() for _ in range(3)) * sets
+        self._replays = max(1, math.ceil(TURN / once))
+        self.turn_seconds = once * self._replays
+
+    def turn(self) -> float:
+        self._start.record()
+        for _ in range(self._replays):
+            self._graph.replay()
+        self._end.record()
+        self._end.synchronize()
+        return self._start.elapsed_time(self._end) * 1e-3 / (self._replays * self._sets)
+
+    def eager(self) -> float | None:
+        host = HostRunner(self._variant, self._sets, "cuda")
+        return sorted(host.turn() for _ in range(5))[2]
+
+
+def runner(variant: Variant, sets: int, device: str) -> Runner:
+    if device != "cuda":
+        return HostRunner(variant, sets, device)
+    reason = waits_for_device(variant) if variant.captured else "it launches by itself"
+    if reason is None:
+        return GraphRunner(variant, sets)
+    return HostRunner(variant, sets, device, note=f"launched from Python, not from a graph: {reason}")
+
+
+def waits_for_device(variant: Variant) -> str | None:
+    """Why a variant cannot be captured: asked before capturing, since a capture that fails leaves its process in doubt."""
+    with variant.in_force():
+        variant.step(0)
+        torch.cuda.synchronize()
+        before = torch.cuda.get_sync_debug_mode()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            variant.step(0)
+        except RuntimeError as error:
+            if "synchroniz" not in str(error):
+                raise
+            return "it waits for the device"
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+    return None
