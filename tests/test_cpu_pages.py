@@ -1,4 +1,4 @@
-"""Memory of one step that the next one uses again: never while a tensor uses it, and never more than was last asked for."""
+"""Memory of one step that the next one uses again: never while a tensor uses it, and little more than was last asked for."""
 
 from __future__ import annotations
 
@@ -65,6 +65,18 @@ def test_only_what_the_last_call_asked_for_is_kept() -> None:
     del third
     pages.release()
     assert pages.kept_bytes() == 0
+
+
+def test_a_block_serves_what_is_a_little_smaller() -> None:
+    (first,) = floats(2 * LARGE)
+    address = first.data_ptr()
+    del first
+    (half,) = pages.new_buffers([((2 * LARGE,), torch.bfloat16)])
+    assert half.data_ptr() == address
+    del half
+    (less,) = floats(LARGE - 1)
+    assert less.data_ptr() != address
+    assert pages.kept_bytes() == 4 * (LARGE - 1)
 
 
 def test_small_buffers_are_torchs() -> None:
