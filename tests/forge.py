@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -49,6 +50,7 @@ class Forge:
     """Forks run `fastdraw ARGS`, or a script with `script=True`; both output streams go to a file."""
 
     def __init__(self) -> None:
+        self._running: set[int] = set()
         # One library for matrix products: measuring which is the faster takes longer than the runs do.
         environment = {**os.environ, "FASTDRAW_GEMM": "mkl", "OMP_NUM_THREADS": "1"}
         self._server = subprocess.Popen(
@@ -57,7 +59,9 @@ class Forge:
 
     def start(self, args: list[str], log: Path, script: bool = False, **env: str) -> int:
         """The number of the new process."""
-        return self._ask(args=args, log=str(log), script=script, env=env)
+        pid = self._ask(args=args, log=str(log), script=script, env=env)
+        self._running.add(pid)
+        return pid
 
     def together(self, args: list[str], log: Path, count: int = 2, script: bool = False) -> list[int]:
         """As many processes as torchrun would start; their output goes to LOG.0, LOG.1, and so on."""
@@ -77,9 +81,15 @@ class Forge:
 
     def wait(self, pid: int) -> int:
         """The exit code, as subprocess gives it. Call it once for each process."""
-        return self._ask(wait=pid)
+        code = self._ask(wait=pid)
+        self._running.discard(pid)
+        return code
 
     def close(self) -> None:
+        """Also ends what a failed test left running."""
+        for pid in sorted(self._running):
+            os.kill(pid, signal.SIGKILL)
+            self.wait(pid)
         assert self._server.stdin is not None
         self._server.stdin.close()
         self._server.wait(30)

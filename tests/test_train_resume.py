@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +17,7 @@ from fastdraw.train import CheckpointError, Interrupted, load_checkpoint
 from fastdraw.train import checkpoint as checkpoint_module
 from fastdraw.train import loop as loop_module
 from fastdraw.train import pictures as pictures_module
-from fastdraw.train.checkpoint import NAME, save_checkpoint
+from fastdraw.train.checkpoint import save_checkpoint
 from fastdraw.train.signals import Interruptions
 
 
@@ -82,24 +78,6 @@ def test_resuming_after_a_crash_at_a_bad_moment(
             run(tmp_path / "run", steps=70)
     run(tmp_path / "run", resume=True)
     assert_same_run(whole, tmp_path / "run")
-
-
-def test_resuming_after_kill_nine(tmp_path: Path) -> None:
-    """Killed at two random moments by SIGKILL, a run ends with the bits of the uninterrupted one."""
-    run(tmp_path / "whole", steps=400, epochs=100, evaluate_every=4)
-    folder, moment, killed = tmp_path / "killed", random.Random(), 0
-    limits = ("--steps=400", "--epochs=100", "--evaluate-every=4")
-    for count in (moment.randint(3, 30), moment.randint(35, 60)):
-        again = ("--resume",) if (folder / NAME).exists() else ()
-        command = [sys.executable, "-m", "fastdraw", *arguments(folder, *limits, *again)]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        wait_until(lambda count=count: lines(folder) >= count)
-        time.sleep(moment.uniform(0, 0.05))
-        process.kill()
-        killed += process.wait() == -signal.SIGKILL
-    assert killed == 2, "the run was over before it was killed"
-    run(folder, resume=True)
-    assert_same_run(tmp_path / "whole", folder)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
