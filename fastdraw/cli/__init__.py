@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import typer
 
 #: Modules of this package, each with `register(app)`, in the order of the help text.
-COMMANDS = ("train", "evaluate", "sample", "view", "info")
+COMMANDS = ("train", "evaluate", "sample", "view", "profile", "info")
 #: Modules of the extra `train`, by the names they are imported under.
 EXTRA = (
     "typer",

@@ -8,7 +8,8 @@ an LSTM step) are left out: they are below a tenth of the rest, but for the filt
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from fastdraw.config import ClassifierConfig, DRAWConfig
 
@@ -22,6 +23,18 @@ class Cost:
     operations: int
     operations_formula: str
     launches: int
+
+
+class Support(NamedTuple):
+    """What windows see of their images, summed over all of them: whole numbers, of one channel.
+
+    pixels: those in the rectangle of rows and columns that a window sees. first: multiplications of F_Y I, where the rows that
+    a filter sees meet the columns that its window sees. second: those of F_X^T behind it.
+    """
+
+    pixels: int
+    first: int
+    second: int
 
 
 def read(b: int, c: int, h: int, w: int, n: int, e: int) -> Cost:
@@ -53,10 +66,26 @@ def large_read(b: int, c: int, k: int, n: int, seen: int, band: int, e: int, pix
     Forward: the S^2 pixels read, F_Y I (NsS) and F_X^T (N^2 s). Backward: the pixels again, F_Y I (NsS), P F_X (N^2 s), its
     product with I (NsS), P^T F_Y I (N^2 s); with the image's gradient F_Y^T of P F_X (NsS).
     """
-    moved = e * (2 * b * k * c * seen**2 + 2 * b * k * c * n**2 + b * c * pixels) + 60 * b * k
-    computed = 2 * b * k * c * ((4 if pixels else 3) * n * band * seen + 3 * n**2 * band)
+    every = Support(b * k * seen**2, b * k * n * band * seen, b * k * n**2 * band)
     written, products = (" + BCHW", "4") if pixels else ("", "3")
-    return Cost(moved, f"e(2BKCS² + 2BKCN²{written}) + 60BK", computed, f"2BKC({products}NsS + 3N²s)", 2)
+    formulas = f"e(2BKCS² + 2BKCN²{written}) + 60BK", f"2BKC({products}NsS + 3N²s)"
+    least = read_support(b, c, k, n, every, e, pixels)
+    return replace(least, bytes_formula=formulas[0], operations_formula=formulas[1])
+
+
+def read_support(b: int, c: int, k: int, n: int, seen: Support, e: int, pixels: int) -> Cost:
+    """As large_read, for windows of which each sees what it sees; `seen` is the sum over all of them."""
+    moved = e * (2 * c * seen.pixels + 2 * b * k * c * n**2 + b * c * pixels) + 60 * b * k
+    computed = 2 * c * ((4 if pixels else 3) * seen.first + 3 * seen.second)
+    written, products = (" + BCHW", "4") if pixels else ("", "3")
+    return Cost(moved, f"e(2CΣS² + 2BKCN²{written}) + 60BK", computed, f"2CΣ({products}NsS + 3N²s)", 2)
+
+
+def write_support(b: int, c: int, k: int, n: int, seen: Support, e: int, pixels: int) -> Cost:
+    """K windows summed into an image of H x W = `pixels`, which is written whole. Backward each window reads what it sees."""
+    moved = e * (c * seen.pixels + 3 * b * k * c * n**2 + b * c * pixels) + 60 * b * k
+    computed = 2 * c * (3 * seen.first + 4 * seen.second)
+    return Cost(moved, "e(BCHW + CΣS² + 3BKCN²) + 60BK", computed, "2CΣ(3NsS + 4N²s)", 2)
 
 
 def filterbank(b: int, h: int, w: int, n: int, e: int) -> Cost:

@@ -21,6 +21,27 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 Arrays = dict[str, Any]
 
 
+def filterbank(params: Any, size: int, image_size: tuple[int, int]) -> tuple[Any, Any, Any]:
+    """Equations 21 to 26 for params [B, 5]: F_Y [B, N, H], F_X [B, N, W], gamma [B, 1, 1, 1]."""
+    import jax
+    import jax.numpy as jnp
+
+    height, width = image_size
+
+    def rows(centre: Any, delta: Any, sigma: Any, length: int) -> Any:
+        """[B, N, length]: equations 19, 20, 25, 26, a softmax over pixels."""
+        mu = centre[:, None] + (jnp.arange(size) - (size - 1) / 2) * delta[:, None]
+        squares = (jnp.arange(length) - mu[..., None]) ** 2
+        return jax.nn.softmax(-squares / (2 * sigma[:, None, None] ** 2), axis=-1)
+
+    g_x, g_y, log_sigma2, log_delta, log_gamma = params.T
+    centre_x = (width + 1) / 2 * (g_x + 1) - 1
+    centre_y = (height + 1) / 2 * (g_y + 1) - 1
+    delta = (max(height, width) - 1) / max(size - 1, 1) * jnp.exp(log_delta)
+    sigma = jnp.exp(log_sigma2 / 2)
+    return rows(centre_y, delta, sigma, height), rows(centre_x, delta, sigma, width), jnp.exp(log_gamma)[:, None, None, None]
+
+
 def loss_function(config: DRAWConfig) -> Callable[[Arrays, Any, Any], tuple[Any, Any]]:
     """(weights, x [B, C, H, W], noise [T, B, Z]) -> (loss in nats per image, kl [T, B]), with attention on both sides."""
     import jax
@@ -35,22 +56,6 @@ def loss_function(config: DRAWConfig) -> Callable[[Arrays, Any, Any], tuple[Any,
     def linear(inputs: Any, w: Arrays, name: str) -> Any:
         return inputs @ w[f"{name}.weight"].T + w[f"{name}.bias"]
 
-    def rows(centre: Any, delta: Any, sigma: Any, size: int, length: int) -> Any:
-        """[B, N, length]: equations 19, 20, 25, 26, a softmax over pixels."""
-        mu = centre[:, None] + (jnp.arange(size) - (size - 1) / 2) * delta[:, None]
-        squares = (jnp.arange(length) - mu[..., None]) ** 2
-        return jax.nn.softmax(-squares / (2 * sigma[:, None, None] ** 2), axis=-1)
-
-    def filterbank(params: Any, size: int) -> tuple[Any, Any, Any]:
-        """Equations 21 to 26."""
-        g_x, g_y, log_sigma2, log_delta, log_gamma = params.T
-        centre_x = (width + 1) / 2 * (g_x + 1) - 1
-        centre_y = (height + 1) / 2 * (g_y + 1) - 1
-        delta = (max(height, width) - 1) / max(size - 1, 1) * jnp.exp(log_delta)
-        sigma = jnp.exp(log_sigma2 / 2)
-        y, x = rows(centre_y, delta, sigma, size, height), rows(centre_x, delta, sigma, size, width)
-        return y, x, jnp.exp(log_gamma)[:, None, None, None]
-
     def lstm(inputs: Any, h: Any, c: Any, w: Arrays, name: str) -> tuple[Any, Any]:
         gates = inputs @ w[f"{name}.weight_ih"].T + w[f"{name}.bias_ih"]
         gates = gates + h @ w[f"{name}.weight_hh"].T + w[f"{name}.bias_hh"]
@@ -64,7 +69,7 @@ def loss_function(config: DRAWConfig) -> Callable[[Arrays, Any, Any], tuple[Any,
         def glimpse(state: tuple[Any, ...], noise_t: Any) -> tuple[tuple[Any, ...], Any]:
             canvas, h_enc, c_enc, h_dec, c_dec = state
             x_hat = x - sigmoid(canvas)  # (3)
-            f_y, f_x, gamma = filterbank(linear(h_dec, w, "read_attention"), read_size)
+            f_y, f_x, gamma = filterbank(linear(h_dec, w, "read_attention"), read_size, (height, width))
             images = jnp.concatenate([x, x_hat], 1)
             r = gamma * (f_y[:, None] @ images @ f_x[:, None].mT)  # (4), (27)
             h_enc, c_enc = lstm(jnp.concatenate([r.reshape(batch, -1), h_dec], 1), h_enc, c_enc, w, "encoder")  # (5)
@@ -73,7 +78,7 @@ def loss_function(config: DRAWConfig) -> Callable[[Arrays, Any, Any], tuple[Any,
             kl = 0.5 * (mu**2 + jnp.exp(2 * log_sigma) - 2 * log_sigma - 1).sum(1)  # (11)
             h_dec, c_dec = lstm(z, h_dec, c_dec, w, "decoder")  # (7)
             patch = linear(h_dec, w, "patch").reshape(batch, channels, write_size, write_size)  # (28)
-            f_y, f_x, gamma = filterbank(linear(h_dec, w, "write_attention"), write_size)
+            f_y, f_x, gamma = filterbank(linear(h_dec, w, "write_attention"), write_size, (height, width))
             canvas = canvas + f_y[:, None].mT @ patch @ f_x[:, None] / gamma  # (8), (29)
             return (canvas, h_enc, c_enc, h_dec, c_dec), kl
 

@@ -1,0 +1,146 @@
+"""What `fastdraw profile` does."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastdraw import dispatch
+from fastdraw.checks import expected
+from fastdraw.files import write_atomically
+from fastdraw.profile import compare, machine, plot, shapes, terminal
+from fastdraw.profile.cases import DTYPES, PEERS, STANDARD_PEERS, Case
+from fastdraw.profile.measure import measure, roofs
+from fastdraw.profile.trace import Event, merged
+
+
+@dataclass
+class Options:
+    """As `fastdraw profile --help` explains them."""
+
+    operators: list[str] = field(default_factory=list)
+    shapes: list[str] = field(default_factory=list)
+    backend: str = "auto"
+    device: str = "auto"
+    dtype: str = "float32"
+    seconds: float = 0.4
+    peers: str = "standard"
+    json: Path | None = None
+    plot: Path | None = None
+    trace: Path | None = None
+    compare: str | None = None
+    fail_slower: bool = False
+
+
+def run(options: Options, command: list[str] | None = None) -> int:
+    """Measures, prints and writes; 1 where --fail-slower was said and something got slower, otherwise 0.
+
+    Raises ValueError or OSError for what a user can mend, before anything is measured.
+    """
+    from rich.console import Console
+
+    cases = _cases(options)
+    old = None if options.compare is None else compare.load(options.compare)
+    if options.fail_slower and old is None:
+        raise expected("fail-slower", "--compare with it", "none")
+    _check_files(options)
+    console = Console()
+    busy = f"{machine.BUSY:.1f} programs were busy before. " if machine.BUSY > 0.5 else ""
+    found = machine.describe()
+    report: dict[str, Any] = {
+        "fastdraw profile": compare.VERSION,
+        "when": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": command or sys.argv,
+        "machine": found,
+        "about": f"{busy}{machine.line(found)}",
+        "seconds": options.seconds,
+        "cases": roofs(cases),
+    }
+    terminal.show_head(console, report)
+    traces: list[list[Event]] = []
+    for case, result in zip(cases, report["cases"], strict=True):
+        try:
+            events = measure(case, result, options.seconds)
+        except (RuntimeError, MemoryError) as error:
+            if "memory" not in str(error):
+                raise
+            raise expected("shape", "one that fits into memory", case.title) from None
+        # They are large, and wanted by few.
+        traces += events if options.trace is not None else []
+        terminal.show_case(console, result)
+    console.print(terminal.explain(cases[0].device), style="dim", highlight=False)
+    if options.json is not None:
+        write_atomically(options.json, (json.dumps(report, indent=1) + "\n").encode())
+    if options.plot is not None:
+        plot.save_roofline(report, options.plot)
+    if options.trace is not None:
+        write_atomically(options.trace, json.dumps(merged(traces)).encode())
+    for path in (options.json, options.plot, options.trace):
+        if path is not None:
+            console.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
+    if old is None:
+        return 0
+    changes = compare.changes(old, report)
+    console.print()
+    compare.show(console, changes, old, report, str(options.compare))
+    return int(options.fail_slower and any(c.own and c.verdict == "slower" for c in changes))
+
+
+def _cases(options: Options) -> list[Case]:
+    if options.dtype not in DTYPES:
+        raise expected("dtype", f"one of {', '.join(DTYPES)}", options.dtype)
+    if options.device not in ("auto", "cpu", "cuda"):
+        raise expected("device", "auto, cpu or cuda", options.device)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise expected("device", "cpu or auto, since this PyTorch finds no CUDA device", options.device)
+    if not 0 < options.seconds < 3600:
+        raise expected("seconds", "a number above 0 and below 3600", options.seconds)
+    device = options.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    _check_backend(options.backend, device)
+    peers = _peers(options.peers)
+    chosen = shapes.chosen(options.operators, options.shapes)
+    return [Case(operator, shape, options.dtype, device, options.backend, peers) for operator, shape in chosen]
+
+
+def _check_backend(name: str, device: str) -> None:
+    names = ("auto", *dispatch.backends())
+    if name not in names:
+        raise expected("backend", f"one of {', '.join(names)}", name)
+    reason = dispatch.backends().get(name)
+    if reason is None and name == {"cuda": "native", "cpu": "triton"}[device]:
+        reason = f"its tensors do not live on the device {device}"
+    if reason is not None:
+        raise ValueError(f"backend: expected one that runs here, got {name}: {reason}")
+
+
+def _peers(text: str) -> tuple[str, ...]:
+    if text in ("all", "standard", "none"):
+        return {"all": PEERS, "standard": STANDARD_PEERS, "none": ()}[text]
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in PEERS:
+            raise expected("peers", f"standard, all, none, or some of {', '.join(PEERS)}", name)
+    return names
+
+
+def _check_files(options: Options) -> None:
+    """Files that cannot be written are better found before the measuring than after it."""
+    for name, path, suffix in (
+        ("json", options.json, ".json"),
+        ("plot", options.plot, ".png"),
+        ("trace", options.trace, ".json"),
+    ):
+        if path is None:
+            continue
+        if path.suffix.lower() != suffix:
+            raise expected(name, f"a name that ends in {suffix}", str(path))
+        if not path.absolute().parent.is_dir() or path.is_dir():
+            raise expected(name, "a file in a folder that exists", str(path))
