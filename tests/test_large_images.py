@@ -143,7 +143,7 @@ def test_images_of_any_strides(backend: str, device: str, layout: str) -> None:
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_what_no_window_sees_is_not_loaded(memory_format: torch.memory_format) -> None:
     """NaN everywhere but where pixels weigh more than rounding does, within 6.4 sigma of a filter."""
-    size, sigma, delta = 8, 2.0, 3.0
+    size, sigma, delta = 8, 3.0, 3.0
     height, width, centre_y, centre_x = 400, 300, 210, 120
     reach = math.ceil(3.5 * delta + 6.4 * sigma)
     params = torch.tensor(
@@ -165,6 +165,17 @@ def test_what_no_window_sees_is_not_loaded(memory_format: torch.memory_format) -
     assert (drawn[seen] != 0).any()
     drawn[seen] = 0
     assert not drawn.any()
+
+
+def test_the_smallest_weights_make_the_gradient_of_a_sharp_window(backend: str, device: str) -> None:
+    """Sigma of 0.14 pixels: the pixel beside the filter's weighs 1e-12, and is all that the window's gradient is made of."""
+    image = torch.randn(1, 2, 99, 101, dtype=torch.float64)
+    params = torch.tensor([[0.0, 0.0, -4.0, 0.0, 0.0]], dtype=torch.float64).requires_grad_()
+    (exact,) = torch.autograd.grad(reference.read(image, params, 1).sum(), params)
+    low = params.detach().float().to(device).requires_grad_()
+    (grad,) = torch.autograd.grad(fastdraw.read(image.float().to(device), low, 1).sum(), low)
+    assert (exact[0, :3] != 0).all()
+    torch.testing.assert_close(grad.cpu().double()[0, :3], exact[0, :3], rtol=1e-4, atol=0)
 
 
 @needs_library

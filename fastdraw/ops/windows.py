@@ -16,8 +16,9 @@ from fastdraw.ops import registry
 
 def memory_format(image: Tensor) -> torch.memory_format:
     """That of an image's gradient: channels last where the image is, otherwise contiguous."""
-    last = torch.channels_last
-    return last if image.is_contiguous(memory_format=last) and not image.is_contiguous() else torch.contiguous_format
+    if image.is_contiguous() or not image.is_contiguous(memory_format=torch.channels_last):
+        return torch.contiguous_format
+    return torch.channels_last
 
 
 def empty_image(like: Tensor, shape: tuple[int, ...], form: torch.memory_format) -> Tensor:
@@ -66,21 +67,20 @@ def write(
 def read_backward(
     kernels: ModuleType, grad: Tensor, image: Tensor, params: Tensor, power: int, need_image: bool, need_params: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    form = memory_format(image)
-    grad_image, grad_params = None, None
-    if _several(kernels) and need_params:
-        tensors = (grad.contiguous(), image, params.contiguous())
-        grad_image, grad_params = kernels.read_backward(*tensors, power, need_image, form)
-    elif need_params and params.dim() == 2:
-        tensors = (grad.contiguous(), image.contiguous(), params.contiguous())
-        grad_image, grad_params = kernels.read_backward(*tensors, power, need_image)
-    elif need_params:
+    form = memory_format(image) if need_image else torch.contiguous_format
+    grad_params = None
+    if need_params:
+        if _several(kernels):
+            return kernels.read_backward(grad.contiguous(), image, params.contiguous(), power, need_image, form)
         image = image.contiguous()
-        grads = [kernels.read_backward(part, image, window, power, False)[1] for part, window in _one_by_one(grad, params)]
-        grad_params = torch.stack(grads, 1)
-    if need_image and grad_image is None:
-        grad_image = write(kernels, grad, params, (image.shape[2], image.shape[3]), power, form)
-    return None if grad_image is None else grad_image.contiguous(memory_format=form), grad_params
+        if params.dim() == 2:
+            tensors = (grad.contiguous(), image, params.contiguous())
+            grad_image, grad_params = kernels.read_backward(*tensors, power, need_image)
+            return None if grad_image is None else grad_image.contiguous(memory_format=form), grad_params
+        pairs = _one_by_one(grad, params)
+        grad_params = torch.stack([kernels.read_backward(part, image, one, power, False)[1] for part, one in pairs], 1)
+    grad_image = write(kernels, grad, params, (image.shape[2], image.shape[3]), power, form) if need_image else None
+    return grad_image, grad_params
 
 
 def write_backward(

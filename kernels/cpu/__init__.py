@@ -142,31 +142,39 @@ def filterbank_backward(
 
 
 def _glimpse(
+    shape: tuple[int, ...],
+    size: int,
+    power: int,
     params: Tensor,
     image: Tensor | None,
     patch: Tensor | None,
     image_out: Tensor | None,
     patch_out: Tensor | None,
     params_out: Tensor | None,
-    power: int,
 ) -> None:
-    """Read, write and their gradients: what is given, and what is to be filled. Of one dtype, but an image may be of half."""
-    pixels, samples = image if image is not None else image_out, patch if patch is not None else patch_out
-    assert pixels is not None
-    assert samples is not None
-    batch, channels, height, width = pixels.shape
-    shape = (channels, height, width, samples.shape[-1], power)
+    """Read, write and their gradients: what is given, and what is to be filled. Of one dtype, but an image may be of half.
+
+    shape: the image's, [B, C, H, W].
+    """
+    batch, channels, height, width = shape
     functions, threads = kernels(params.dtype), torch.get_num_threads()
-    small = params.dim() == 2 and height * width <= SMALL and all(t is None or t.is_contiguous() for t in (image, image_out))
-    if small and image is not None:
-        image = _as(image, params.dtype)
+    # Half precision is widened where it is read, but for small images, which are widened whole.
+    kind = 0 if image is None else _HALVES.get(image.dtype, 0)
+    small = (
+        height * width <= SMALL
+        and params.dim() == 2
+        and (image is None or image.is_contiguous())
+        and (image_out is None or image_out.is_contiguous())
+    )
+    if small and kind and image is not None:
+        image = image.to(params.dtype)
     pointers = [0 if t is None else t.data_ptr() for t in (params, image, patch, image_out, patch_out, params_out)]
     if small:
-        return _check(functions.glimpse(_sizes(batch, *shape, threads), *pointers))
-    kind = _HALVES.get(pixels.dtype, 0)
+        return _check(functions.glimpse(_sizes(batch, channels, height, width, size, power, threads), *pointers))
     strides = [stride for t in (image, image_out) for stride in ((0, 0, 0, 0) if t is None else t.stride())]
     windows = 1 if params.dim() == 2 else params.shape[1]
-    return _check(functions.windows(_sizes(batch, windows, *shape, kind, *strides, threads), *pointers))
+    sizes = _sizes(batch, windows, channels, height, width, size, power, kind, *strides, threads)
+    return _check(functions.windows(sizes, *pointers))
 
 
 def _dtype(tensor: Tensor) -> torch.dtype:
@@ -174,21 +182,28 @@ def _dtype(tensor: Tensor) -> torch.dtype:
 
 
 def _pixels(image: Tensor, dtype: torch.dtype) -> Tensor:
-    """Half precision is widened where it is read, everything else before."""
-    return image if dtype == torch.float32 and image.dtype in _HALVES else _as(image, dtype)
+    """What the kernels read: half precision as it is, where it goes with float32."""
+    return image if image.dtype == dtype or (dtype == torch.float32 and image.dtype in _HALVES) else image.to(dtype)
 
 
-def _image(params: Tensor, patch: Tensor, height: int, width: int, form: torch.memory_format) -> Tensor:
-    image = torch.empty((params.shape[0], patch.shape[-3], height, width), dtype=params.dtype, memory_format=form)
+def _image(shape: tuple[int, ...], dtype: torch.dtype, form: torch.memory_format, like: Tensor | None = None) -> Tensor:
+    if like is not None and like.dtype == dtype and like.is_contiguous():
+        # Takes half the time, which shows where images are small.
+        image = torch.empty_like(like)
+    else:
+        image = torch.empty(shape, dtype=dtype, memory_format=form)
     # A large image is new memory: what costs is that the kernel hands it out page by page.
-    prefer_large(image)
+    if shape[2] * shape[3] > SMALL:
+        prefer_large(image)
     return image
 
 
 def read(image: Tensor, params: Tensor, size: int, power: int) -> Tensor:
-    params = _as(params, _dtype(image))
-    patch = torch.empty((*params.shape[:-1], image.shape[1], size, size), dtype=params.dtype)
-    _glimpse(params, _pixels(image, params.dtype), None, None, patch, None, power)
+    dtype, shape = _dtype(image), image.shape
+    params = _as(params, dtype)
+    several = () if params.dim() == 2 else (params.shape[1],)
+    patch = torch.empty((shape[0], *several, shape[1], size, size), dtype=dtype)
+    _glimpse(shape, size, power, params, _pixels(image, dtype), None, None, patch, None)
     return _as(patch, image.dtype)
 
 
@@ -200,10 +215,11 @@ def read_backward(
     need_image: bool,
     form: torch.memory_format = torch.contiguous_format,
 ) -> tuple[Tensor | None, Tensor]:
-    window = _as(params, _dtype(image))
-    patch, grad_params = _as(grad_patch, window.dtype), torch.empty_like(window)
-    grad_image = _image(window, patch, image.shape[2], image.shape[3], form) if need_image else None
-    _glimpse(window, _pixels(image, window.dtype), patch, grad_image, None, grad_params, power)
+    dtype, shape = _dtype(image), image.shape
+    window, patch = _as(params, dtype), _as(grad_patch, dtype)
+    grad_params = torch.empty_like(window)
+    grad_image = _image(shape, dtype, form, image) if need_image else None
+    _glimpse(shape, patch.shape[-1], power, window, _pixels(image, dtype), patch, grad_image, None, grad_params)
     return None if grad_image is None else _as(grad_image, image.dtype), _as(grad_params, params.dtype)
 
 
@@ -215,19 +231,22 @@ def write(
     power: int,
     form: torch.memory_format = torch.contiguous_format,
 ) -> Tensor:
-    window = _as(params, _dtype(patch))
-    image = _image(window, patch, height, width, form)
-    _glimpse(window, None, _as(patch, window.dtype), image, None, None, power)
+    dtype = _dtype(patch)
+    shape = (patch.shape[0], patch.shape[-3], height, width)
+    image = _image(shape, dtype, form)
+    _glimpse(shape, patch.shape[-1], power, _as(params, dtype), None, _as(patch, dtype), image, None, None)
     return _as(image, patch.dtype)
 
 
 def write_backward(
     grad_image: Tensor, patch: Tensor, params: Tensor, power: int, need_patch: bool = True
 ) -> tuple[Tensor | None, Tensor]:
-    window = _as(params, _dtype(patch))
-    wide, grad_params = _as(patch, window.dtype), torch.empty_like(window)
+    dtype = _dtype(patch)
+    window, wide = _as(params, dtype), _as(patch, dtype)
+    grad_params = torch.empty_like(window)
     grad_patch = torch.empty_like(wide) if need_patch else None
-    _glimpse(window, _pixels(grad_image, window.dtype), wide, None, grad_patch, grad_params, power)
+    image = _pixels(grad_image, dtype)
+    _glimpse(image.shape, patch.shape[-1], power, window, image, wide, None, grad_patch, grad_params)
     return None if grad_patch is None else _as(grad_patch, patch.dtype), _as(grad_params, params.dtype)
 
 

@@ -23,25 +23,29 @@ struct GlimpseJob {
 };
 
 template <class T>
-bool glimpses(void* data, int64_t begin, int64_t end) {
-  const GlimpseJob<T>& job = *static_cast<GlimpseJob<T>*>(data);
+void read_and_write(const GlimpseJob<T>& job, Scratch<T>& w, int64_t b) {
   const Shape& s = job.shape;
   const int64_t pixels = s.height * s.width, numel = s.size * s.size;
+  open_window(w, s, job.params + b * kParams, job.params_out != nullptr, job.patch_out != nullptr);
+  for (int64_t c = 0; c < s.channels; ++c) {
+    const int64_t channel = b * s.channels + c;
+    if (job.image) filter_columns(w, s, job.image + channel * pixels, job.params_out ? 3 * s.size : s.size, 0, s.width);
+    if (job.patch_out) read_patch(w, s, job.patch_out + channel * numel, 0, s.width);
+    if (job.patch) spread_patch(w, s, job.patch + channel * numel, 0, s.width);
+    if (job.image_out) write_columns(w, s, job.image_out + channel * pixels, 0, s.width);
+    if (job.params_out) add_window_gradient(w, s, c == 0, s.width);
+  }
+  if (job.params_out) close_window_gradient(w, s, 0, s.width);
+}
+
+template <class T>
+bool glimpses(void* data, int64_t begin, int64_t end) {
+  const GlimpseJob<T>& job = *static_cast<GlimpseJob<T>*>(data);
   Scratch<T> w;
-  if (!make_scratch(w, s, s.width)) return false;
+  if (!make_scratch(w, job.shape, job.shape.width)) return false;
   for (int64_t b = begin; b < end; ++b) {
-    open_window(w, s, job.params + b * kParams, job.params_out != nullptr, job.patch_out != nullptr);
-    for (int64_t c = 0; c < s.channels; ++c) {
-      const int64_t channel = b * s.channels + c;
-      if (job.image) filter_columns(w, s, job.image + channel * pixels, job.params_out ? 3 * s.size : s.size, 0, s.width);
-      if (job.patch_out) read_patch(w, s, job.patch_out + channel * numel, 0, s.width);
-      if (job.patch) spread_patch(w, s, job.patch + channel * numel, 0, s.width);
-      if (job.image_out) write_columns(w, s, job.image_out + channel * pixels, 0, s.width);
-      if (job.params_out) add_window_gradient(w, s, c == 0, s.width);
-    }
-    if (!job.params_out) continue;
-    close_window_gradient(w, s, 0, s.width);
-    window_gradient(w, s, w.moments, job.params + b * kParams, job.params_out + b * kParams);
+    read_and_write(job, w, b);
+    if (job.params_out) window_gradient(w, job.shape, w.moments, job.params + b * kParams, job.params_out + b * kParams);
   }
   return true;
 }

@@ -5,6 +5,9 @@
 // out of sum F, of sum F d and of sum F e is at most (E + 1) exp(-E) of the whole, also where mu lies far outside and the row falls
 // as an exponential. E is the first whole number where that is below half a unit in the last place: 20 and 41.
 //
+// Where sigma is far below a pixel a row is all but one pixel, and the gradient to mu is nothing but the next one's weight over
+// sigma^2: small, but the whole of it. So the nearest 16 pixels on either side stay as long as the dtype holds their weights at all.
+//
 // Pixels that some filter sees stand packed, one after another: pixels between the filters of a wide window are nowhere.
 #pragma once
 
@@ -14,6 +17,22 @@ namespace {
 
 template <class T>
 constexpr double kReach = sizeof(T) == 8 ? 41.0 : 20.0;
+
+template <class T>
+constexpr double kHeld = sizeof(T) == 8 ? 708.0 : 87.0;
+
+constexpr double kNear = 16.0;
+
+// How many pixels from the nearest one, away from mu by `shift`, e is at most `reach` / 2 sigma^2: d (d + 2 shift) <= reach.
+FASTDRAW_INLINE double side(double shift, double reach) {
+  const double root = __builtin_sqrt(shift * shift + reach);
+  return shift > 0 ? reach / (root + shift) : root - shift;
+}
+
+FASTDRAW_INLINE double seen_side(double shift, double reach, double held) {
+  const double seen = side(shift, reach), near = seen < kNear ? side(shift, held) : 0.0;
+  return near > seen ? (near < kNear ? near : kNear) : seen;
+}
 
 // Filters further apart than this are not bridged.
 constexpr int64_t kBridge = 16;
@@ -40,17 +59,17 @@ struct Support {
 // With `whole` every filter sees every pixel, so that NaN in a window shows everywhere.
 template <class T>
 void find_support(Support& s, int64_t size, int64_t axis_length, T centre, T delta, T half_inverse_sigma2, bool whole) {
-  const double reach = kReach<T> / double(half_inverse_sigma2), last = double(axis_length - 1);
+  const double reach = kReach<T> / double(half_inverse_sigma2), held = kHeld<T> / double(half_inverse_sigma2);
+  const double last = double(axis_length - 1);
   int64_t begin = 0, end = 0;
   s.count = 0;
   for (int64_t i = 0; i < size; ++i) {
     const T mu = centre + (T(i) - T(size - 1) / 2) * delta;
     T nearest = nearest_whole(mu);
     nearest = nearest < 0 ? T(0) : (nearest > T(axis_length - 1) ? T(axis_length - 1) : nearest);
-    // d (d + 2 shift) <= reach, to both sides; in double, where no square overflows.
-    const double shift = double(nearest) - double(mu), root = __builtin_sqrt(shift * shift + reach);
-    const double right = shift > 0 ? reach / (root + shift) : root - shift;
-    const double left = shift < 0 ? reach / (root - shift) : root + shift;
+    // In double, where no square overflows.
+    const double shift = double(nearest) - double(mu);
+    const double right = seen_side(shift, reach, held), left = seen_side(-shift, reach, held);
     int64_t first = 0, behind = axis_length;
     if (!whole && left < double(nearest)) first = int64_t(nearest) - int64_t(left);
     if (!whole && right < last - double(nearest)) behind = int64_t(nearest) + int64_t(right) + 1;
