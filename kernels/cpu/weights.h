@@ -55,12 +55,48 @@ FASTDRAW_INLINE void each_step(int64_t rows, int64_t row_numbers, const S* from,
 // Columns of G that are packed together: a cache line of float32.
 constexpr int64_t kTaskColumns = 4 * kTileRows;
 
+#if defined(__AVX512F__)
+FASTDRAW_INLINE UintVector bits_of(const BFloat16* p) {
+  ShortVector bits;
+  memcpy(&bits, p, sizeof bits);
+  return __builtin_convertvector(bits, UintVector);
+}
+FASTDRAW_INLINE UintVector bits_of(const float*) { return UintVector{}; }
+
+// pack_grads for as many columns as there are lanes: a vector of a row, or of two, goes to four groups of four.
+template <class S>
+void pack_whole_grads(const WeightJob<float, S>& job, int64_t first, char* to, bool pairs, int64_t group_bytes) {
+  typedef Vector<float> V;
+  V total{};
+  each_step(job.rows, job.grad_row, job.grad + first, [&](int64_t step, const S* row, const S* next) {
+    V numbers;
+    if (pairs) {
+      const UintVector low = bits_of(row), high = next ? bits_of(next) << 16 : UintVector{};
+      total += (V)(low << 16);
+      total += (V)high;
+      numbers = (V)(low | high);
+    } else {
+      numbers = load_some_as<float>(row, kLanes<float>);
+      total += numbers;
+    }
+    for (int i = 0; i < 4; ++i) memcpy(to + i * group_bytes + step * 16, reinterpret_cast<const char*>(&numbers) + 16 * i, 16);
+  });
+  store(job.bias + first, load(job.bias + first) + total);
+}
+#else
+template <class S>
+void pack_whole_grads(const WeightJob<float, S>&, int64_t, char*, bool, int64_t) {}
+#endif
+
 template <class T, class S>
 void pack_grads(const WeightJob<T, S>& job, int64_t first) {
   const int64_t left = job.outputs - first, there = left < kTaskColumns ? left : kTaskColumns;
   const bool pairs = step_of<S>() == 2;
   char* to = job.grads + first / kTileRows * job.group_bytes();
   const int64_t step_bytes = kTileRows * (pairs ? 4 : int64_t(sizeof(T))), group_bytes = job.group_bytes();
+  if constexpr (kVectorBytes == 64 && sizeof(T) == 4) {
+    if (there == kTaskColumns) return pack_whole_grads(job, first, to, pairs, group_bytes);
+  }
   T sums[kTaskColumns] = {};
   each_step(job.rows, job.grad_row, job.grad + first, [&](int64_t step, const S* row, const S* next) {
     for (int64_t i = 0; i < there; ++i) sums[i] += T(number(row[i]));
