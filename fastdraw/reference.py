@@ -10,6 +10,7 @@ proven against it. Numbers in brackets are the paper's equations. Two convention
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -200,6 +201,9 @@ class DRAW(nn.Module):
         States of ordinary size (variance 1 / inputs), strokes a tenth of that, windows in the middle that span the image;
         biases and initial states zero. While latents say nothing, the decoder learns to shut their noise out, and what it
         shuts out cannot learn to say anything: with N(0, 0.01^2) everywhere nats rest at the mean image's for long.
+
+        On images of more than 32 pixels a window's sigma is half of what lies between two filters, otherwise one pixel: at
+        60x60 a 2x2 read sees 4 of 3,600 pixels, and nats rested at the mean image's.
         """
         for name, parameter in self.named_parameters():
             if parameter.dim() != 2:
@@ -207,6 +211,10 @@ class DRAW(nn.Module):
                 continue
             std = 0.01 if "attention" in name else parameter.shape[1] ** -0.5
             nn.init.normal_(parameter, std=0.1 * std if name.startswith("patch") else std)
+        side = max(self.config.image_shape[1:])
+        for name, size in (("read_attention", self.config.read_size), ("write_attention", self.config.write_size)):
+            if side > 32 and size is not None and size > 1:
+                nn.init.constant_(getattr(self, name).bias[2], 2 * math.log((side - 1) / (size - 1) / 2))
 
     def forward(self, x: Tensor, noise: Tensor | None = None, labels: Tensor | None = None) -> DRAWOutput:
         x, noise = self._check_images(x), self._check_noise(noise, x.shape[0], x)
