@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from fastdraw import checks
-from fastdraw.ops import read, write
+from fastdraw.ops.read import read
+from fastdraw.ops.write import write
 
 
 class GaussianGlimpse(nn.Module):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_cpu_kernels import STRIPS, inputs, kernel_results, lstm_inputs, needs_library
+from test_cpu_kernels import LARGE, inputs, kernel_results, lstm_inputs, needs_library
 
 from budget import assert_within_budget
 from fastdraw.kernels import cpu
@@ -18,7 +18,7 @@ from fastdraw.kernels.cpu import gemm
 
 
 @needs_library
-@pytest.mark.parametrize("shape", [(37, 2, 28, 28, 5), STRIPS, (3, 1, 260, 1100, 3)])
+@pytest.mark.parametrize("shape", [(37, 2, 28, 28, 5), LARGE[0], (3, 1, 260, 1100, 3)])
 def test_same_bits_for_any_number_of_threads(shape: tuple[int, ...]) -> None:
     low = [t.float() for t in inputs(shape)]
     tensors = lstm_inputs(33, 20, 70, torch.float32)
