@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
@@ -79,13 +79,14 @@ def _advise_range(start: int, nbytes: int) -> None:
 
 def _poisoned(tensor: Tensor) -> Tensor:
     """As torch.empty: with deterministic algorithms new memory is NaN, so that an element nobody wrote shows."""
-    if torch.are_deterministic_algorithms_enabled() and torch.utils.deterministic.fill_uninitialized_memory:
+    fill = getattr(torch.utils.deterministic, "fill_uninitialized_memory", False)
+    if fill and torch.are_deterministic_algorithms_enabled():
         tensor.fill_(torch.nan)
     return tensor
 
 
 @cache
-def _advise() -> ctypes._NamedFuncPointer | None:
+def _advise() -> Callable[[int, int, int], int] | None:
     if not sys.platform.startswith("linux"):
         return None
     advise = ctypes.CDLL(None).madvise
