@@ -106,12 +106,14 @@ def run(command: "list[str]") -> "str | None":
 setup(
     packages=[
         *find_packages(include=["fastdraw", "fastdraw.*"]),
+        # No Python in it: the page's own files.
+        "fastdraw.view.page",
         "fastdraw.kernels",
         "fastdraw.kernels.cpu",
         "fastdraw.kernels.triton",
     ],
     package_dir={"fastdraw.kernels": "kernels"},
-    package_data={"fastdraw": ["py.typed", "view/page/*"]},
+    package_data={"fastdraw": ["py.typed"], "fastdraw.view.page": ["*"]},
     exclude_package_data={"fastdraw.kernels.cpu": ["*.cpp", "*.h", "levels.txt", ".gitignore"]},
     ext_modules=[Extension(KERNELS, sources=[], optional=True)],
     cmdclass={"build_ext": BuildKernels},
