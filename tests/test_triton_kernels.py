@@ -4,6 +4,8 @@ determinism. tests/test_operators.py runs the public operators on them; here sta
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from fastdraw import reference
 from fastdraw.kernels import triton as kernels
 from fastdraw.kernels.triton import launch, lstm, tables
 from fastdraw.kernels.triton.filterbank import filterbank_launch
+from fastdraw.kernels.triton.read import read_launch
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
@@ -101,6 +104,74 @@ def test_glimpse_windows(row, dtype):
     params = torch.tensor([row], dtype=torch.float64)
     check_glimpse((1, 2, 9, 20, 3), params, 1, dtype, dtype)
     check_glimpse((1, 1, 20, 9, 12), params, -1, dtype, dtype)
+
+
+#: As WINDOWS, for images of many tiles.
+FAR_WINDOWS = [
+    (0.2, -0.1, 0.0, -2.0, 0.3),  # an ordinary window, a seventh of the image
+    (0.0, 0.0, -4.0, 0.0, 0.0),  # sigma far below the stride: tiles between filters
+    (1.05, 0.9, 2.0, -2.0, 0.0),  # partly outside
+    (-1.5, 1.4, 5.0, -3.0, 0.0),  # wholly outside: rows fall as exponentials
+    (0.01, 0.02, 1.0, -7.0, 0.0),  # zoomed in: all filters within a pixel
+    (0.0, -0.3, 9.0, -1.0, 0.0),  # sigma as wide as the image
+]
+
+
+@pytest.fixture
+def small_tiles(monkeypatch):
+    """Tiles of 16 x 16, so that a small image has many."""
+    small = {kind: tuple(row._replace(side=16) for row in rows) for kind, rows in tables.WINDOW_ROWS.items()}
+    monkeypatch.setattr(tables, "WINDOW_ROWS", small)
+
+
+@pytest.fixture(params=[1, 2, 5], ids=lambda parts: f"{parts} parts")
+def parts(request, monkeypatch):
+    """Programs that share a patch: fewer than an image of 33 rows has rows of tiles, and more."""
+    monkeypatch.setattr(tables, "SPLIT_PIXELS", 0 if request.param > 1 else 2**40)
+    # The tests' patches are two, channels counted.
+    monkeypatch.setattr(tables, "SPLIT_PROGRAMS", 2 * request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("row", FAR_WINDOWS, ids=str)
+def test_windows_of_images_of_many_tiles(row, parts, small_tiles):
+    dtype = torch.float64 if parts == 2 else torch.float32
+    check_glimpse((1, 2, 33, 50, 3), torch.tensor([row], dtype=torch.float64), -1, dtype, dtype)
+
+
+def test_parts_are_summed_in_float32(parts, small_tiles):
+    check_glimpse((2, 1, 33, 40, 17), moderate_params(2), 1, torch.bfloat16, torch.float32)
+
+
+def test_what_no_window_sees_is_not_loaded(parts, small_tiles):
+    """NaN everywhere but in the tiles that the window touches; what is written outside of them is zero."""
+    size, sigma, delta, height, width = 3, 1.0, 2.0, 128, 112
+    # Filters at 70, 72, 74 and 38, 40, 42: seen are at most sqrt(40) + 1 < 8 pixels more.
+    window = (2 * 41 / (width + 1) - 1, 2 * 73 / (height + 1) - 1, 2 * math.log(sigma))
+    params = torch.tensor([[*window, math.log(delta * (size - 1) / (height - 1)), 0.0]], device=DEVICE)
+    tiles = (..., slice(48, 96), slice(16, 64))
+    clean = torch.rand(1, 2, height, width, device=DEVICE)
+    image = torch.full_like(clean, torch.nan)
+    image[tiles] = clean[tiles]
+    patch = torch.randn(1, 2, size, size, device=DEVICE)
+
+    def results(image: Tensor) -> list[Tensor]:
+        return [kernels.read(image, params, size, 1), *kernels.write_backward(image, patch, params, -1)]
+
+    assert all(torch.equal(a, e) for a, e in zip(results(image), results(clean), strict=True))
+    drawn = kernels.write(patch, params, height, width, -1)
+    assert drawn[tiles].any()
+    drawn[tiles] = 0
+    assert not drawn.any()
+
+
+@pytest.mark.parametrize("column", range(5))
+def test_nan_in_params_shows_in_every_pixel(column, small_tiles):
+    params = torch.tensor([[0.0, 0.0, -2.0, -3.0, 0.0]], device=DEVICE)
+    params[0, column] = torch.nan
+    patch, image = torch.ones(1, 1, 3, 3, device=DEVICE), torch.ones(1, 1, 40, 50, device=DEVICE)
+    assert kernels.write(patch, params, 40, 50, -1).isnan().all()
+    assert kernels.read(image, params, 3, 1).isnan().all()
 
 
 @pytest.mark.parametrize("params_dtype", DTYPES, ids=str)
@@ -296,3 +367,11 @@ def test_filterbank_has_no_limit_on_size():
     assert error(y, exact.y) < 1e-5
     assert error(x, exact.x) < 1e-5
     assert filterbank_launch(torch.zeros(1, 5), y, x, y).grid == (1, 2, 3)
+
+
+def test_few_large_images_are_shared_by_many_programs():
+    image, params, patch = (torch.empty(shape, device="meta") for shape in ((1, 3, 4096, 4096), (1, 5), (88, 1, 3, 64, 64)))
+    assert tables.window_parts(3, 4096 * 4096) == 88
+    assert read_launch(image, params, patch, 1, "ieee", 88).grid == (3, 88)
+    assert tables.window_parts(128, 28 * 28) == 1
+    assert tables.window_parts(1000, 4096 * 4096) == 1

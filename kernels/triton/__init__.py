@@ -5,6 +5,8 @@ Inputs are validated, contiguous and not empty; see fastdraw.kernels.aten for th
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -15,7 +17,7 @@ from .filterbank import filterbank_grad_launch, filterbank_launch
 from .launch import compute_dtype, dot_precision, run
 from .lstm import lstm_step, lstm_step_backward
 from .read import read_launch
-from .tables import MAX_SIZE
+from .tables import MAX_SIZE, window_parts
 from .window_grad import window_grad_launch
 from .write import write_launch
 
@@ -63,11 +65,15 @@ def filterbank_backward(
 
 def read(image: Tensor, params: Tensor, size: int, power: int) -> Tensor:
     """image [B, C, H, W] -> patch [B, C, N, N]: gamma^power F_Y image F_X^T."""
-    if size > MAX_SIZE["read"][compute_dtype(image)]:
+    dtype = compute_dtype(image)
+    if size > MAX_SIZE["read"][dtype]:
         return wide.read(filterbank, image, params, size, power)
-    patch = image.new_empty((*image.shape[:2], size, size))
-    run(read_launch(image, params, patch, power, dot_precision(image.dtype)))
-    return patch
+    shape = (*params.shape[:-1], image.shape[1], size, size)
+    parts = window_parts(math.prod(shape[:-2]), image.shape[2] * image.shape[3])
+    precision = dot_precision(image.dtype)
+    patch = image.new_empty(shape if parts == 1 else (parts, *shape), dtype=image.dtype if parts == 1 else dtype)
+    run(read_launch(image, params, patch, power, precision, parts))
+    return patch if parts == 1 else patch.sum(0).to(image.dtype)
 
 
 def write(patch: Tensor, params: Tensor, height: int, width: int, power: int) -> Tensor:
@@ -79,12 +85,21 @@ def write(patch: Tensor, params: Tensor, height: int, width: int, power: int) ->
     return image
 
 
-def _window_grad(patch: Tensor, image: Tensor, params: Tensor, power: int) -> Tensor:
-    if patch.shape[2] > MAX_SIZE["window_grad"][compute_dtype(image)]:
-        return wide.window_grad(filterbank, filterbank_backward, patch, image, params, power)
-    grad_params = torch.empty_like(params)
-    run(window_grad_launch(patch, image, params, grad_params, None, power, dot_precision(image.dtype)))
-    return grad_params
+def _window_grad(patch: Tensor, image: Tensor, params: Tensor, power: int, need_patch: bool) -> tuple[Tensor | None, Tensor]:
+    """(gamma^power F_Y image F_X^T where it is wanted, the gradient to params of its product with `patch`)."""
+    dtype = compute_dtype(image)
+    parts = window_parts(math.prod(patch.shape[:-2]), image.shape[2] * image.shape[3])
+    if parts == 1:
+        grad_patch, grad_params = torch.empty_like(patch) if need_patch else None, torch.empty_like(params)
+    else:
+        grad_patch = patch.new_empty((parts, *patch.shape), dtype=dtype) if need_patch else None
+        grad_params = params.new_empty((parts, *patch.shape[:-2], 5), dtype=dtype)
+    precision = dot_precision(image.dtype)
+    run(window_grad_launch(patch, image, params, grad_params, grad_patch, power, precision, parts))
+    if parts == 1:
+        return grad_patch, grad_params
+    grad_params = grad_params.sum((0, -2)).to(params.dtype)
+    return None if grad_patch is None else grad_patch.sum(0).to(patch.dtype), grad_params
 
 
 def read_backward(
@@ -92,15 +107,16 @@ def read_backward(
 ) -> tuple[Tensor | None, Tensor]:
     """Two launches, one without the image's gradient."""
     grad_image = write(grad_patch, params, image.shape[2], image.shape[3], power) if need_image else None
-    return grad_image, _window_grad(grad_patch, image, params, power)
+    if grad_patch.shape[-1] > MAX_SIZE["window_grad"][compute_dtype(image)]:
+        return grad_image, wide.window_grad(filterbank, filterbank_backward, grad_patch, image, params, power)
+    return grad_image, _window_grad(grad_patch, image, params, power, False)[1]
 
 
 def write_backward(grad_image: Tensor, patch: Tensor, params: Tensor, power: int) -> tuple[Tensor, Tensor]:
     """One launch, two for large N (tables.MAX_SIZE)."""
-    size = patch.shape[2]
-    if size > MAX_SIZE["write_grad"][compute_dtype(patch)]:
-        return read(grad_image, params, size, power), _window_grad(patch, grad_image, params, power)
-    grad_patch, grad_params = torch.empty_like(patch), torch.empty_like(params)
-    precision = dot_precision(patch.dtype)
-    run(window_grad_launch(patch, grad_image, params, grad_params, grad_patch, power, precision))
+    size, dtype = patch.shape[-1], compute_dtype(patch)
+    if size > MAX_SIZE["write_grad"][dtype]:
+        return read(grad_image, params, size, power), read_backward(patch, grad_image, params, power, False)[1]
+    grad_patch, grad_params = _window_grad(patch, grad_image, params, power, True)
+    assert grad_patch is not None
     return grad_patch, grad_params

@@ -26,7 +26,7 @@ from .filterbank import filterbank_grad_launch, filterbank_launch
 from .launch import TL_DTYPES, Launch, compute_dtype
 from .lstm import cell_grad_launch, cell_launch, lstm_launch
 from .read import read_launch
-from .tables import MAX_SIZE
+from .tables import MAX_SIZE, window_parts
 from .window_grad import window_grad_launch
 from .write import write_launch
 
@@ -49,14 +49,21 @@ GLIMPSES = {
     "svhn": (64, 3, 54, 54, 12),
     "wide patch": (8, 1, 100, 90, 32),
     "widest patch": (8, 3, 100, 90, 64),
+    "large image": (1, 3, 4096, 4096, 64),
+    "large image 5": (8, 1, 1024, 1024, 5),
+    "large image 12": (4, 1, 4096, 4096, 12),
 }
 #: By kind of arithmetic: the image's dtype, the products' precision, and the shapes that are compiled.
 GLIMPSE_CASES = {
-    "float32": (torch.float32, "ieee", ("one pixel", "mnist read", "mnist write", "svhn", "wide patch", "widest patch")),
-    "tf32": (torch.float32, "tf32", ("svhn", "wide patch")),
-    "bfloat16": (torch.bfloat16, "tf32", ("mnist write", "widest patch")),
+    "float32": (
+        torch.float32,
+        "ieee",
+        ("one pixel", "mnist read", "mnist write", "svhn", "wide patch", "widest patch", "large image"),
+    ),
+    "tf32": (torch.float32, "tf32", ("svhn", "wide patch", "large image 12")),
+    "bfloat16": (torch.bfloat16, "tf32", ("mnist write", "widest patch", "large image")),
     "float16": (torch.float16, "tf32", ("mnist 12",)),
-    "float64": (torch.float64, "ieee", ("mnist write", "svhn")),
+    "float64": (torch.float64, "ieee", ("mnist write", "svhn", "large image 5")),
 }
 #: (B, I, H) of the LSTM step: the paper's MNIST encoder, and one whose sides are no multiples of 16.
 CELLS = {"mnist": (128, 264, 256), "odd": (1000, 77, 130)}
@@ -96,11 +103,12 @@ def glimpse_launches(shape: tuple[int, ...], dtype: torch.dtype, precision: str)
     batch, channels, height, width, size = shape
     image, patch = _meta(dtype, batch, channels, height, width), _meta(dtype, batch, channels, size, size)
     params = _meta(torch.float32, batch, 5)
+    parts = window_parts(batch * channels, height * width)
     launches = {
-        "read": lambda: read_launch(image, params, patch, 1, precision),
+        "read": lambda: read_launch(image, params, patch, 1, precision, parts),
         "write": lambda: write_launch(patch, params, image, -1, precision),
-        "window_grad": lambda: window_grad_launch(patch, image, params, params, None, 1, precision),
-        "write_grad": lambda: window_grad_launch(patch, image, params, params, patch, -1, precision),
+        "window_grad": lambda: window_grad_launch(patch, image, params, params, None, 1, precision, parts),
+        "write_grad": lambda: window_grad_launch(patch, image, params, params, patch, -1, precision, parts),
     }
     for name, launch in launches.items():
         if size <= MAX_SIZE[name][compute_dtype(image)]:

@@ -53,6 +53,18 @@ def compute_dtype(tensor: Tensor) -> torch.dtype:
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
+def near(image: Tensor) -> Tensor:
+    """An image whose pixels in a few rows are less than 2^31 elements apart, as kernels expect; contiguous ones always are."""
+    _, _, row, pixel = image.stride()
+    return image if 128 * row + image.shape[3] * pixel < 2**31 else image.contiguous()
+
+
+def image_strides(image: Tensor) -> dict[str, int]:
+    """Arguments of kernels that read images of any strides."""
+    names = ("stride_image", "stride_channel", "stride_row", "stride_pixel")
+    return dict(zip(names, image.stride(), strict=True))
+
+
 def tl_dtype(dtype: torch.dtype) -> Any:
     return TL_DTYPES[dtype]
 

@@ -1,11 +1,13 @@
-"""read: patch = gamma^power F_Y image F_X^T (equation 27), one launch, one program an image channel.
+"""read: patch = gamma^power F_Y image F_X^T (equation 27), one launch, one program a channel of a window.
 
-A program walks over the image in tiles, makes both filterbanks' part of each tile in registers, and sums f_Y (tile f_X^T); the
-rows' sums, made in a loop before, are divided out at the end. With SINGLE the image is one tile, the loops fall away and each
-filter is computed once.
+A program walks over the tiles of the image that the window sees, makes both filterbanks' part of each tile in registers, and
+sums f_Y (tile f_X^T); the rows' sums, made in a loop before, are divided out at the end. With SINGLE the image is one tile,
+the loops fall away and each filter is computed once.
 
-Where the design stops: one program reads one whole image channel, whatever its size, so few huge images leave most of the
-device idle; and every pixel is read, also where a small window cannot see it. N is bounded by the table in tables.py.
+With SPLIT the tiles of few large images are shared out to `parts` programs each, which sum patches [parts, ...] of their own;
+the caller sums those. How many tiles there are only the device knows: columns are cut as often as rows leave programs over.
+
+Where the design stops: what lies between filters that stand far apart is read; N is bounded by the table in tables.py.
 """
 
 from typing import TYPE_CHECKING
@@ -13,82 +15,107 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
-from .rows import column_sums, filters, offsets, product, row_sums, window
+from .rows import column_sums, filters, offsets, product, reach_of, row_sums, seen, share_tiles, window
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-from .launch import Launch, compute_dtype, tl_dtype
+from .launch import Launch, compute_dtype, image_strides, tl_dtype
 from .tables import window_blocks
 
 
-@triton.jit(do_not_specialize=["channels"])
+@triton.jit(do_not_specialize=["windows", "channels", "parts"])
 def read_kernel(
     p_image,
     p_params,
     p_patch,
+    windows,
     channels,
+    parts,
     height,
     width,
+    stride_image,
+    stride_channel,
+    stride_row,
+    stride_pixel,
     size,
     POWER: tl.constexpr,
     DTYPE: tl.constexpr,
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
     SINGLE: tl.constexpr,
+    SPLIT: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_H: tl.constexpr,
     BLOCK_W: tl.constexpr,
 ):
-    i_bc = tl.program_id(0).to(tl.int64)
-    centre_y, centre_x, delta, inverse, log_gamma = window(p_params, i_bc // channels, height, width, size, DTYPE)
-    end_h = BLOCK_H if SINGLE else height
-    end_w = BLOCK_W if SINGLE else width
+    # Of image b, window k and channel c.
+    i_bkc = tl.program_id(0).to(tl.int64)
+    i_bk = i_bkc // channels
+    centre_y, centre_x, delta, inverse, log_gamma = window(p_params, i_bk, height, width, size, DTYPE)
     o_n = tl.arange(0, BLOCK_N)
-    b_offset = offsets(o_n, size, DTYPE) * delta
+    # Behind the last filter the last filter again, which sees no pixels of its own.
+    b_offset = offsets(tl.minimum(o_n, size - 1), size, DTYPE) * delta
     b_mu_y, b_mu_x = centre_y + b_offset, centre_x + b_offset
-    b_z_y = row_sums(b_mu_y, height, inverse, end_h, BLOCK_N, BLOCK_H, DTYPE)
-    b_z_x = column_sums(b_mu_x, width, inverse, end_w, BLOCK_N, BLOCK_W, DTYPE)
+    if SINGLE:
+        begin_h, begin_w, end_h, end_w = 0, 0, BLOCK_H, BLOCK_W
+    else:
+        reach = reach_of(centre_y, centre_x, delta, inverse, log_gamma, DTYPE)
+        begin_h, end_h = seen(b_mu_y, height, reach, BLOCK_H, DTYPE)
+        begin_w, end_w = seen(b_mu_x, width, reach, BLOCK_W, DTYPE)
+    b_z_y = row_sums(b_mu_y, height, inverse, end_h, BLOCK_N, BLOCK_H, DTYPE, begin_h)
+    b_z_x = column_sums(b_mu_x, width, inverse, end_w, BLOCK_N, BLOCK_W, DTYPE, begin_w)
+    if SPLIT:
+        begin_h, end_h, begin_w, end_w = share_tiles(begin_h, end_h, begin_w, end_w, parts, BLOCK_H, BLOCK_W)
 
-    long_width = tl.cast(width, tl.int64)
-    p_own = p_image + i_bc * height * long_width
+    long_row = tl.cast(stride_row, tl.int64)
+    p_own = p_image + i_bk // windows * stride_image + i_bkc % channels * stride_channel
     b_patch = tl.zeros([BLOCK_N, BLOCK_N], DTYPE)
-    for i_h in range(0, end_h, BLOCK_H):
+    for i_h in range(begin_h, end_h, BLOCK_H):
         o_row = tl.arange(0, BLOCK_H)
         o_h = i_h + o_row
         b_t = tl.zeros([BLOCK_H, BLOCK_N], DTYPE)
-        for i_w in range(0, end_w, BLOCK_W):
+        for i_w in range(begin_w, end_w, BLOCK_W):
             o_w = i_w + tl.arange(0, BLOCK_W)
             m_image = (o_h < height)[:, None] & (o_w < width)[None, :]
-            # The row's offset is 64 bits wide, the offset in the tile 32.
-            p_tile = p_own + i_h * long_width + (o_row[:, None] * width + o_w[None, :])
+            # The first row's offset is 64 bits wide, the offset from there 32 (launch.near).
+            p_tile = p_own + i_h * long_row + (o_row[:, None] * stride_row + o_w[None, :] * stride_pixel)
             b_image = tl.load(p_tile, mask=m_image, other=0.0).to(DTYPE)
             b_f_x = filters(b_mu_x[None, :], o_w[:, None], width, inverse, DTYPE)
             b_t = product(b_image, b_f_x, b_t, DOT, PRECISION)
         b_f_y = filters(b_mu_y[:, None], o_h[None, :], height, inverse, DTYPE)
         b_patch = product(b_f_y, b_t, b_patch, DOT, PRECISION)
     b_patch = b_patch * (tl.exp(POWER * log_gamma) / (b_z_y[:, None] * b_z_x[None, :]))
-    p_out = p_patch + i_bc * size * size + (o_n[:, None] * size + o_n[None, :])
+    if SPLIT:
+        i_bkc += tl.program_id(1).to(tl.int64) * tl.num_programs(0)
+    p_out = p_patch + i_bkc * size * size + (o_n[:, None] * size + o_n[None, :])
     m_patch = (o_n < size)[:, None] & (o_n < size)[None, :]
     tl.store(p_out, b_patch.to(p_patch.dtype.element_ty), mask=m_patch)
 
 
-def read_launch(image: "Tensor", params: "Tensor", patch: "Tensor", power: int, precision: str) -> Launch:
-    batch, channels, height, width = image.shape
-    size = patch.shape[2]
+def read_launch(image: "Tensor", params: "Tensor", patch: "Tensor", power: int, precision: str, parts: int = 1) -> Launch:
+    """image of any strides, params [B, 5] or [B, K, 5], patch [B, C, N, N] or [B, K, C, N, N]; with parts > 1 before these."""
+    channels, height, width = image.shape[1:]
+    windows = params.numel() // (5 * image.shape[0])
+    size = patch.shape[-1]
     dtype = compute_dtype(image)
     blocks = window_blocks("read", size, height, width, dtype, precision)
     arguments = {
         "p_image": image,
         "p_params": params,
         "p_patch": patch,
+        "windows": windows,
         "channels": channels,
+        "parts": parts,
         "height": height,
         "width": width,
+        **image_strides(image),
         "size": size,
         "POWER": power,
         "DTYPE": tl_dtype(dtype),
         "PRECISION": precision,
+        "SPLIT": parts > 1,
     }
     arguments.update(blocks.constants)
-    return Launch(read_kernel, (batch * channels,), arguments, blocks.num_warps, blocks.num_stages, max_registers=255)
+    grid = (image.shape[0] * windows * channels, parts)
+    return Launch(read_kernel, grid, arguments, blocks.num_warps, blocks.num_stages, max_registers=255)

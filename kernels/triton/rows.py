@@ -5,6 +5,9 @@ One axis of length L, pixels a = 0..L-1, filters i = 0..N-1 (equations 19 to 26,
     e = min(d (d + 2 (k - mu_i)) / 2 sigma^2, EXPONENT_LIMIT)     f = exp(-e)     F = f / sum_a f
 f is 1 at a = k, so that the sum is at least 1 and nothing overflows. Kernels work with f and divide by the sums late.
 
+Pixels with e above E are left out, whole blocks of them (`seen`). What a row loses of sum F, sum F d and sum F e is at most
+(E + 1) exp(-E) of the whole; E is the first whole number where that is below half a unit in the last place.
+
 Comparisons are written so that NaN falls through: NaN in params gives NaN out. tl.minimum would turn it into a number.
 """
 
@@ -18,6 +21,8 @@ SIGMA_LIMIT: tl.constexpr = tl.constexpr(PARAM_LIMITS[2])
 DELTA_LIMIT: tl.constexpr = tl.constexpr(PARAM_LIMITS[3])
 GAMMA_LIMIT: tl.constexpr = tl.constexpr(PARAM_LIMITS[4])
 CUT: tl.constexpr = tl.constexpr(EXPONENT_LIMIT)
+REACH: tl.constexpr = tl.constexpr(20.0)
+REACH_DOUBLE: tl.constexpr = tl.constexpr(41.0)
 assert PARAM_LIMITS[0] == PARAM_LIMITS[1], "the kernels have one limit for g~x and g~y"
 
 
@@ -52,20 +57,76 @@ def window(p_params, i_b, height, width, size, DTYPE: tl.constexpr):
 
 
 @triton.jit
+def reach_of(centre_y, centre_x, delta, inverse, log_gamma, DTYPE: tl.constexpr):
+    """d (d + 2 (k - mu)) of the last pixels that count; NaN where a parameter is, so that NaN shows in every pixel."""
+    double: tl.constexpr = tl.float64 == DTYPE
+    limit = REACH_DOUBLE if double else REACH
+    nan = (centre_y != centre_y) | (centre_x != centre_x) | (delta != delta) | (log_gamma != log_gamma)
+    return tl.where(nan, float("nan"), limit / inverse)
+
+
+@triton.jit
+def seen(b_mu, length, reach, BLOCK_A: tl.constexpr, DTYPE: tl.constexpr):
+    """(begin, end): the pixels that some filter sees, in whole blocks; all of them where reach is NaN.
+
+    d > 0 with d (d + 2 s) <= reach is below both sqrt(reach) and reach / 2 s. With s < 0, where only -1/2 <= s leaves pixels
+    on that side, it is below sqrt(reach) + 1.
+    """
+    last = tl.cast(length - 1, DTYPE)
+    b_k = nearest(b_mu, last)
+    b_s2 = 2.0 * (b_k - b_mu)
+    root = tl.sqrt(reach)
+    b_first = b_k - reach / tl.where(-b_s2 > root, -b_s2, root) - 1.0
+    b_last = b_k + reach / tl.where(b_s2 > root, b_s2, root) + 1.0
+    b_first = tl.where(b_first > 0.0, b_first, 0.0)
+    b_last = tl.where(b_last < last, b_last, last)
+    begin = tl.min(b_first.to(tl.int32), axis=0) // BLOCK_A * BLOCK_A
+    return begin, (tl.max(b_last.to(tl.int32), axis=0) // BLOCK_A + 1) * BLOCK_A
+
+
+@triton.jit
+def share(begin, end, i_part, parts, BLOCK_A: tl.constexpr):
+    """Part i_part of the blocks of [begin, end)."""
+    blocks = (end - begin) // BLOCK_A
+    return begin + blocks * i_part // parts * BLOCK_A, begin + blocks * (i_part + 1) // parts * BLOCK_A
+
+
+@triton.jit
+def share_tiles(begin_h, end_h, begin_w, end_w, parts, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr):
+    """(begin_h, end_h, begin_w, end_w) of the tiles of this program, the program_id(1)-th of `parts`.
+
+    Columns are cut as often as rows leave programs over; some programs may get nothing.
+    """
+    i_part = tl.program_id(1)
+    rows_of_tiles = (end_h - begin_h) // BLOCK_H
+    cuts_w = tl.minimum(tl.maximum(parts // rows_of_tiles, 1), (end_w - begin_w) // BLOCK_W)
+    cuts_h = tl.minimum(parts // cuts_w, rows_of_tiles)
+    begin_w, end_w = share(begin_w, end_w, i_part % cuts_w, cuts_w, BLOCK_W)
+    i_h = tl.minimum(i_part // cuts_w, cuts_h)
+    begin, end = share(begin_h, end_h, i_h, cuts_h, BLOCK_H)
+    return begin, tl.minimum(end, end_h), begin_w, end_w
+
+
+@triton.jit
 def offsets(o_n, size, DTYPE: tl.constexpr):
     """i - (N-1)/2."""
     return o_n.to(DTYPE) - tl.cast(size - 1, DTYPE) * 0.5
 
 
 @triton.jit
-def rows(b_mu, o_a, length, inverse, DTYPE: tl.constexpr):
-    """(f, d, e) for centres and pixels shaped to broadcast against each other; f is 0 past the axis's end."""
-    last = tl.cast(length - 1, DTYPE)
-    # Rounding by floor: mu - floor(mu) is exact, so k is the nearest pixel and e is never below zero.
+def nearest(b_mu, last):
+    """The pixel nearest to mu. Rounding by floor: mu - floor(mu) is exact, so that e is never below zero."""
     b_k = tl.floor(b_mu)
     b_k = tl.where(b_mu - b_k > 0.5, b_k + 1.0, b_k)
     b_k = tl.where(b_k > last, last, b_k)
-    b_k = tl.where(b_k < 0.0, 0.0, b_k)
+    return tl.where(b_k < 0.0, 0.0, b_k)
+
+
+@triton.jit
+def rows(b_mu, o_a, length, inverse, DTYPE: tl.constexpr):
+    """(f, d, e) for centres and pixels shaped to broadcast against each other; f is 0 past the axis's end."""
+    last = tl.cast(length - 1, DTYPE)
+    b_k = nearest(b_mu, last)
     b_d = o_a.to(DTYPE) - b_k
     b_e = b_d * (b_d + 2.0 * (b_k - b_mu)) * inverse
     # Past the end e could be below zero, and f infinite.
@@ -80,30 +141,30 @@ def filters(b_mu, o_a, length, inverse, DTYPE: tl.constexpr):
 
 
 @triton.jit
-def row_sums(b_mu, length, inverse, END, BLOCK_N: tl.constexpr, BLOCK_A: tl.constexpr, DTYPE: tl.constexpr):
-    """sum_a f [BLOCK_N], from tiles [BLOCK_N, BLOCK_A]. END: where the loop over pixels ends."""
+def row_sums(b_mu, length, inverse, END, BLOCK_N: tl.constexpr, BLOCK_A: tl.constexpr, DTYPE: tl.constexpr, BEGIN=0):
+    """sum_a f [BLOCK_N], from tiles [BLOCK_N, BLOCK_A]. BEGIN, END: of the loop over pixels."""
     b_sum = tl.zeros([BLOCK_N, BLOCK_A], DTYPE)
-    for i_a in range(0, END, BLOCK_A):
+    for i_a in range(BEGIN, END, BLOCK_A):
         b_sum += filters(b_mu[:, None], (i_a + tl.arange(0, BLOCK_A))[None, :], length, inverse, DTYPE)
     return tl.sum(b_sum, axis=1)
 
 
 @triton.jit
-def column_sums(b_mu, length, inverse, END, BLOCK_N: tl.constexpr, BLOCK_A: tl.constexpr, DTYPE: tl.constexpr):
+def column_sums(b_mu, length, inverse, END, BLOCK_N: tl.constexpr, BLOCK_A: tl.constexpr, DTYPE: tl.constexpr, BEGIN=0):
     """The same from tiles [BLOCK_A, BLOCK_N], for kernels that use the transposed rows: one tile is then made once."""
     b_sum = tl.zeros([BLOCK_A, BLOCK_N], DTYPE)
-    for i_a in range(0, END, BLOCK_A):
+    for i_a in range(BEGIN, END, BLOCK_A):
         b_sum += filters(b_mu[None, :], (i_a + tl.arange(0, BLOCK_A))[:, None], length, inverse, DTYPE)
     return tl.sum(b_sum, axis=0)
 
 
 @triton.jit
-def row_means(b_mu, length, inverse, END, BLOCK_N: tl.constexpr, BLOCK_A: tl.constexpr, DTYPE: tl.constexpr):
+def row_means(b_mu, length, inverse, END, BLOCK_N: tl.constexpr, BLOCK_A: tl.constexpr, DTYPE: tl.constexpr, BEGIN=0):
     """(sum f, sum F d, sum F e), [BLOCK_N] each: what the gradients of rows are centred by."""
     b_sum = tl.zeros([BLOCK_N, BLOCK_A], DTYPE)
     b_sum_d = tl.zeros([BLOCK_N, BLOCK_A], DTYPE)
     b_sum_e = tl.zeros([BLOCK_N, BLOCK_A], DTYPE)
-    for i_a in range(0, END, BLOCK_A):
+    for i_a in range(BEGIN, END, BLOCK_A):
         b_f, b_d, b_e = rows(b_mu[:, None], (i_a + tl.arange(0, BLOCK_A))[None, :], length, inverse, DTYPE)
         b_sum += b_f
         b_sum_d += b_f * b_d

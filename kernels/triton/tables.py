@@ -57,6 +57,17 @@ WINDOW_ROWS: dict[tuple[str, str], tuple[Row, ...]] = {
 }
 
 
+#: Images of at least so many pixels are shared by several programs, up to so many in all: two for each SM of an H100. Smaller
+#: ones are over before a second launch that sums the parts would have begun.
+SPLIT_PIXELS = 2**17
+SPLIT_PROGRAMS = 264
+
+
+def window_parts(patches: int, pixels: int) -> int:
+    """How many programs share the pixels of each of so many patches, channels counted."""
+    return max(1, SPLIT_PROGRAMS // patches) if pixels >= SPLIT_PIXELS else 1
+
+
 def next_power_of_2(n: int) -> int:
     return 1 << (n - 1).bit_length()
 

@@ -1,11 +1,15 @@
-"""The gradient to params of L = gamma^power sum_c <P_c, F_Y I_c F_X^T>, for read and write alike; one program an image.
+"""The gradient to params of L = gamma^power sum_c <P_c, F_Y I_c F_X^T>, for read and write alike; one program a window.
 
 With p = gamma^power P / (sums of rows), per tile of I_c:
     T = I f_X^T  [H, N]        G_Y = p T^T  [N, H]        G_X = (f_Y^T p)^T I  [N, W]
 and each G only lives until it is summed against its row: sum f G (d - dbar) and sum f G (e - ebar), [N] each (rows.py). With
 PATCH_GRAD the same T gives gamma^power F_Y T as well, the write's gradient to its patch, so that its backward is one launch.
 
-Where the design stops: one program walks over all channels of one image, whatever its size.
+Only tiles that the window sees are loaded. With SPLIT one program has one channel and one part of the tiles of a window, as in
+read.py: everything is linear in the tiles, and grad_params and the patch's gradient are summed by the caller over
+[parts, B, K, C] and over [parts].
+
+Where the design stops: what lies between filters that stand far apart is read.
 """
 
 from typing import TYPE_CHECKING
@@ -13,25 +17,31 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
-from .rows import offsets, product, row_means, rows, store_params_grad, window
+from .rows import offsets, product, reach_of, row_means, rows, seen, share_tiles, store_params_grad, window
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-from .launch import Launch, compute_dtype, tl_dtype
+from .launch import Launch, compute_dtype, image_strides, tl_dtype
 from .tables import window_blocks
 
 
-@triton.jit(do_not_specialize=["channels"])
+@triton.jit(do_not_specialize=["windows", "channels", "parts"])
 def window_grad_kernel(
     p_patch,
     p_image,
     p_params,
     p_grad_params,
     p_grad_patch,
+    windows,
     channels,
+    parts,
     height,
     width,
+    stride_image,
+    stride_channel,
+    stride_row,
+    stride_pixel,
     size,
     POWER: tl.constexpr,
     PATCH_GRAD: tl.constexpr,
@@ -39,44 +49,58 @@ def window_grad_kernel(
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
     SINGLE: tl.constexpr,
+    SPLIT: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_H: tl.constexpr,
     BLOCK_W: tl.constexpr,
 ):
-    i_b = tl.program_id(0).to(tl.int64)
-    centre_y, centre_x, delta, inverse, log_gamma = window(p_params, i_b, height, width, size, DTYPE)
-    end_h = BLOCK_H if SINGLE else height
-    end_w = BLOCK_W if SINGLE else width
+    i_program = tl.program_id(0).to(tl.int64)
+    # Of image b and window k; of channel c.
+    i_bk = i_program // channels if SPLIT else i_program
+    first_c = (i_program % channels).to(tl.int32) if SPLIT else 0
+    end_c = first_c + 1 if SPLIT else channels
+    centre_y, centre_x, delta, inverse, log_gamma = window(p_params, i_bk, height, width, size, DTYPE)
     o_n = tl.arange(0, BLOCK_N)
-    b_offset = offsets(o_n, size, DTYPE)
+    # Behind the last filter the last filter again, which sees no pixels of its own.
+    b_offset = offsets(tl.minimum(o_n, size - 1), size, DTYPE)
     b_mu_y, b_mu_x = centre_y + b_offset * delta, centre_x + b_offset * delta
-    b_z_y, b_mean_d_y, b_mean_e_y = row_means(b_mu_y, height, inverse, end_h, BLOCK_N, BLOCK_H, DTYPE)
-    b_z_x, b_mean_d_x, b_mean_e_x = row_means(b_mu_x, width, inverse, end_w, BLOCK_N, BLOCK_W, DTYPE)
+    if SINGLE:
+        begin_h, begin_w, end_h, end_w = 0, 0, BLOCK_H, BLOCK_W
+    else:
+        reach = reach_of(centre_y, centre_x, delta, inverse, log_gamma, DTYPE)
+        begin_h, end_h = seen(b_mu_y, height, reach, BLOCK_H, DTYPE)
+        begin_w, end_w = seen(b_mu_x, width, reach, BLOCK_W, DTYPE)
+    b_z_y, b_mean_d_y, b_mean_e_y = row_means(b_mu_y, height, inverse, end_h, BLOCK_N, BLOCK_H, DTYPE, begin_h)
+    b_z_x, b_mean_d_x, b_mean_e_x = row_means(b_mu_x, width, inverse, end_w, BLOCK_N, BLOCK_W, DTYPE, begin_w)
+    if SPLIT:
+        begin_h, end_h, begin_w, end_w = share_tiles(begin_h, end_h, begin_w, end_w, parts, BLOCK_H, BLOCK_W)
+        i_program += tl.program_id(1).to(tl.int64) * tl.num_programs(0)
     b_scale = tl.exp(POWER * log_gamma) / (b_z_y[:, None] * b_z_x[None, :])
 
-    long_width = tl.cast(width, tl.int64)
+    long_row = tl.cast(stride_row, tl.int64)
     o_patch = o_n[:, None] * size + o_n[None, :]
     m_patch = (o_n < size)[:, None] & (o_n < size)[None, :]
     b_l = tl.zeros([BLOCK_N], DTYPE)
     b_dmu_y = tl.zeros([BLOCK_N], DTYPE)
     b_dmu_x = tl.zeros([BLOCK_N], DTYPE)
     b_de = tl.zeros([BLOCK_N], DTYPE)
-    for i_c in range(0, channels):
-        i_bc = i_b * channels + i_c
-        p_own = p_image + i_bc * height * long_width
-        b_p = tl.load(p_patch + i_bc * size * size + o_patch, mask=m_patch, other=0.0).to(DTYPE) * b_scale
+    for i_c in range(first_c, end_c):
+        i_bkc = i_bk * channels + i_c
+        p_own = p_image + i_bk // windows * stride_image + tl.cast(i_c, tl.int64) * stride_channel
+        b_p = tl.load(p_patch + i_bkc * size * size + o_patch, mask=m_patch, other=0.0).to(DTYPE) * b_scale
         b_p_t = tl.trans(b_p)
         b_patch = tl.zeros([BLOCK_N, BLOCK_N], DTYPE)
-        for i_h in range(0, end_h, BLOCK_H):
+        for i_h in range(begin_h, end_h, BLOCK_H):
             o_row = tl.arange(0, BLOCK_H)
             o_h = i_h + o_row
             b_f_y, b_d_y, b_e_y = rows(b_mu_y[:, None], o_h[None, :], height, inverse, DTYPE)
             b_v = product(b_p_t, b_f_y, tl.zeros([BLOCK_N, BLOCK_H], DTYPE), DOT, PRECISION)
             b_t = tl.zeros([BLOCK_N, BLOCK_H], DTYPE)
-            for i_w in range(0, end_w, BLOCK_W):
+            for i_w in range(begin_w, end_w, BLOCK_W):
                 o_w = i_w + tl.arange(0, BLOCK_W)
                 m_image = (o_h < height)[:, None] & (o_w < width)[None, :]
-                p_tile = p_own + i_h * long_width + (o_row[:, None] * width + o_w[None, :])
+                # The first row's offset is 64 bits wide, the offset from there 32 (launch.near).
+                p_tile = p_own + i_h * long_row + (o_row[:, None] * stride_row + o_w[None, :] * stride_pixel)
                 b_image = tl.load(p_tile, mask=m_image, other=0.0).to(DTYPE)
                 b_f_x, b_d_x, b_e_x = rows(b_mu_x[:, None], o_w[None, :], width, inverse, DTYPE)
                 b_t = product(b_f_x, tl.trans(b_image), b_t, DOT, PRECISION)
@@ -91,12 +115,14 @@ def window_grad_kernel(
                 b_patch = product(b_f_y, tl.trans(b_t), b_patch, DOT, PRECISION)
         if PATCH_GRAD:
             b_out = (b_patch * b_scale).to(p_grad_patch.dtype.element_ty)
-            tl.store(p_grad_patch + i_bc * size * size + o_patch, b_out, mask=m_patch)
+            i_out = i_program if SPLIT else i_bkc
+            tl.store(p_grad_patch + i_out * size * size + o_patch, b_out, mask=m_patch)
     dmu_y, dmu_x, de = tl.sum(b_dmu_y, axis=0), tl.sum(b_dmu_x, axis=0), tl.sum(b_de, axis=0)
     dmu_offset = tl.sum((b_dmu_y + b_dmu_x) * b_offset, axis=0)
     dlog_gamma = POWER * tl.sum(b_l, axis=0)
+    p_grad_params += (i_program - i_bk) * 5
     store_params_grad(
-        p_params, p_grad_params, i_b, height, width, dmu_y, dmu_x, dmu_offset, de, dlog_gamma, delta, inverse, DTYPE
+        p_params, p_grad_params, i_bk, height, width, dmu_y, dmu_x, dmu_offset, de, dlog_gamma, delta, inverse, DTYPE
     )
 
 
@@ -108,9 +134,12 @@ def window_grad_launch(
     grad_patch: "Tensor | None",
     power: int,
     precision: str,
+    parts: int = 1,
 ) -> Launch:
-    batch, channels, height, width = image.shape
-    size = patch.shape[2]
+    """Shapes as in read.py; with parts > 1 grad_params [parts, B, K, C, 5] and grad_patch [parts, ...]."""
+    channels, height, width = image.shape[1:]
+    windows = params.numel() // (5 * image.shape[0])
+    size = patch.shape[-1]
     dtype = compute_dtype(image)
     blocks = window_blocks("window_grad" if grad_patch is None else "write_grad", size, height, width, dtype, precision)
     arguments = {
@@ -119,14 +148,19 @@ def window_grad_launch(
         "p_params": params,
         "p_grad_params": grad_params,
         "p_grad_patch": patch if grad_patch is None else grad_patch,
+        "windows": windows,
         "channels": channels,
+        "parts": parts,
         "height": height,
         "width": width,
+        **image_strides(image),
         "size": size,
         "POWER": power,
         "PATCH_GRAD": grad_patch is not None,
         "DTYPE": tl_dtype(dtype),
         "PRECISION": precision,
+        "SPLIT": parts > 1,
     }
     arguments.update(blocks.constants)
-    return Launch(window_grad_kernel, (batch,), arguments, blocks.num_warps, blocks.num_stages, max_registers=255)
+    grid = (image.shape[0] * windows * (channels if parts > 1 else 1), parts)
+    return Launch(window_grad_kernel, grid, arguments, blocks.num_warps, blocks.num_stages, max_registers=255)
