@@ -16,6 +16,7 @@ from torch.nn.functional import linear
 
 from fastdraw.kernels import aten
 from fastdraw.ops.glimpses import Shape
+from fastdraw.ops.glimpses import plain_buffers as new_buffers  # noqa: F401
 
 
 def prepared(parts: Sequence[Tensor], role: str, backward: bool) -> Any:
@@ -23,11 +24,6 @@ def prepared(parts: Sequence[Tensor], role: str, backward: bool) -> Any:
     its state; role: what follows the product forward, "lstm", "latent" or "linear"; backward: for pieces that take gradients.
     """
     return torch.cat(list(parts), 1) if len(parts) > 1 else parts[0].contiguous()
-
-
-def new_buffers(like: Tensor, wanted: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> list[Tensor]:
-    """Uninitialised tensors of these sizes and dtypes on the device of `like`, for what stays between the passes."""
-    return [like.new_empty(sizes, dtype=dtype) for sizes, dtype in wanted]
 
 
 def lstm(inputs: Tensor, weight: Tensor, bias: Tensor, c: Tensor, gates: Tensor, c_new: Tensor, h_outs: list[Tensor]) -> None:

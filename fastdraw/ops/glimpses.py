@@ -100,6 +100,11 @@ class Tape(NamedTuple):
 NewBuffers = Callable[[Tensor, Sequence[tuple[tuple[int, ...], torch.dtype]]], list[Tensor]]
 
 
+def plain_buffers(like: Tensor, wanted: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> list[Tensor]:
+    """From torch's own allocator."""
+    return [like.new_empty(sizes, dtype=dtype) for sizes, dtype in wanted]
+
+
 def make_tape(
     shape: Shape, like: Tensor, dtype: torch.dtype, keep: bool, keep_canvases: bool, infers: bool, new: NewBuffers
 ) -> Tape:

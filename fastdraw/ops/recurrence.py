@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from fastdraw import dispatch
-from fastdraw.kernels import aten_pieces
 from fastdraw.ops import glimpses, registry
 from fastdraw.ops.glimpses import Shape, Tape, WeightGradients, Weights
 from fastdraw.reference import DRAW, Recurrence, Trajectory, Window, window
@@ -174,7 +173,7 @@ def _forward(x: Tensor | None, noise: Tensor, labels: Tensor | None, *arguments:
 def _fake(x: Tensor | None, noise: Tensor, labels: Tensor | None, *arguments: Any) -> Tape:
     layers, (read_size, write_size, dtype, keep, keep_canvases, _) = Layers(*arguments[:_COUNT]), arguments[_COUNT:]
     shape = _shape(noise, layers, read_size, write_size)
-    return glimpses.make_tape(shape, layers.canvas, dtype, keep, keep_canvases, x is not None, aten_pieces.new_buffers)
+    return glimpses.make_tape(shape, layers.canvas, dtype, keep, keep_canvases, x is not None, glimpses.plain_buffers)
 
 
 #: x, noise and labels, which stand before the layers.
