@@ -30,8 +30,7 @@ def save_roofline(report: dict[str, Any], path: str | os.PathLike[str]) -> None:
         which = f"copy{which}: {count_text(rate, 'B/s')}"
         axes.plot([low, flops / rate], [low * rate * 1e-9, flops * 1e-9], f"k{style}", lw=1.3, label=which)
     axes.plot([flops / copies[-1], high], [flops * 1e-9] * 2, "k-", lw=1.3)
-    at = {"xytext": (-4, 5), "textcoords": "offset points", "ha": "right", "fontsize": 8}
-    axes.annotate(f"products: {count_text(flops, 'FLOP/s')}", (high, flops * 1e-9), **at)
+    axes.text(high, flops * 1e-9, f"products: {count_text(flops, 'FLOP/s')} ", ha="right", va="bottom", fontsize=8)
     for number, (case, x) in enumerate(zip(cases, intensity, strict=True)):
         colour = f"C{number % 10}"
         measured = [r for r in case["rows"] if r["median"] is not None]
@@ -44,6 +43,7 @@ def save_roofline(report: dict[str, Any], path: str | os.PathLike[str]) -> None:
             share = f"{case['operator']} {case['shape']}: {100 * measured[0]['share']:.0f} %"
             axes.plot([], [], _MARKERS[case["operator"]], color=colour, label=share)
     axes.set(xscale="log", yscale="log", xlim=(low, high), xlabel="operations per byte", ylabel="GFLOP/s")
+    axes.set_ylim(top=max(flops * 3e-9, axes.get_ylim()[1]))
     axes.grid(alpha=0.25, which="both", lw=0.5)
     axes.spines[["top", "right"]].set_visible(False)
     handles, labels = axes.get_legend_handles_labels()

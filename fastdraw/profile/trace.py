@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -35,7 +36,7 @@ _IDLE = frozenset(
 
 
 class Trace(NamedTuple):
-    """events: of the Chrome trace format. launches: kernels on CUDA, on a CPU what `count_calls` counts. peak_bytes: allocated."""
+    """events: of the Chrome trace format. launches: kernels on CUDA, on a CPU what `count_calls` counts."""
 
     events: list[Event]
     launches: int
@@ -44,6 +45,8 @@ class Trace(NamedTuple):
 
 def trace(variant: Variant, label: str, device: str) -> Trace:
     """Runs the variant once. It should have run before: first calls compile and allocate for good."""
+    # The profiler tells stderr when it starts and stops, unless it is told to keep to errors.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device == "cuda" else [])
     # The C++ kernels' large buffers are not the allocator's: those of this step alone must be counted.
     pages.release()
