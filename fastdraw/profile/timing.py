@@ -2,8 +2,9 @@
 
 A turn is one variant called a number of times in a row; its figure is the mean of one call. A call that is not timed comes
 first: what the other variants left in caches and allocators is not this one's, whose calls follow each other where it is used.
-Turns of all variants alternate, A B C A B C, in one process, and medians over turns are compared. On a CUDA device a turn replays one graph that was captured
-over many sets of inputs, larger together than L2, and is timed by events: no launch from Python is in it.
+Turns of all variants alternate, A B C A B C, in one process, and medians over turns are compared. On a CUDA device a turn
+replays one graph that was captured over many sets of inputs, larger together than L2, and is timed by events: no launch from
+Python is in it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,168 @@
+"""`fastdraw profile`: figures that agree with one another, files that can be read again, one line for each mistake."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+import fastdraw
+from fastdraw import reference
+from fastdraw.cli import main
+from fastdraw.profile import compare, cost, peers, shapes, trace, windows
+from fastdraw.profile.cases import Case
+
+QUICK = ["--seconds", "0.001", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+def test_figures_files_and_comparison(tmp_path, capsys):
+    files = {name: tmp_path / name for name in ("new.json", "roof.png", "trace.json", "old.json")}
+    shape = ["--shape", "2x1x12x10,N=3,window=0.5"]
+    written = ["--json", str(files["new.json"]), "--plot", str(files["roof.png"]), "--trace", str(files["trace.json"])]
+    assert main(["profile", "read", "write", *shape, *QUICK, *written]) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 100
+    assert "approximate" in shown
+    report = json.loads(files["new.json"].read_text())
+    assert report["machine"]["torch"] == torch.__version__
+    assert [case["operator"] for case in report["cases"]] == ["read", "write"]
+    for case in report["cases"]:
+        # What the table says can be measured again.
+        assert shapes.parse(case["operator"], case["shape"]).text == case["shape"]
+        assert case["rows"][0]["name"].startswith("fastdraw")
+        for row in case["rows"]:
+            assert row["low"] <= row["median"] <= row["high"]
+            assert row["bytes_per_second"] == pytest.approx(case["bytes"] / row["median"])
+            assert row["operations_per_second"] == pytest.approx(case["operations"] / row["median"])
+            assert row["images_per_second"] == pytest.approx(2 / row["median"])
+            assert row["share"] == pytest.approx(case["floor"] / row["median"])
+            assert row["launches"] > 0
+            assert row["peak_bytes"] > 0
+            assert row["approximate"] or not row["difference"] or row["difference"] < 1e-4
+    assert files["roof.png"].read_bytes().startswith(b"\x89PNG")
+    events = json.loads(files["trace.json"].read_text())["traceEvents"]
+    names = {event["name"] for event in events if event.get("ph") == "X"}
+    labels = [f"{c['operator']} {c['shape']}: {row['name']}" for c in report["cases"] for row in c["rows"]]
+    assert names >= set(labels)
+    starts = {name: min(e["ts"] for e in events if e.get("name") == name) for name in labels}
+    assert sorted(starts, key=starts.__getitem__) == labels
+
+    # Against a run in which fastdraw was a thousand times quicker; then against this very run.
+    for row in report["cases"][0]["rows"]:
+        factor = 1e-3 if row["name"].startswith("fastdraw") else 1e3
+        row.update({key: row[key] * factor for key in ("low", "median", "high")})
+    files["old.json"].write_text(json.dumps(report))
+    again = ["profile", "read", *shape, *QUICK, "--peers", "plain", "--compare", str(files["old.json"])]
+    assert main(again) == 0
+    text = capsys.readouterr().out
+    assert "SLOWER: 1 of fastdraw's 1 cases." in text
+    assert "FASTER" in text
+    assert main([*again, "--fail-slower"]) == 1
+    capsys.readouterr()
+    new = json.loads(files["new.json"].read_text())
+    assert {change.verdict for change in compare.changes(new, new)} == {""}
+
+
+@pytest.mark.parametrize(("operator", "shape"), [("lstm", "3x4x5"), ("draw", "2x1x8x8,T=2,h=6,Z=3,read=2,write=3")])
+def test_steps_and_models_are_measured(operator, shape, tmp_path, capsys):
+    path = tmp_path / "report.json"
+    assert main(["profile", operator, "--shape", shape, *QUICK, "--json", str(path)]) == 0
+    capsys.readouterr()
+    (case,) = json.loads(path.read_text())["cases"]
+    assert case["shape"] == shape
+    for row in case["rows"]:
+        assert row["seconds_per_glimpse"] == pytest.approx(row["median"] / case["glimpses"])
+        # All compute the same, from the same weights.
+        assert not row["difference"] or row["difference"] < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sample"], "operators: expected"),
+        (["read", "--shape", "1x2x3"], "shape of read: expected BxCxHxW"),
+        (["read", "--shape", "1x1x8x8,M=3"], "shape of read: expected"),
+        (["read", "--shape", "1x1x8x8,N=0"], "N to be a whole number"),
+        (["read", "--shape", "1x1x8x8,window=nan"], "window to be a number above 0"),
+        (["write", "--shape", "1x1x8x8,grad=params"], "shape of write: expected"),
+        (["lstm", "--shape", "1x0x8"], "shape of lstm: expected"),
+        (["--dtype", "int8"], "dtype: expected"),
+        (["--device", "tpu"], "device: expected"),
+        (["--backend", "cuda"], "backend: expected"),
+        (["--device", "cpu", "--backend", "triton"], "backend: expected one that runs here"),
+        (["--peers", "keras"], "peers: expected"),
+        (["--seconds", "0"], "seconds: expected"),
+        (["--json", "report.txt"], "json: expected a name that ends in .json"),
+        (["--plot", "no/such/folder/a.png"], "plot: expected a file in a folder that exists"),
+        (["--fail-slower"], "fail-slower: expected"),
+        (["--compare", "no-such-file.json"], "no-such-file.json"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, said, capsys):
+    assert main(["profile", *arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("fastdraw: error: ")
+    assert shown.err.count("\n") == 1
+    assert said in shown.err
+
+
+def test_comparing_with_another_file_is_a_mistake(tmp_path, capsys):
+    path = tmp_path / "other.json"
+    for text in ("{", "[]", '{"cases": []}'):
+        path.write_text(text)
+        assert main(["profile", "--compare", str(path)]) == 2
+        assert "a file that `fastdraw profile --json` wrote" in capsys.readouterr().err
+
+
+def test_standard_shapes_can_be_parsed():
+    for name, texts in shapes.STANDARD.items():
+        for text in texts:
+            assert Case(name, shapes.parse(name, text), "float32", "cpu", "auto", ()).cost.bytes > 0
+
+
+@pytest.mark.parametrize("text", ["2x1x40x30,N=4,window=0.2", "1x1x20x20,N=5,window=1,K=2", "2x1x9x9,N=1,window=0.3"])
+def test_support_is_where_the_filters_are(text):
+    """Counted from the dense filterbanks in float64: weights above what float32 can hold beside the largest."""
+    shape = shapes.parse("read", text)
+    seen = windows.support(shape)
+    params = windows.params(shape).flatten(0, -2)
+    bank = reference.filterbank(params, shape.size, (shape.height, shape.width))
+    y, x = (m / m.amax(-1, keepdim=True) >= torch.exp(torch.tensor(-20.0, dtype=m.dtype)) for m in (bank.y, bank.x))
+    assert seen.pixels == pytest.approx(int((y.any(1).sum(1) * x.any(1).sum(1)).sum()), rel=0.1)
+    assert seen.second == pytest.approx(int(shape.size * x.sum()), rel=0.1)
+    whole = cost.Support(0, 0, 0)
+    assert all(a > b for a, b in zip(seen, whole, strict=True))
+
+
+def test_grid_sample_is_near_and_differentiable():
+    """Of a smooth image, where a box and a Gaussian of about its width see the same."""
+    side = torch.linspace(0, 3, 64)
+    image = (side[:, None].sin() + side.cos())[None, None].repeat(2, 2, 1, 1)
+    params = windows.params(shapes.parse("read", "2x2x64x64,N=6,window=0.5,K=3")).float().requires_grad_()
+    own = fastdraw.read(image, params, 6)
+    approximate = peers.grid_sample_read(6, 0.5 * 63 / 5)(image, params)
+    assert approximate.shape == own.shape
+    # Variances of delta^2 / 4 and delta^2 / 12, at delta = 0.3 radians, make 0.75 % of a sine; the image's edges a little more.
+    assert peers.difference(approximate, own) < 0.02
+    (grad,) = torch.autograd.grad(approximate.sum(), params)
+    assert grad[..., :2].abs().min() > 0
+
+
+def test_calls_are_counted_innermost():
+    def span(name, start, end):
+        return {"ph": "X", "cat": "cpu_op", "tid": 1, "name": name, "ts": start, "dur": end - start}
+
+    events = [span("aten::linear", 0, 10), span("aten::t", 1, 2), span("aten::addmm", 3, 9), span("aten::view", 4, 5)]
+    events += [span("fastdraw::read", 20, 30), span("C++ glimpse", 22, 29), span("aten::empty", 21, 21.5)]
+    events += [span("MulBackward0", 40, 50), span("aten::mul", 41, 42), span("aten::sum", 43, 44)]
+    assert trace.count_calls(events) == 4
+    changes = [(1, 100), (2, 50), (3, -100), (4, 20)]
+    memory = [{"name": "[memory]", "ts": ts, "args": {"Device Type": 0, "Bytes": b}} for ts, b in changes]
+    assert trace.peak_bytes(memory, "cpu") == 150
