@@ -12,10 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastdraw import dispatch
 from fastdraw.files import write_atomically
 from fastdraw.graphed import GraphedStep
-from fastdraw.kernels.cpu import gemm
 from fastdraw.train.batches import Batches
 from fastdraw.train.checkpoint import Checkpoint, CheckpointError, load_checkpoint, optimizer_tensors, save_checkpoint
 from fastdraw.train.display import Display, Silent, display
@@ -217,7 +215,6 @@ class Run:
             "options": self.options.to_dict(),
             "fingerprint": self.setup.fingerprint,
             "progress": asdict(self.progress),
-            **({"gemm": gemm.chosen()} if dispatch.backends()["native"] is None else {}),
         }
         optimizer, ema = optimizer_tensors(self.model, self.optimizer), self.average and self.average.model.state_dict()
         config, weights, step = self.model.config, self.model.state_dict(), self.progress.step

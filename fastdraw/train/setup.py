@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastdraw import data, dispatch
+from fastdraw import data
 from fastdraw._version import __version__
-from fastdraw.kernels.cpu import gemm
 from fastdraw.train import checkpoint, metrics
 from fastdraw.train.average import Average
 from fastdraw.train.checkpoint import Checkpoint, load_optimizer
@@ -90,7 +89,6 @@ def prepare(said: TrainOptions, explicit: Collection[str] | None, processes: Pro
     fingerprint = _fingerprint(splits)
     if saved is not None:
         _check_same_run(saved, config, fingerprint, folder)
-    _choose_products(saved, processes)
     splits = _on_device(splits, device, options)
     model = _model(config, options, splits).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate or 0.0, betas=(0.9, 0.999), fused=True)
@@ -168,15 +166,6 @@ def _fingerprint(splits: data.Splits) -> str:
 def _check_same_run(saved: Checkpoint, config: Config, fingerprint: str, folder: Path) -> None:
     if saved.config != config or saved.training.get("fingerprint") != fingerprint:
         raise ValueError(f"data: expected the training images that the run in {folder} was started with, got others")
-
-
-def _choose_products(saved: Checkpoint | None, processes: Processes) -> None:
-    """One library for the matrix products of all processes and of all parts of a run: another would round differently."""
-    if saved is not None and "gemm" in saved.training:
-        os.environ["FASTDRAW_GEMM"] = saved.training["gemm"]
-    elif processes.size > 1 and dispatch.backends()["native"] is None:
-        os.environ["FASTDRAW_GEMM"] = processes.broadcast(gemm.chosen())
-        gemm.chosen.cache_clear()
 
 
 def _on_device(splits: data.Splits, device: torch.device, options: TrainOptions) -> data.Splits:
