@@ -118,6 +118,20 @@ FAR_WINDOWS = [
 
 
 @pytest.fixture
+def launches(monkeypatch):
+    """Names of the kernels launched, in order."""
+    names: list[str] = []
+
+    def counting(one: launch.Launch) -> None:
+        names.append(one.kernel.__name__)
+        launch.run(one)
+
+    for module in (kernels, lstm):
+        monkeypatch.setattr(module, "run", counting)
+    return names
+
+
+@pytest.fixture
 def small_tiles(monkeypatch):
     """Tiles of 16 x 16, so that a small image has many."""
     small = {kind: tuple(row._replace(side=16) for row in rows) for kind, rows in tables.WINDOW_ROWS.items()}
@@ -172,6 +186,35 @@ def test_nan_in_params_shows_in_every_pixel(column, small_tiles):
     patch, image = torch.ones(1, 1, 3, 3, device=DEVICE), torch.ones(1, 1, 40, 50, device=DEVICE)
     assert kernels.write(patch, params, 40, 50, -1).isnan().all()
     assert kernels.read(image, params, 3, 1).isnan().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("size", [3, 65])
+def test_several_windows_of_images_of_any_strides(size, dtype, small_tiles, launches):
+    """Each as it is alone, and their images summed; what reads an image takes it channels last as it lies."""
+    image = torch.randn(2, 2, 20, 33, device=DEVICE).to(dtype)
+    patch, params = (
+        torch.randn(2, 2, 2, size, size, device=DEVICE).to(dtype),
+        moderate_params(4).view(2, 2, 5).float().to(DEVICE),
+    )
+    apart = image.to(memory_format=torch.channels_last)
+    read = kernels.read(apart, params, size, 1)
+    drawn = kernels.write(patch, params, 20, 33, -1, torch.channels_last)
+    if size == 3:
+        assert launches == ["read_kernel", "write_kernel", "write_kernel"]
+    assert drawn.is_contiguous(memory_format=torch.channels_last)
+    grads = kernels.write_backward(apart, patch, params, -1)
+    kept, params_only = kernels.write_backward(apart, patch, params, -1, need_patch=False)
+    assert kept is None
+    assert error(params_only, grads[1]) < 1e-5
+    total = torch.zeros_like(image, dtype=torch.float32)
+    for k in range(2):
+        one, part = params[:, k].contiguous(), patch[:, k].contiguous()
+        assert torch.equal(read[:, k], kernels.read(image, one, size, 1))
+        for grad, alone in zip(grads, kernels.write_backward(image, part, one, -1), strict=True):
+            assert torch.equal(grad[:, k], alone)
+        total += kernels.write(part.float(), one, 20, 33, -1)
+    assert_within_budget("write", drawn, total.to(dtype), total, dtype)
 
 
 @pytest.mark.parametrize("params_dtype", DTYPES, ids=str)
@@ -309,20 +352,6 @@ def test_lstm_step_saturated_and_small(fused, monkeypatch):
     relative = (gates[:, 2].cpu().double() - exact).abs() / exact.abs().clamp(min=1e-30)
     assert float(relative.max()) < 1e-6
     assert torch.equal(c_new[:, 0], gates[:, 0] * gates[:, 2])
-
-
-@pytest.fixture
-def launches(monkeypatch):
-    """Names of the kernels launched, in order."""
-    names: list[str] = []
-
-    def counting(one: launch.Launch) -> None:
-        names.append(one.kernel.__name__)
-        launch.run(one)
-
-    for module in (kernels, lstm):
-        monkeypatch.setattr(module, "run", counting)
-    return names
 
 
 def test_launches(launches):

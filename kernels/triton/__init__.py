@@ -1,6 +1,7 @@
 """The kernels in Triton: for CUDA tensors, and for CPU tensors where TRITON_INTERPRET=1 runs them one program at a time.
 
-Inputs are validated, contiguous and not empty; see fastdraw.kernels.aten for the formulas. Importing this needs triton.
+Inputs are validated, contiguous but for images that are read, and not empty; see fastdraw.kernels.aten for the formulas.
+Importing this needs triton.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from fastdraw import env
 
 from . import interpreter, wide
 from .filterbank import filterbank_grad_launch, filterbank_launch
-from .launch import compute_dtype, dot_precision, run
+from .launch import compute_dtype, dot_precision, near, run
 from .lstm import lstm_step, lstm_step_backward
 from .read import read_launch
 from .tables import MAX_SIZE, window_parts
@@ -64,10 +65,11 @@ def filterbank_backward(
 
 
 def read(image: Tensor, params: Tensor, size: int, power: int) -> Tensor:
-    """image [B, C, H, W] -> patch [B, C, N, N]: gamma^power F_Y image F_X^T."""
+    """image [B, C, H, W] of any strides -> patch [B, C, N, N], or [B, K, C, N, N] for params [B, K, 5]."""
     dtype = compute_dtype(image)
     if size > MAX_SIZE["read"][dtype]:
         return wide.read(filterbank, image, params, size, power)
+    image = near(image)
     shape = (*params.shape[:-1], image.shape[1], size, size)
     parts = window_parts(math.prod(shape[:-2]), image.shape[2] * image.shape[3])
     precision = dot_precision(image.dtype)
@@ -76,18 +78,36 @@ def read(image: Tensor, params: Tensor, size: int, power: int) -> Tensor:
     return patch if parts == 1 else patch.sum(0).to(image.dtype)
 
 
-def write(patch: Tensor, params: Tensor, height: int, width: int, power: int) -> Tensor:
-    """patch [B, C, N, N] -> image [B, C, H, W]: gamma^power F_Y^T patch F_X."""
-    if patch.shape[2] > MAX_SIZE["write"][compute_dtype(patch)]:
-        return wide.write(filterbank, patch, params, height, width, power)
-    image = patch.new_empty((*patch.shape[:2], height, width))
-    run(write_launch(patch, params, image, power, dot_precision(patch.dtype)))
-    return image
+def write(
+    patch: Tensor,
+    params: Tensor,
+    height: int,
+    width: int,
+    power: int,
+    form: torch.memory_format = torch.contiguous_format,
+) -> Tensor:
+    """patch [B, C, N, N] -> image [B, C, H, W]: gamma^power F_Y^T patch F_X; the sum of K such for params [B, K, 5].
+
+    Windows are summed in their order and in a wide dtype, and rounded once. After the first each costs what it sees.
+    """
+    dtype = compute_dtype(patch)
+    pairs = [(patch, params)] if params.dim() == 2 else list(zip(patch.unbind(1), params.unbind(1), strict=True))
+    kind = patch.dtype if len(pairs) == 1 else dtype
+    if patch.shape[-1] > MAX_SIZE["write"][dtype]:
+        image = wide.write(filterbank, pairs[0][0].to(kind), pairs[0][1], height, width, power)
+        for part, one in pairs[1:]:
+            image += wide.write(filterbank, part.to(kind), one, height, width, power)
+    else:
+        image = patch.new_empty((patch.shape[0], patch.shape[-3], height, width), dtype=kind)
+        precision = dot_precision(patch.dtype)
+        for k, (part, one) in enumerate(pairs):
+            run(write_launch(part.contiguous(), one.contiguous(), image, power, precision, add=k > 0))
+    return image.to(patch.dtype, memory_format=form)
 
 
 def _window_grad(patch: Tensor, image: Tensor, params: Tensor, power: int, need_patch: bool) -> tuple[Tensor | None, Tensor]:
     """(gamma^power F_Y image F_X^T where it is wanted, the gradient to params of its product with `patch`)."""
-    dtype = compute_dtype(image)
+    dtype, image = compute_dtype(image), near(image)
     parts = window_parts(math.prod(patch.shape[:-2]), image.shape[2] * image.shape[3])
     if parts == 1:
         grad_patch, grad_params = torch.empty_like(patch) if need_patch else None, torch.empty_like(params)
@@ -103,20 +123,26 @@ def _window_grad(patch: Tensor, image: Tensor, params: Tensor, power: int, need_
 
 
 def read_backward(
-    grad_patch: Tensor, image: Tensor, params: Tensor, power: int, need_image: bool
+    grad_patch: Tensor,
+    image: Tensor,
+    params: Tensor,
+    power: int,
+    need_image: bool,
+    form: torch.memory_format = torch.contiguous_format,
 ) -> tuple[Tensor | None, Tensor]:
-    """Two launches, one without the image's gradient."""
-    grad_image = write(grad_patch, params, image.shape[2], image.shape[3], power) if need_image else None
+    """Two launches for one window, one without the image's gradient."""
+    grad_image = write(grad_patch, params, image.shape[2], image.shape[3], power, form) if need_image else None
     if grad_patch.shape[-1] > MAX_SIZE["window_grad"][compute_dtype(image)]:
         return grad_image, wide.window_grad(filterbank, filterbank_backward, grad_patch, image, params, power)
     return grad_image, _window_grad(grad_patch, image, params, power, False)[1]
 
 
-def write_backward(grad_image: Tensor, patch: Tensor, params: Tensor, power: int) -> tuple[Tensor, Tensor]:
+def write_backward(
+    grad_image: Tensor, patch: Tensor, params: Tensor, power: int, need_patch: bool = True
+) -> tuple[Tensor | None, Tensor]:
     """One launch, two for large N (tables.MAX_SIZE)."""
-    size, dtype = patch.shape[-1], compute_dtype(patch)
-    if size > MAX_SIZE["write_grad"][dtype]:
-        return read(grad_image, params, size, power), read_backward(patch, grad_image, params, power, False)[1]
-    grad_patch, grad_params = _window_grad(patch, grad_image, params, power, True)
-    assert grad_patch is not None
-    return grad_patch, grad_params
+    size = patch.shape[-1]
+    if need_patch and size <= MAX_SIZE["write_grad"][compute_dtype(patch)]:
+        return _window_grad(patch, grad_image, params, power, True)
+    grad_patch = read(grad_image, params, size, power) if need_patch else None
+    return grad_patch, read_backward(patch, grad_image, params, power, False)[1]

@@ -2,7 +2,8 @@
 
 gamma^power and the rows' sums go into the patch, which stays in registers; f_Y^T patch is made once a stripe, and each tile of
 the stripe that the window sees is one product with f_X and one store. The others are stored as zeros, without arithmetic.
-This kernel is also the read's gradient to its image.
+This kernel is also the read's gradient to its image. With ADD the image is there already, and only what the window sees of it
+is loaded, added to and stored: so several windows of one image are summed, a launch each, in their order.
 
 Where the design stops: every stripe that the window sees sums all rows; what lies between filters far apart is computed.
 """
@@ -36,6 +37,7 @@ def write_kernel(
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
     SINGLE: tl.constexpr,
+    ADD: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_H: tl.constexpr,
     BLOCK_W: tl.constexpr,
@@ -65,11 +67,11 @@ def write_kernel(
         outside = (i_h < begin_h) | (i_h >= end_h)
         begin_w = tl.where(outside, 0, begin_w)
         end_w = tl.where(outside, 0, end_w)
-        for i_w in range(0, begin_w, BLOCK_W):
+        for i_w in range(0, 0 if ADD else begin_w, BLOCK_W):
             o_w = i_w + tl.arange(0, BLOCK_W)
             m_image = (o_h < height)[:, None] & (o_w < width)[None, :]
             tl.store(p_stripe + (o_row[:, None] * width + o_w[None, :]), b_zero, mask=m_image)
-        for i_w in range(end_w, width, BLOCK_W):
+        for i_w in range(end_w, end_w if ADD else width, BLOCK_W):
             o_w = i_w + tl.arange(0, BLOCK_W)
             m_image = (o_h < height)[:, None] & (o_w < width)[None, :]
             tl.store(p_stripe + (o_row[:, None] * width + o_w[None, :]), b_zero, mask=m_image)
@@ -86,13 +88,16 @@ def write_kernel(
         for i_w in range(begin_w, end_w, BLOCK_W):
             o_w = i_w + tl.arange(0, BLOCK_W)
             b_f_x = filters(b_mu_x[:, None], o_w[None, :], width, inverse, DTYPE)
-            b_image = product(b_v, b_f_x, tl.zeros([BLOCK_H, BLOCK_W], DTYPE), DOT, PRECISION)
             m_image = (o_h < height)[:, None] & (o_w < width)[None, :]
             p_tile = p_stripe + (o_row[:, None] * width + o_w[None, :])
+            b_image = tl.zeros([BLOCK_H, BLOCK_W], DTYPE)
+            if ADD:
+                b_image = tl.load(p_tile, mask=m_image, other=0.0).to(DTYPE)
+            b_image = product(b_v, b_f_x, b_image, DOT, PRECISION)
             tl.store(p_tile, b_image.to(p_image.dtype.element_ty), mask=m_image)
 
 
-def write_launch(patch: "Tensor", params: "Tensor", image: "Tensor", power: int, precision: str) -> Launch:
+def write_launch(patch: "Tensor", params: "Tensor", image: "Tensor", power: int, precision: str, add: bool = False) -> Launch:
     batch, channels, height, width = image.shape
     size = patch.shape[-1]
     dtype = compute_dtype(patch)
@@ -110,6 +115,7 @@ def write_launch(patch: "Tensor", params: "Tensor", image: "Tensor", power: int,
         "POWER": power,
         "DTYPE": tl_dtype(dtype),
         "PRECISION": precision,
+        "ADD": add,
     }
     grid = (batch * channels * stripes,)
     return Launch(write_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages)
