@@ -149,7 +149,7 @@ def test_grid_sample_is_near_and_differentiable():
     own = fastdraw.read(image, params, 6)
     approximate = peers.grid_sample_read(6, 0.5 * 63 / 5)(image, params)
     assert approximate.shape == own.shape
-    # Variances of delta^2 / 4 and delta^2 / 12, at delta = 0.3 radians, make 0.75 % of a sine; the image's edges a little more.
+    # Variances of delta^2 / 4 and delta^2 / 12, at delta = 0.3 radians, make 0.75 % of a sine; edges a little more.
     assert peers.difference(approximate, own) < 0.02
     (grad,) = torch.autograd.grad(approximate.sum(), params)
     assert grad[..., :2].abs().min() > 0
