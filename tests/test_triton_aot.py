@@ -13,8 +13,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 pytest.importorskip("triton", reason="there is nothing to compile without triton")
+
+from fastdraw.kernels.triton import tables
+from fastdraw.kernels.triton.read import read_launch
 
 TARGETS = ["sm_80", "sm_90", "sm_100", "gfx942"]
 
@@ -46,3 +50,11 @@ def test_compiles_within_the_device(target, tmp_path):
         if "error" in used or used["spills"] or used["shared"] > output["limit"]
     }
     assert not failures, json.dumps(failures, indent=1)
+
+
+def test_few_large_images_are_shared_by_many_programs():
+    image, params, patch = (torch.empty(shape, device="meta") for shape in ((1, 3, 4096, 4096), (1, 5), (88, 1, 3, 64, 64)))
+    assert tables.window_parts(3, 4096 * 4096) == 88
+    assert read_launch(image, params, patch, 1, "ieee", 88).grid == (3, 88)
+    assert tables.window_parts(128, 28 * 28) == 1
+    assert tables.window_parts(1000, 4096 * 4096) == 1

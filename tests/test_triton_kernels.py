@@ -15,7 +15,6 @@ from fastdraw import reference
 from fastdraw.kernels import triton as kernels
 from fastdraw.kernels.triton import launch, lstm, tables
 from fastdraw.kernels.triton.filterbank import filterbank_launch
-from fastdraw.kernels.triton.read import read_launch
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
@@ -396,11 +395,3 @@ def test_filterbank_has_no_limit_on_size():
     assert error(y, exact.y) < 1e-5
     assert error(x, exact.x) < 1e-5
     assert filterbank_launch(torch.zeros(1, 5), y, x, y).grid == (1, 2, 3)
-
-
-def test_few_large_images_are_shared_by_many_programs():
-    image, params, patch = (torch.empty(shape, device="meta") for shape in ((1, 3, 4096, 4096), (1, 5), (88, 1, 3, 64, 64)))
-    assert tables.window_parts(3, 4096 * 4096) == 88
-    assert read_launch(image, params, patch, 1, "ieee", 88).grid == (3, 88)
-    assert tables.window_parts(128, 28 * 28) == 1
-    assert tables.window_parts(1000, 4096 * 4096) == 1
