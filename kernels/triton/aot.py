@@ -23,7 +23,7 @@ from triton.compiler import ASTSource
 
 from .aot_pieces import piece_cases
 from .filterbank import filterbank_grad_launch, filterbank_launch
-from .launch import TL_DTYPES, Launch, compute_dtype
+from .launch import TL_DTYPES, Launch, compute_dtype, dependence
 from .lstm import cell_grad_launch, cell_launch, lstm_launch
 from .read import read_launch
 from .tables import MAX_SIZE, window_parts
@@ -136,7 +136,9 @@ def _meta(dtype: torch.dtype, *shape: int) -> Tensor:
 
 def compile_launch(launch: Launch, target: str) -> Resources:
     """Compiles what `launch` would run for one of TARGETS; raises whatever the compiler raises."""
-    options = launch.options(nvidia=target.startswith("sm_"))
+    extra = dependence(launch, target in ("sm_90", "sm_100"))
+    launch = launch._replace(arguments={**launch.arguments, **{name: extra[name] for name in extra if name.isupper()}})
+    options = {**launch.options(nvidia=target.startswith("sm_")), **{n: extra[n] for n in extra if not n.isupper()}}
     compiled = triton.compile(_source(launch), target=TARGETS[target], options=options)
     if target.startswith("sm_"):
         registers, spills = _cuda_usage(compiled.asm["cubin"])

@@ -20,6 +20,7 @@ from torch import Tensor
 from fastdraw.ops.glimpses import Shape
 
 from .activations import sigmoid
+from .dependent import after_the_last_kernel
 from .launch import Launch
 from .piece_tables import canvas_blocks
 from .rows import column_sums, filters, offsets, product, row_sums, window
@@ -56,7 +57,9 @@ def canvas_kernel(
     BLOCK_READ: tl.constexpr,
     BLOCK_H: tl.constexpr,
     BLOCK_W: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
+    after_the_last_kernel(DEPENDENT)
     i_bc = tl.program_id(0).to(tl.int64)
     i_b, i_c = i_bc // CHANNELS, i_bc % CHANNELS
     END_H: tl.constexpr = BLOCK_H if SINGLE else HEIGHT

@@ -21,6 +21,7 @@ from fastdraw.ops.glimpses import Shape
 
 from .activations import sigmoid
 from .canvas import centres, image_constants
+from .dependent import after_the_last_kernel
 from .launch import Launch
 from .piece_tables import canvas_blocks
 from .rows import product, row_means, rows, store_params_grad
@@ -83,8 +84,10 @@ def canvas_grad_kernel(
     BLOCK_READ: tl.constexpr,
     BLOCK_H: tl.constexpr,
     BLOCK_W: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
     """READ_PARAMS: the head ends in a read's params. What nothing READS or WRITES gets a gradient of zero."""
+    after_the_last_kernel(DEPENDENT)
     i_b = tl.program_id(0).to(tl.int64)
     END_H: tl.constexpr = BLOCK_H if SINGLE else HEIGHT
     END_W: tl.constexpr = BLOCK_W if SINGLE else WIDTH

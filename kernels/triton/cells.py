@@ -17,6 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .activations import sigmoid, tanh
+from .dependent import after_the_last_kernel
 from .launch import Launch
 from .piece_tables import POINTWISE, product_blocks
 from .tiles import kind, product_constants, rows_times_columns, rows_times_rows, wide_product
@@ -45,8 +46,10 @@ def cell_forward_kernel(
     BLOCK_B: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
     """Without FUSED p_inputs is the product [B, 4h] in float32. H_2_ROW is 0 where h goes to one place alone."""
+    after_the_last_kernel(DEPENDENT)
     o_b = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
     o_h = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     m_b, m_h = o_b < batch, o_h < HIDDEN
@@ -111,8 +114,10 @@ def cell_backward_kernel(
     BLOCK_B: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
     """Without FUSED p_grad_out is the product [B, h] in float32. Rows of 0 mean that there is no such other gradient."""
+    after_the_last_kernel(DEPENDENT)
     o_b = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
     o_h = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     m_b, m_h = o_b < batch, o_h < HIDDEN

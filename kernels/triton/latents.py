@@ -16,6 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .dependent import after_the_last_kernel
 from .launch import Launch
 from .piece_tables import POINTWISE, product_blocks
 from .rows import to_tf32
@@ -90,7 +91,9 @@ def latent_kernel(
     BLOCK_B: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
+    after_the_last_kernel(DEPENDENT)
     o_b = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
     m_b = o_b < batch
     b_kl = tl.zeros([BLOCK_B], tl.float32)
@@ -141,8 +144,10 @@ def input_grad_kernel(
     BLOCK_B: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
     """LATENT: how many of the first columns are z; 0 where none are. Without FUSED grad_inputs [B, N] are there already."""
+    after_the_last_kernel(DEPENDENT)
     o_b = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
     o_n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     m_b, m_n = o_b < batch, o_n < N

@@ -13,6 +13,8 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
+from .dependent import dependent
+
 TL_DTYPES = {
     torch.float64: tl.float64,
     torch.float32: tl.float32,
@@ -45,7 +47,15 @@ def run(launch: Launch) -> None:
     # Triton launches on the current device, which need not be the tensors'.
     elsewhere = device.type == "cuda" and device.index != torch.cuda.current_device()
     with torch.cuda.device(device) if elsewhere else nullcontext():
-        launch.kernel[launch.grid](**launch.arguments, **launch.options(nvidia=torch.version.hip is None))
+        how = {**launch.options(nvidia=torch.version.hip is None), **dependence(launch, dependent())}
+        launch.kernel[launch.grid](**launch.arguments, **how)
+
+
+def dependence(launch: Launch, able: bool) -> dict[str, bool]:
+    """Arguments and options of a kernel that may begin while the one before it runs; see dependent.py."""
+    if "DEPENDENT" not in launch.kernel.arg_names:
+        return {}
+    return {"DEPENDENT": able, **({"launch_pdl": True} if able else {})}
 
 
 def compute_dtype(tensor: Tensor) -> torch.dtype:

@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .dependent import after_the_last_kernel
 from .launch import Launch
 from .piece_tables import product_blocks
 from .rows import to_tf32
@@ -39,9 +40,11 @@ def weight_grad_kernel(
     BLOCK_B: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
     """grad_out [rows, M], inputs [rows, K], weight [M, K]: BLOCK_B of M, BLOCK_N of K, BLOCK_K rows at a time. The weight's
     first SPLIT columns are one matrix, the others the second."""
+    after_the_last_kernel(DEPENDENT)
     o_m = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
     o_n = tl.program_id(1).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
     m_m, m_n = o_m < M, o_n < K
