@@ -207,7 +207,7 @@ def test_half_precision_is_widened_as_torch_does(dtype: torch.dtype) -> None:
 def test_infinite_half_precision_shows() -> None:
     image = torch.zeros(2, 1, 70, 70, dtype=torch.float16)
     image[0, 0, 34, 34], image[1, 0, 34, 34] = float("inf"), float("nan")
-    params = torch.tensor([[0.0, 0.0, -2.0, -3.0, 0.0]]).expand(2, 5)
+    params = torch.tensor([[0.0, 0.0, -2.0, -3.0, 0.0]]).repeat(2, 1)
     patch = cpu.read(image, params, 3, 1)
     assert patch[0].isposinf().any()
     assert patch[1].isnan().any()
