@@ -52,6 +52,7 @@ class DRAW(Pretrained, CheckedStateDict, reference.DRAW):
 
     Weights and states are float32 (or float64, after .double()). Under torch.autocast the matrix products run in autocast's
     dtype; states, canvas and KL stay float32. Nothing is kept on the module between calls.
+    On a CPU the large buffers of a step are kept for the next one, as torch does on CUDA.
     """
 
     config_type = DRAWConfig
