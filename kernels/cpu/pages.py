@@ -23,8 +23,9 @@ _MADV_HUGEPAGE = 14
 
 _kept: list[np.ndarray] = []
 _lock = threading.Lock()
-#: References to a block that no tensor uses: the list's, and that of the question itself.
-_UNUSED = 2
+_probe = [np.empty(0)]
+#: References to a block that no tensor uses: the list's, and that of the question itself, as this Python counts them.
+_UNUSED = sys.getrefcount(_probe[0])
 
 
 def new_buffers(wanted: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> list[Tensor]:
