@@ -89,7 +89,7 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
         ("--task classify", "latent_size: expected no such option with --task classify, which draws nothing, got 2"),
         ("--conditional --preset cluttered-mnist", "expected no such option with --task classify"),
         ("--device tpu", "device: expected one of auto, cpu, cuda, got 'tpu'"),
-        ("--initial-canvas blue", "initial_canvas: expected one of mean, zero, got 'blue'"),
+        ("--initial-canvas blue", "initial_canvas: expected mean, zero or a finite number, got 'blue'"),
         ("--preset imagenet", "preset: expected one of mnist"),
         ("--batch-size 5000", "batch_size: expected at most"),
         ("--resume --overwrite", "overwrite: expected no --resume"),

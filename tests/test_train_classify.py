@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,6 @@ from fastdraw.train.batches import Batches
 from fastdraw.train.parallel import Processes
 
 CLASSIFY: dict[str, Any] = {"task": "classify", "latent_size": None, "write_size": None, "read_size": "6", "batch_size": 50}
-
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    """Runs set torch's number of threads; other tests keep theirs."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def classify(folder: Path, **changes: Any) -> Any:

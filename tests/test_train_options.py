@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,6 @@ from fastdraw.train.options import WHOLE
 from fastdraw.train.progress import Progress
 from fastdraw.train.recipes import RECIPES
 from fastdraw.train.schedule import SHAPES, scheduler
-
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    """Runs set torch's number of threads; other tests keep theirs."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def rates(name: str, warmup: int, total: int, begin: int = 0) -> list[float]:

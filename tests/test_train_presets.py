@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from datafiles import REAL
 from training import records
 
@@ -28,14 +26,6 @@ SETS = {
     "cluttered-mnist": (1, 100, 100),
     "cluttered-mnist-60": (1, 60, 60),
 }
-
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    """Runs set torch's number of threads; other tests keep theirs."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -21,22 +21,6 @@ from fastdraw.train.checkpoint import save_checkpoint
 from fastdraw.train.signals import Interruptions
 
 
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    """Runs set torch's number of threads; other tests keep theirs."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """70 uninterrupted steps."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    run(folder, steps=70)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def forge() -> Iterator[Forge]:
     forge = Forge()

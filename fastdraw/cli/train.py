@@ -20,8 +20,8 @@ def _train(options: Any, explicit: set[str]) -> int:
 
     On several GPUs, or several CPU processes: torchrun --nproc-per-node 2 -m fastdraw train ...
 
-    Exit codes: 0 done, 1 nats no longer finite, 2 a mistake in the options or the data, 130 or 143 stopped by SIGINT or
-    SIGTERM after writing a checkpoint.
+    Exit codes: 0 done, 1 nats no longer finite, 2 a mistake in the options or the data; stopped with a checkpoint: 130 by
+    SIGINT, 143 by SIGTERM, 142 after --minutes.
     """
     from fastdraw.train import DivergedError, Interrupted, ProcessLost, train
     from fastdraw.train.report import summary

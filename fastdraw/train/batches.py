@@ -44,8 +44,9 @@ class Batches:
         epoch, i = divmod(step, self.steps_per_epoch)
         images, rows = self.images, self.processes.rows(self.batch_size)
         if epoch != self._epoch:
-            order = torch.randperm(len(images), generator=generator(self.seed, "order", epoch))
-            self._epoch, self._order = epoch, order.to(images.device)
+            # Where the images are: on CUDA nothing is copied there, and the host does not wait.
+            random = generator(self.seed, "order", epoch, images.device)
+            self._epoch, self._order = epoch, torch.randperm(len(images), generator=random, device=images.device)
         chosen = self._order[i * self.batch_size : (i + 1) * self.batch_size]
         batch = images[chosen]
         if self.make is not None:

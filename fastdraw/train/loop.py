@@ -42,13 +42,14 @@ def train(options: TrainOptions, explicit: Collection[str] | None = None, show: 
     several processes, or where torch.distributed is initialised, these share every batch, and the first one writes.
 
     Raises ValueError (DataError and CheckpointError are kinds of it) or OSError for what a user can mend, DivergedError
-    where nats stop being finite, Interrupted after SIGINT or SIGTERM, ProcessLost where another process of the run is gone; in
-    each case the last checkpoint is whole.
+    where nats stop being finite, Interrupted after SIGINT, SIGTERM or `minutes`, ProcessLost where another process of the
+    run is gone; in each case the last checkpoint is whole.
     """
+    interruptions = Interruptions(options.minutes)
     with processes(find_device(options.device).type == "cuda") as together:
         setup = prepare(options, explicit, together)
         show = (show or display()) if together.is_first else Silent()
-        with numerics(setup.options.precision, setup.options.deterministic), Interruptions() as interruptions:
+        with numerics(setup.options.precision, setup.options.deterministic), interruptions:
             run = Run(setup, show)
             try:
                 return run(interruptions)
@@ -85,6 +86,9 @@ class Run:
         self._graphed: GraphedStep | None = None
         self._saved = self.progress.step if setup.checkpoint is not None else -1
         self.validation: Any = None
+        # On CUDA reading a step's figures would wait for the device: there they are read when a line or a checkpoint is
+        # written, and not before. Sums that are not finite stay so till then.
+        self.reads_every_step = self.device.type == "cpu"
         self.metrics = Metrics(setup.folder, self.progress.lines, self.progress.step) if self.processes.is_first else None
 
     @property
@@ -144,9 +148,8 @@ class Run:
         if self.average is not None:
             self.average.update(step)
         now = self.processes.mean(now)
-        # What NaN has spoilt is never saved. On CUDA reading the figures would wait for the device: there they are read when
-        # a line or a checkpoint is written.
-        figures_now = self._finite(now, step) if self.device.type == "cpu" else None
+        # What NaN has spoilt is never saved.
+        figures_now = self._finite(now, step) if self.reads_every_step else None
         self.sums += now
         progress = self.progress
         progress.step, progress.count = step + 1, progress.count + 1
@@ -186,12 +189,15 @@ class Run:
     def finish(self, interruptions: Interruptions) -> Any:
         """The drawing process and, only now, the test images."""
         progress, fresh = self.progress, self.progress.tested != self.progress.step
-        if not fresh:
+        if self.options.skip_test:
+            # Not counted as tested: a later call without the option tests.
+            fresh = False
+        elif not fresh:
             self.show.note(f"finished at step {progress.step} already; raise --epochs or --steps to go on")
 
         def work() -> Any:
             model = self._finalist()
-            test = self._evaluate("test", model, interruptions, write=fresh)
+            test = None if self.options.skip_test else self._evaluate("test", model, interruptions, write=fresh)
             if self.validation is None or model is not self.evaluated:
                 self.validation = self._evaluate("validation", model, interruptions, write=False)
             if fresh:

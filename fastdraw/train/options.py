@@ -80,9 +80,18 @@ class TrainOptions:
     initial_canvas: str = option(
         "mean",
         MODEL,
-        "What the learned first canvas starts as. mean: the training set's mean image. zero: grey.",
-        metavar="mean|zero",
+        "What the learned first canvas starts as. mean: the training set's mean image. zero: grey. A number: that logit "
+        "everywhere, -6 for black, say.",
+        metavar="mean|zero|LOGIT",
     )
+    weight_std: float | None = option(
+        None,
+        MODEL,
+        "Standard deviation of all new weights; windows' biases stay as they are.",
+        "by each layer's inputs",
+        "NUMBER",
+    )
+    forget_bias: float = option(0.0, MODEL, "What the bias of new LSTMs' forget gates starts as.", metavar="NUMBER")
     epochs: int | None = option(
         None,
         OPTIMISATION,
@@ -178,6 +187,18 @@ class TrainOptions:
         200, OUTPUT, "Steps between checkpoints; each evaluation and an interruption write one too.", metavar="STEPS"
     )
     log_every: int = option(50, OUTPUT, "Steps averaged into one line of metrics.", metavar="STEPS")
+    minutes: float | None = option(
+        None,
+        OUTPUT,
+        "Stop after so many minutes of this call, with a checkpoint to --resume from.",
+        "no such limit",
+        "MINUTES",
+    )
+    skip_test: bool = option(
+        False,
+        OUTPUT,
+        "Leave the test images alone at the end: for runs that settings are chosen by, on the validation images.",
+    )
     evaluate_every: int | None = option(
         None,
         OUTPUT,
@@ -194,15 +215,18 @@ class TrainOptions:
                 check_size(name, getattr(self, name), least=0 if name in ("seed", "kl_warmup", "warmup_steps") else 1)
         for name in ("read_size", "write_size"):
             object.__setattr__(self, name, _check_filters(name, getattr(self, name)))
-        for name in ("clip", "learning_rate"):
+        for name in ("clip", "learning_rate", "weight_std", "minutes"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise expected(name, "a number above 0", value)
+        if not math.isfinite(self.forget_bias):
+            raise expected("forget_bias", "a finite number", self.forget_bias)
         if self.ema is not None and not 0 < self.ema < 1:
             raise expected("ema", "a number between 0 and 1", self.ema)
-        for name in ("task", "schedule", "binarize", "initial_canvas", "device", "precision"):
+        for name in ("task", "schedule", "binarize", "device", "precision"):
             if getattr(self, name) is not None:
                 _check_choice(name, getattr(self, name), METAVARS[name].split("|"))
+        _check_canvas(self.initial_canvas)
         if self.preset is not None:
             _check_choice("preset", self.preset, RECIPES)
             if self.task not in (None, self.recipe.task):
@@ -285,6 +309,17 @@ def _check_filters(name: str, value: Any) -> str | None:
         return str(check_size(name, int(value)))
     except ValueError:
         raise expected(name, "a number of at least 1, or none", value) from None
+
+
+def _check_canvas(value: str) -> None:
+    if value in ("mean", "zero"):
+        return
+    try:
+        finite = math.isfinite(float(value))
+    except ValueError:
+        finite = False
+    if not finite:
+        raise expected("initial_canvas", "mean, zero or a finite number", value)
 
 
 def _check_choice(name: str, value: str, choices: Collection[str]) -> None:

@@ -15,7 +15,7 @@ from fastdraw.train.progress import Progress
 MAY_CHANGE = frozenset(
     (
         *("data", "data_dir", "epochs", "steps", "patience", "device", "threads", "out", "resume", "overwrite"),
-        *("checkpoint_every", "log_every", "evaluate_every", "samples"),
+        *("checkpoint_every", "log_every", "evaluate_every", "samples", "minutes", "skip_test"),
     )
 )
 

@@ -19,16 +19,12 @@ from fastdraw._version import __version__
 from fastdraw.train import checkpoint, metrics
 from fastdraw.train.average import Average
 from fastdraw.train.checkpoint import Checkpoint, load_optimizer
-from fastdraw.train.kinds import Config, Model, kind
+from fastdraw.train.kinds import Config, Model
 from fastdraw.train.options import TrainOptions
 from fastdraw.train.parallel import Processes, local_rank
-from fastdraw.train.randomness import generator
 from fastdraw.train.resume import continued, saved_run
+from fastdraw.train.start import new_model
 
-#: Means of pixels are kept this far from 0 and 1, so that the first canvas is certain of nothing (logits of at most 4.6).
-MEAN_MARGIN = 0.01
-#: Images that the mean is taken of where they are made anew for each batch.
-MEAN_MADE = 2000
 #: The best weights, of a run with --patience.
 BEST = "best.safetensors"
 #: What a run writes; --overwrite deletes these and nothing else.
@@ -37,7 +33,7 @@ FILES = (checkpoint.NAME, BEST, metrics.NAME, "config.json", "samples.png", "dra
 
 @dataclass
 class Setup:
-    """splits: with their labels only where the run uses them; images to train on are on the device where they fit."""
+    """splits: with their labels only where the run uses them; on the device where they fit there."""
 
     options: TrainOptions
     folder: Path
@@ -90,7 +86,7 @@ def prepare(said: TrainOptions, explicit: Collection[str] | None, processes: Pro
     if saved is not None:
         _check_same_run(saved, config, fingerprint, folder)
     splits = _on_device(splits, device, options)
-    model = _model(config, options, splits).to(device)
+    model = new_model(config, options, splits).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate or 0.0, betas=(0.9, 0.999), fused=True)
     if saved is not None:
         model.load_state_dict(saved.model)
@@ -169,12 +165,15 @@ def _check_same_run(saved: Checkpoint, config: Config, fingerprint: str, folder:
 
 
 def _on_device(splits: data.Splits, device: torch.device, options: TrainOptions) -> data.Splits:
-    """All images to train on at once on the device, where they take little of its memory; batches then cost no transfer."""
+    """All images at once on the device, where they take little of its memory; batches then cost no transfer."""
     # Pictures are put together by additions whose order varies on CUDA: exact in whole numbers, but refused all the same.
     refused = options.deterministic and splits.make is not None
-    if device.type != "cuda" or refused or splits.train.numel() >= torch.cuda.mem_get_info(device)[0] // 4:
+    total = sum(part.numel() for part in splits[:3])
+    if device.type != "cuda" or refused or total >= torch.cuda.mem_get_info(device)[0] // 4:
         return splits
-    return splits._replace(train=splits.train.to(device))
+    images = (part.to(device) for part in splits[:3])
+    labels = splits.labels and data.Labels(*(part.to(device) for part in splits.labels))
+    return data.Splits(*images, splits.name, labels, splits.make)
 
 
 def _clear(folder: Path, overwrite: bool) -> None:
@@ -187,20 +186,3 @@ def _clear(folder: Path, overwrite: bool) -> None:
     for file in there:
         file.unlink()
     os.makedirs(folder, exist_ok=True)
-
-
-def _model(config: Config, options: TrainOptions, splits: data.Splits) -> Model:
-    """A new model, its weights decided by the seed alone and no trace left on torch's own generators."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator(options.seed, "weights").initial_seed())
-        model = kind(options.task or "draw").model.from_config(config)
-    if options.initial_canvas == "mean" and options.task == "draw":
-        images = splits.train
-        if splits.make is not None:
-            images = images[torch.linspace(0, len(images) - 1, min(MEAN_MADE, len(images))).long()]
-            images = splits.make(images, generator(options.seed, "mean image", 0, images.device))
-        with torch.no_grad():
-            # float64 holds the sum of any number of pixels exactly.
-            mean = sum(part.sum(0, dtype=torch.float64) for part in images.split(4096)) / (255 * len(images))
-            model.initial_canvas.copy_(torch.logit(mean.float(), eps=MEAN_MARGIN))
-    return model

@@ -1,26 +1,34 @@
-"""Ctrl-C and `kill` end training between two steps, with a checkpoint, and not in the middle of one."""
+"""Ctrl-C, `kill` and --minutes end training between two steps, with a checkpoint, and not in the middle of one."""
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
+#: Stands for the end of --minutes where a signal's number is told.
+TIME_IS_UP = int(signal.SIGALRM) if hasattr(signal, "SIGALRM") else 14
+
 
 class Interrupted(Exception):
-    """SIGINT or SIGTERM came. `signum` says which; the run's checkpoint holds every step that was taken."""
+    """SIGINT or SIGTERM came, or --minutes are over (SIGALRM, which no other program has to send). `signum` says which; the
+    run's checkpoint holds every step that was taken."""
 
     def __init__(self, signum: int, message: str = "") -> None:
-        super().__init__(message or f"interrupted by {signal.Signals(signum).name}")
+        by = "the end of --minutes" if signum == TIME_IS_UP else signal.Signals(signum).name
+        super().__init__(message or f"interrupted by {by}")
         self.signum = signum
 
 
 class Interruptions:
-    """Inside `with`, notes SIGINT and SIGTERM; `check()` raises Interrupted once one came. A second one acts at once."""
+    """Inside `with`, notes SIGINT and SIGTERM, and the end of `minutes` from now; `check()` raises Interrupted once one came.
+    A second signal acts at once."""
 
-    def __init__(self) -> None:
-        self.signum: int | None = None
+    def __init__(self, minutes: float | None = None) -> None:
+        self._came: int | None = None
+        self._deadline = None if minutes is None else time.monotonic() + 60 * minutes
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruptions:
@@ -30,13 +38,20 @@ class Interruptions:
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signum = number
+        self._came = number
         self._restore()
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+
+    @property
+    def signum(self) -> int | None:
+        """What came, if anything did."""
+        if self._came is None and self._deadline is not None and time.monotonic() > self._deadline:
+            self._came = TIME_IS_UP
+        return self._came
 
     def check(self) -> None:
         if self.signum is not None:
