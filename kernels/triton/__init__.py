@@ -23,6 +23,7 @@ from .window_grad import window_grad_launch
 from .write import write_launch
 
 __all__ = [
+    "SEVERAL_WINDOWS",
     "filterbank",
     "filterbank_backward",
     "lstm_step",
@@ -33,6 +34,9 @@ __all__ = [
     "write",
     "write_backward",
 ]
+
+#: Params [B, K, 5] and images of any strides are taken as they are; see fastdraw.ops.windows.
+SEVERAL_WINDOWS = True
 
 if env.triton_interpreted():
     interpreter.accept_new_numpy()
