@@ -171,9 +171,9 @@ def _on_device(splits: data.Splits, device: torch.device, options: TrainOptions)
     total = sum(part.numel() for part in splits[:3])
     if device.type != "cuda" or refused or total >= torch.cuda.mem_get_info(device)[0] // 4:
         return splits
-    images = (part.to(device) for part in splits[:3])
+    train, validation, test = (part.to(device) for part in splits[:3])
     labels = splits.labels and data.Labels(*(part.to(device) for part in splits.labels))
-    return data.Splits(*images, splits.name, labels, splits.make)
+    return splits._replace(train=train, validation=validation, test=test, labels=labels)
 
 
 def _clear(folder: Path, overwrite: bool) -> None:
