@@ -3,6 +3,7 @@
 # Annotations are objects here, not strings: typer reads them, and knows no names of the functions around its own.
 import importlib
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 from fastdraw._version import __version__
@@ -33,11 +34,17 @@ EXTRA = (
 def main(args: list[str] | None = None) -> int:
     """Runs `args` (by default those of the process) and returns the exit code.
 
-    0 done; 1 training diverged; 2 a mistake that the user can mend; 130, 143 stopped by SIGINT, SIGTERM with a checkpoint.
+    0 done; 1 training diverged; 2 a mistake that the user can mend; 130, 143, 142 stopped by SIGINT, SIGTERM, --minutes with
+    a checkpoint.
     """
     args = sys.argv[1:] if args is None else args
+    return guarded(lambda: _run(args))
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """What `work()` returns, an exit code; what a user can mend is one line on stderr and the code 2."""
     try:
-        return _run(args)
+        return work()
     except KeyboardInterrupt:
         return error_line("interrupted", 130)
     except ModuleNotFoundError as error:

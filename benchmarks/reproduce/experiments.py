@@ -1,0 +1,61 @@
+"""The experiments: what each trains, what the paper reached, and what is to be reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """options: of `fastdraw train`, on top of the preset's. paper: its figure on the test images, None where it has none.
+
+    unit: of that figure. note: what else must be known to read the figure.
+    """
+
+    title: str
+    options: dict[str, Any]
+    unit: str = "nats per image"
+    paper: float | None = None
+    note: str = ""
+
+
+#: What all runs share: figures are read and checkpoints written seldom, since both wait for the device.
+COMMON: dict[str, Any] = {
+    "precision": "bf16",
+    "schedule": "cosine",
+    "log_every": 500,
+    "checkpoint_every": 5000,
+    "evaluate_every": 10,
+    "eval_batch": 1000,
+}
+#: Drawing, found by short comparisons on binarised MNIST (docs/results.md).
+DRAWING: dict[str, Any] = {**COMMON, "ema": 0.9995}
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "mnist": Experiment(
+        "Binarised MNIST", {**DRAWING, "data": "binarized-mnist", "preset": "mnist", "epochs": 300}, paper=80.97
+    ),
+    "mnist-no-attention": Experiment(
+        "Binarised MNIST without attention",
+        {**DRAWING, "data": "binarized-mnist", "preset": "mnist-no-attention", "epochs": 300},
+        paper=87.40,
+    ),
+    "cluttered": Experiment(
+        "Cluttered MNIST, 100x100",
+        {**COMMON, "data": "cluttered-mnist", "epochs": 200},
+        unit="% error",
+        paper=3.36,
+    ),
+    "two-digits": Experiment("Two digits, 60x60", {**DRAWING, "data": "two-digits", "epochs": 100}),
+    "svhn": Experiment(
+        "SVHN, 54x54",
+        {**DRAWING, "data": "svhn", "epochs": 100},
+        note="Intensities count as probabilities, as in the paper, whose training set has 231,053 images.",
+    ),
+    "cifar": Experiment(
+        "CIFAR-10",
+        {**DRAWING, "data": "cifar10", "epochs": 100},
+        note="Intensities count as probabilities, as in the paper.",
+    ),
+}
