@@ -20,6 +20,8 @@ from fastdraw.train.options import WHOLE
 from fastdraw.train.progress import Progress
 from fastdraw.train.recipes import RECIPES
 from fastdraw.train.schedule import SHAPES, scheduler
+from fastdraw.train.signals import TIME_IS_UP
+from fastdraw.train.start import new_model
 
 
 def rates(name: str, warmup: int, total: int, begin: int = 0) -> list[float]:
@@ -238,3 +240,41 @@ def test_presets_are_those_of_the_paper() -> None:
 def test_every_name_among_the_whole_numbers_is_an_option() -> None:
     assert set(WHOLE) <= {name for name in TrainOptions().to_dict()}
     assert set(SMALL) <= set(TrainOptions().to_dict())
+
+
+def test_what_a_new_model_starts_from() -> None:
+    """The options' own part of new weights; all else is as without them."""
+    splits = data.load("digits")
+    config = TrainOptions(**SMALL).config(splits.image_shape)
+
+    def made(**changes: Any) -> dict[str, torch.Tensor]:
+        options = TrainOptions(**{**SMALL, **changes}).resolved(splits.image_shape, 1)
+        return new_model(config, options, splits).state_dict()
+
+    plain, forgetful, small = made(), made(forget_bias=1.0), made(weight_std=0.01)
+    for cell in ("encoder", "decoder"):
+        i, f, g, o = (forgetful[f"{cell}.bias_ih"] - plain[f"{cell}.bias_ih"]).view(4, -1)
+        assert (f == 1).all()
+        assert not any(part.any() for part in (i, g, o))
+    assert all(torch.equal(plain[name], forgetful[name]) for name in plain if not name.endswith("bias_ih"))
+    for weight in small.values():
+        if weight.dim() == 2 and weight.numel() > 500:
+            assert weight.std().item() == pytest.approx(0.01, rel=0.15)
+    assert torch.equal(small["initial_canvas"], plain["initial_canvas"])
+    mean = torch.cat([splits.train]).double().mean(0) / 255
+    torch.testing.assert_close(torch.sigmoid(plain["initial_canvas"]).double(), mean.clamp(0.01, 0.99), atol=1e-5, rtol=1e-5)
+    assert (made(initial_canvas="-6")["initial_canvas"] == -6).all()
+    assert (made(initial_canvas="zero")["initial_canvas"] == 0).all()
+
+
+def test_minutes_and_what_may_change_when_a_run_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted, match="interrupted by the end of --minutes") as caught:
+        run(tmp_path / "run", steps=10**6, epochs=10**6, minutes=0.01)
+    assert caught.value.signum == TIME_IS_UP
+    step = load_checkpoint(tmp_path / "run").step
+    assert 0 < step < 10**5
+    # The limit was that call's; and test images are left alone as long as they are asked to be.
+    assert run(tmp_path / "run", resume=True, steps=step + 3, skip_test=True).test is None
+    assert "test" not in {line["split"] for line in records(tmp_path / "run")}
+    assert run(tmp_path / "run", resume=True, steps=step + 3, skip_test=False).test.images == 180
+    assert records(tmp_path / "run")[-1]["split"] == "test"
