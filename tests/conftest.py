@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
-        # Tests that do not ask for a device keep their tensors on the CPU; DRAW on CUDA is in test_gpu.py.
+        # Tests that do not ask for a device keep their tensors on the CPU; DRAW on CUDA is in test_gpu_models.py.
         on_cpu = "device" not in metafunc.fixturenames and not env.triton_interpreted()
         names = [name for name in KERNELS if not (on_cpu and name == "triton")]
         metafunc.parametrize("backend", names, indirect=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from test_classifier import SMALL, pair, results
-from test_gpu import waiting_refused
+from subjects import waiting_refused
 
 import fastdraw
 from budget import assert_within_budget

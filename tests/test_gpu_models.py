@@ -1,0 +1,156 @@
+"""DRAW and its classifier in every precision, with and without attention, in colour, wide and large: see subjects.py."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from subjects import (
+    BACKEND,
+    DEVICE,
+    PRECISIONS,
+    assert_all_within_budget,
+    batch,
+    check_draw,
+    gpu,
+    kernels,
+    models,
+    rounded_copies,
+    torch_dtype,
+    waiting_refused,
+)
+from torch import Tensor
+
+import fastdraw
+from benchmarks.models import gradients
+from budget import assert_errors_within_budget, error
+from fastdraw import reference
+from fastdraw.profile.gradients import differentiate
+
+#: Of the paper, and large ones.
+CONFIGS = {
+    "mnist": fastdraw.DRAWConfig((1, 28, 28), 6, 256, 100, 2, 5),
+    "svhn": fastdraw.DRAWConfig((3, 54, 54), 3, 800, 100, 12, 12),
+    "cifar": fastdraw.DRAWConfig((3, 32, 32), 4, 400, 200, 5, 5),
+    "no attention": fastdraw.DRAWConfig((1, 28, 28), 4, 256, 100, None, None),
+    "colour without attention": fastdraw.DRAWConfig((3, 32, 32), 2, 400, 200, None, None),
+    "large image": fastdraw.DRAWConfig((3, 512, 384), 2, 64, 16, 12, 12),
+}
+#: Multiples of nothing; these run on a CPU as well.
+SMALL = {
+    "attention": fastdraw.DRAWConfig((2, 9, 7), 3, 9, 4, 3, 2),
+    "read only": fastdraw.DRAWConfig((2, 9, 7), 3, 8, 4, 3, None),
+    "write only": fastdraw.DRAWConfig((1, 9, 17), 3, 33, 5, None, 4),
+    "neither": fastdraw.DRAWConfig((3, 5, 6), 2, 8, 4, None, None),
+    "one of everything": fastdraw.DRAWConfig((1, 1, 1), 1, 1, 1, 1, 1),
+    "classes": fastdraw.DRAWConfig((1, 9, 8), 3, 16, 4, 2, 3, num_classes=5),
+}
+EVERYTHING = [*(pytest.param(name, marks=gpu) for name in CONFIGS), *SMALL]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_draw(name, precision):
+    check_draw((CONFIGS | SMALL)[name], precision, 32 if name in CONFIGS else 5)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", [pytest.param("mnist", marks=gpu), pytest.param("svhn", marks=gpu), "attention"])
+def test_draw_with_rebuilt_canvases(name, precision):
+    check_draw((CONFIGS | SMALL)[name], precision, 32 if name in CONFIGS else 5, canvas_memory="rebuild")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("size", [1, 100, 2048])
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_draw_of_other_batches(size, precision):
+    """One image; a batch that is no multiple of a tile; one whose products go to other tiles, or to cuBLAS."""
+    check_draw(fastdraw.DRAWConfig((1, 28, 28), 2, 256, 100, 2, 5), precision, size)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("shape", [pytest.param((1, 100, 100, 256, 12, 64), marks=gpu), (2, 9, 8, 17, 3, 5)], ids=str)
+def test_classifier(shape, precision):
+    c, h, w, hidden, n, size = shape
+    config = fastdraw.ClassifierConfig((c, h, w), glimpses=3, hidden_size=hidden, read_size=n)
+    dtype = torch_dtype(precision)
+    half = dtype if dtype in (torch.bfloat16, torch.float16) else None
+    model, naive, exact = (
+        kind.from_config(config).to(DEVICE)
+        for kind in (fastdraw.DRAWClassifier, reference.DRAWClassifier, reference.DRAWClassifier)
+    )
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    for other in (naive, exact):
+        other.load_state_dict(model.state_dict())
+    exact = exact.double()
+    if dtype == torch.float64:
+        model, naive = model.double(), naive.double()
+    x, labels = torch.rand(size, c, h, w, device=DEVICE), torch.arange(size, device=DEVICE) % config.num_classes
+
+    def results(m: reference.DRAWClassifier) -> list[Tensor]:
+        wide = next(m.parameters()).dtype
+        with torch.autocast(DEVICE, half, enabled=half is not None and wide == torch.float32):
+            out = m(x.to(wide), labels)
+        return [out.loss.detach(), out.logits.detach(), *torch.autograd.grad(out.loss, list(m.parameters()))]
+
+    with kernels(precision):
+        actual, rivals = results(model), [results(naive)]
+    yardstick = results(exact)
+    rivals += [results(moved) for moved in rounded_copies(exact, half)]
+    assert_all_within_budget(actual, rivals, yardstick, precision)
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16", "float16"])
+@pytest.mark.parametrize("name", [pytest.param("mnist", marks=gpu), pytest.param("svhn", marks=gpu), "attention", "neither"])
+def test_draw_waits_for_nothing_and_gives_the_same_bits(name, precision):
+    config = (CONFIGS | SMALL)[name]
+    model, _, _ = models(config)
+    x, noise = batch(config)
+    dtype = torch_dtype(precision)
+
+    def step() -> list[Tensor]:
+        with torch.autocast(DEVICE, dtype, enabled=dtype != torch.float32):
+            out = model(x, noise)
+        return gradients(out, list(model.parameters()))
+
+    with kernels(precision):
+        first = step()
+        with waiting_refused():
+            second = step()
+            model(x)
+            model.sample(4)
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("draws", [True, False])
+def test_registration_of_the_recurrence(draws):
+    """draws: with images, as in training; otherwise the sampler."""
+    model, _, _ = models(SMALL["attention"])
+    x, noise = batch(SMALL["attention"], 3)
+    layers = fastdraw.ops.recurrence._layers(model, infers=draws)
+    weights = [None if layer is None else layer.detach().requires_grad_() for layer in layers]
+    arguments = (x if draws else None, noise, None, *weights, 3, 2, torch.float32, True, True, BACKEND)
+    torch.library.opcheck(torch.ops.fastdraw.recurrence.default, arguments)
+
+
+# On a CPU the compiler makes C++ of what is around the operator, and takes half a minute.
+@pytest.mark.parametrize("compiler", [pytest.param("inductor", marks=gpu), "aot_eager"])
+def test_a_compiled_training_step(compiler):
+    """The model with loss and gradients under torch.compile: no break, and the same results."""
+    config = SMALL["attention"]
+    model, _, _ = models(config)
+    x, noise = batch(config)
+    weights = list(model.parameters())
+
+    def loss(x: Tensor, noise: Tensor) -> Tensor:
+        return model(x, noise).loss * 2
+
+    with kernels():
+        one = torch.ones((), device=DEVICE)
+        expected = differentiate(lambda *_: loss(x, noise), weights, [one])
+        compiled = torch.compile(loss, fullgraph=True, backend=compiler)
+        for _ in range(2):
+            actual = differentiate(lambda *_: compiled(x, noise), weights, [one])
+            for index, (a, e) in enumerate(zip(actual, expected, strict=True)):
+                assert_errors_within_budget(f"result {index}", error(a, e), 0.0, torch.float32)

@@ -1,0 +1,178 @@
+"""Every operator in every precision, at the sizes that people use and at odd ones: `make gpu` runs all of it on a device.
+
+Without one the small shapes run on the CPU, so that the tests themselves are known to be right. What does not hang on sizes
+(opcheck, inputs nobody expects) is in test_operators.py and test_large_images.py, which also run on the device.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from subjects import (
+    DEVICE,
+    PRECISIONS,
+    SUBJECTS,
+    capture,
+    check,
+    filterbank,
+    gpu,
+    kernels,
+    lstm_step,
+    narrowed,
+    read,
+    waiting_refused,
+    weights_for,
+    write,
+)
+from torch import Tensor
+
+import fastdraw
+from budget import GLIMPSES, assert_errors_within_budget, error
+from fastdraw.profile.gradients import as_list, differentiate
+
+#: (B, C, H, W, N), each with what it is there for; the odd ones of budget.py come beside them.
+REAL = [
+    (128, 1, 28, 28, 2),  # the paper's MNIST read
+    (128, 1, 28, 28, 5),  # the paper's MNIST write
+    (128, 1, 100, 100, 12),  # the paper's cluttered MNIST
+    (64, 3, 54, 54, 12),  # the paper's SVHN
+    (4096, 1, 28, 28, 5),  # more images than a device runs at once
+    (1, 3, 1024, 1536, 16),  # one image of more than a megapixel
+]
+#: The largest image, shared by many programs; and several windows of one image, K last.
+LARGE = [(1, 3, 4096, 4096, 64), (1, 1, 4096, 4096, 12)]
+WINDOWS = [
+    (2, 2, 31, 33, 4, 3),
+    pytest.param((8, 3, 256, 200, 12, 4), marks=gpu),
+    pytest.param((1, 3, 1024, 1024, 32, 2), marks=gpu),
+]
+#: (B, I, h)
+CELLS = [
+    (128, 264, 256),  # the paper's MNIST encoder
+    (128, 100, 256),  # its decoder
+    (64, 1664, 800),  # the paper's SVHN encoder
+]
+ODD_CELLS = [
+    (1, 1, 1),  # the smallest of everything
+    (17, 33, 65),  # prime, and one over a power of two
+    (257, 7, 31),  # one over a power of two in the batch, narrower than a block elsewhere
+]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("shape", [*(pytest.param(shape, marks=gpu) for shape in REAL), *GLIMPSES], ids=str)
+@pytest.mark.parametrize("make", [read, write, filterbank])
+def test_glimpses(make, shape, precision):
+    check(make(*shape), precision)
+
+
+@pytest.mark.gpu
+# float64 goes to kernels with other tiles, and at this size takes its time.
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16", "float16"])
+@pytest.mark.parametrize("shape", LARGE, ids=str)
+@pytest.mark.parametrize("make", [read, write])
+def test_the_largest_images(make, shape, precision):
+    check(make(*shape), precision)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("shape", WINDOWS, ids=str)
+@pytest.mark.parametrize("make", [read, write])
+def test_several_windows(make, shape, precision):
+    check(make(*shape), precision)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("shape", [*(pytest.param(shape, marks=gpu) for shape in CELLS), *ODD_CELLS], ids=str)
+def test_lstm_step(shape, precision):
+    check(lstm_step(*shape), precision)
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16", "float16"])
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_two_runs_give_the_same_bits(name, precision):
+    subject = SUBJECTS[name]()
+    inputs = narrowed(subject, torch.float32 if precision == "tf32" else getattr(torch, precision))
+    with kernels(precision):
+        weights = weights_for(subject.operator, inputs)
+        first, second = (differentiate(subject.operator, inputs, weights) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_strided_and_expanded_inputs(name):
+    subject = SUBJECTS[name]()
+    plain = narrowed(subject, torch.float32)
+    # The same values, every dimension reversed in memory.
+    strided = [
+        t.detach().permute(*range(t.dim() - 1, -1, -1)).contiguous().permute(*range(t.dim() - 1, -1, -1)) for t in plain
+    ]
+    strided = [tensor.requires_grad_() for tensor in strided]
+    with kernels():
+        weights = weights_for(subject.operator, plain)
+        expected = differentiate(subject.operator, plain, weights)
+        actual = differentiate(subject.operator, strided, weights)
+        # The gradient of a sum arrives as one element, expanded.
+        torch.autograd.grad(sum(output.sum() for output in as_list(subject.operator(*strided))), strided)
+    # Images of other strides may be gone through in another order.
+    for index, (one, other) in enumerate(zip(actual, expected, strict=True)):
+        assert_errors_within_budget(f"result {index}", error(one, other), 0.0, torch.float32)
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_nothing_waits_for_the_device(name):
+    subject = SUBJECTS[name]()
+    inputs = narrowed(subject, torch.float32)
+    with kernels():
+        weights = weights_for(subject.operator, inputs)
+        differentiate(subject.operator, inputs, weights)
+        with waiting_refused():
+            differentiate(subject.operator, inputs, weights)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_a_graph_replays_on_new_inputs(name):
+    subject, other = SUBJECTS[name](), SUBJECTS[name]()
+    inputs, new = narrowed(subject, torch.float32), narrowed(other, torch.float32)
+    with kernels():
+        weights = weights_for(subject.operator, inputs)
+        expected = differentiate(subject.operator, new, weights)
+        graph, captured = capture(lambda: differentiate(subject.operator, inputs, weights))
+    with torch.no_grad():
+        for tensor, value in zip(inputs, new, strict=True):
+            tensor.copy_(value)
+    graph.replay()
+    torch.cuda.synchronize()
+    for one, two in zip(captured, expected, strict=True):
+        assert torch.equal(one, two)
+
+
+# Inductor takes its time on a CPU; test_operators.py has the same there without it.
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_compiled(name):
+    subject = SUBJECTS[name]()
+    inputs = narrowed(subject, torch.float32)
+
+    def function(*tensors: Tensor) -> list[Tensor]:
+        return [output + 1 for output in as_list(subject.operator(*(tensor * 2 for tensor in tensors)))]
+
+    with kernels():
+        weights = weights_for(function, inputs)
+        expected = differentiate(function, inputs, weights)
+        actual = differentiate(torch.compile(function, fullgraph=True), inputs, weights)
+    for index, (one, other) in enumerate(zip(actual, expected, strict=True)):
+        assert_errors_within_budget(f"result {index}", error(one, other), 0.0, torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast(dtype):
+    image, params = narrowed(read(8, 1, 28, 28, 5), dtype)
+    x, hidden, c, *weights = narrowed(lstm_step(8, 40, 64), torch.float32)
+    with kernels(), torch.autocast(DEVICE, dtype):
+        assert fastdraw.read(image, params, 5).dtype == torch.float32
+        assert fastdraw.write(image[..., :5, :5], params, (28, 28)).dtype == torch.float32
+        h, c_new = fastdraw.lstm_step(x, (hidden, c), *weights)
+    assert (h.dtype, c_new.dtype) == (dtype, torch.float32)
