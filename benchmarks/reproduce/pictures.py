@@ -50,10 +50,12 @@ def curve(folder: Path) -> Path:
             if points:
                 label = f"{split}, seed {run.name.partition('-')[2]}"
                 axes.plot(*zip(*points, strict=True), style, color=f"C{number}", lw=0.8, ms=3, label=label)
-                low.append(min(value for _, value in points))
-                high.append(points[len(points) // 10][1])
+                values = [value for _, value in points]
+                low.append(min(values))
+                high.append(max(values[len(values) // 10 :]))
     if low and max(high) > min(low):
-        axes.set_ylim(min(low) - 0.05 * (max(high) - min(low)), max(high))
+        margin = 0.05 * (max(high) - min(low))
+        axes.set_ylim(min(low) - margin, max(high) + margin)
     axes.set(xlabel="epochs", ylabel="error, %" if name == "error" else "nats per image")
     axes.grid(alpha=0.25, lw=0.5)
     axes.spines[["top", "right"]].set_visible(False)
