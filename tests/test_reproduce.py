@@ -48,6 +48,7 @@ def test_the_report(finished: Path) -> None:
     assert (found["experiment"], found["paper"], found["format"]) == ("mnist", 80.97, 1)
     assert "data digits for binarized-mnist" in found["departures"]
     assert "glimpses 3 for 64" in found["departures"]
+    assert not any("image_shape" in text for text in found["departures"])
     assert [run["seed"] for run in found["runs"]] == [0, 1]
     for run in found["runs"]:
         assert set(run) == RUN

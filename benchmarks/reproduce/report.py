@@ -56,7 +56,7 @@ def collect(folder: Path, experiment: str) -> dict[str, Any]:
 def _departures(known: Experiment, about: dict[str, Any]) -> list[str]:
     """In what the data or the model differ from the experiment's own."""
     own = TrainOptions(**known.options)
-    model = own.config(tuple(about["model"]["image_shape"])).to_dict()
+    model = own.config(tuple(about["model"]["image_shape"])).to_dict() | {"image_shape": about["model"]["image_shape"]}
     out = [f"{name} {about['model'][name]} for {value}" for name, value in model.items() if about["model"][name] != value]
     data = about["options"]["data"]
     return out if data == own.data else [f"data {Path(data).name} for {own.data}", *out]
