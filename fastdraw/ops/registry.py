@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from fastdraw.ops.direct import shortcut
+
 _library = torch.library.Library("fastdraw", "DEF")
 
 
@@ -22,7 +24,7 @@ def register(
     setup_context: Callable[..., None] | None = None,
     autocast: Callable[..., Any] | None = None,
 ) -> Any:
-    """Define `fastdraw::schema` and give back the operator. `autocast(dtype, *args)` runs it under torch.autocast;
+    """Define `fastdraw::schema` and give back what calls it. `autocast(dtype, *args)` runs it under torch.autocast;
     left out, it runs there as it does elsewhere."""
     name = schema.split("(")[0]
     _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
@@ -34,7 +36,7 @@ def register(
     rule = autocast or (lambda dtype, *args: operator(*args))
     for device_type, key in (("cpu", "AutocastCPU"), ("cuda", "AutocastCUDA")):
         _library.impl(name, _under_autocast(rule, device_type, key), key)
-    return operator
+    return shortcut(operator, implementation, setup_context, backward)
 
 
 def _under_autocast(function: Callable[..., Any], device_type: str, key: str) -> Callable[..., Any]:

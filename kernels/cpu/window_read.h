@@ -12,6 +12,22 @@ namespace {
 // Rows of large images lie pages apart, where no hardware looks ahead: so far does packing look.
 constexpr int64_t kAhead = 12;
 
+// Pixels that vectors load and widen themselves.
+template <class T, class S>
+constexpr bool kLoads = __is_same(S, T) || (__is_same(S, BFloat16) && sizeof(T) == 4);
+
+// Packs `rows` rows of pixels that lie side by side, of the `left` that there are; no more than the vectors take.
+template <class T, int kVectors, class S>
+void copy_rows(const S* from, int64_t row, T* to, int64_t rows, int64_t left, int64_t columns) {
+  constexpr int64_t kLast = (kVectors - 1) * kLanes<T>;
+  for (int64_t p = 0; p < rows; ++p, from += row, to += kTile<T>) {
+    const S* later = from + (p + 2 * kAhead < left ? 2 * kAhead * row : 0);
+    for (int64_t a = 0; a < columns; a += 64 / int64_t(sizeof(S))) __builtin_prefetch(later + a, 0, 2);
+    for (int v = 0; v < kVectors - 1; ++v) store(to + v * kLanes<T>, load_some_as<T>(from + v * kLanes<T>, kLanes<T>));
+    store(to + kLast, load_some_as<T>(from + kLast, columns - kLast));
+  }
+}
+
 // Packs the rows [begin, end) of the support; columns behind the support's end are zero.
 template <class T, class S>
 void pack_rows(const WindowJob<T>& job, const Bank<T>& bank, const TileScratch<T>& w, const S* channel, int64_t begin,
@@ -28,6 +44,18 @@ void pack_rows(const WindowJob<T>& job, const Bank<T>& bank, const TileScratch<T
     }
     for (int64_t a = columns; a < tile_columns; ++a) to[a] = 0;
   }
+}
+
+template <class T, class S, int kVectors>
+void pack_tile(const WindowJob<T>& job, const Bank<T>& bank, const TileScratch<T>& w, const S* channel, int64_t begin,
+               int64_t end, int64_t pieces, int64_t columns) {
+  if constexpr (kLoads<T, S>) {
+    if (job.from.pixel == 1 && pieces == 1 && bank.support_y.count == 1) {
+      const S* from = channel + bank.rows[begin] * job.from.row + w.pieces[0].pixel;
+      return copy_rows<T, kVectors>(from, job.from.row, w.tile, end - begin, bank.support_y.length - begin, columns);
+    }
+  }
+  pack_rows(job, bank, w, channel, begin, end, pieces, columns, kVectors * kLanes<T>);
 }
 
 // Adds the rows [begin, end) of the support, which stand at `tile`, to T; a band that begins here starts its rows of T.
@@ -92,13 +120,14 @@ void read_tile(const WindowJob<T>& job, const Bank<T>& bank, const TileScratch<T
       const T* rows = reinterpret_cast<const T*>(channel) + bank.rows[begin] * job.from.row + w.pieces[0].pixel;
       filter_rows<T, kVectors>(bank, w, n, rows, job.from.row, begin, end, gradients);
     } else {
-      pack_rows(job, bank, w, channel, begin, end, pieces, columns, kVectors * kLanes<T>);
+      pack_tile<T, S, kVectors>(job, bank, w, channel, begin, end, pieces, columns);
       filter_rows<T, kVectors>(bank, w, n, w.tile, kTile<T>, begin, end, gradients);
     }
   }
   if (job.patch_out) {
     const Range j = seen_by(bank.support_x, n, from, from + columns);
-    const int64_t row = bank.transposed_row, at = j.first / kLanes<T> * kLanes<T>;
+    // Whole vectors of filters, which may begin at any filter but must end within a row.
+    const int64_t row = bank.transposed_row, last = row - padded<T>(j.behind - j.first), at = j.first < last ? j.first : last;
     matmul<T, Tail::kPadded>(n, j.behind - at, columns, {w.t, kTile<T>, 1}, bank.x_transposed + from * row + at, row,
                              w.patch + at, row, true);
   }

@@ -1,0 +1,76 @@
+"""From an operator's public function straight to its kernels, past torch's dispatcher, where nobody is looking.
+
+A registered operator of Python's goes through the dispatcher twice in each direction, which takes as long as a glimpse of
+a small image does. What that is for (tracing, compiling, function transforms, modes, autocast, tensors of other kinds, the
+profiler's record) gets the registered operator; a plain call on plain tensors gets the same functions in the same order,
+so its results are the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import profiler
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def _private(name: str) -> Callable[[], Any]:
+    """Not public, so it may go: then every call takes the long way."""
+    return getattr(torch._C, name, lambda: True)
+
+
+_modes, _function_modes = _private("_len_torch_dispatch_stack"), _private("_len_torch_function_stack")
+_transforms, _tracing = _private("_are_functorch_transforms_active"), _private("_get_tracing_state")
+_autocast = _private("_is_any_autocast_enabled")
+
+
+def _seen(arguments: tuple[Any, ...]) -> bool:
+    """Whether anything but the kernels wants to know of this call."""
+    # The profiler's is a flag and no function, so it is asked for anew each time.
+    if getattr(profiler, "_is_profiler_enabled", True):
+        return True
+    if _modes() or _function_modes() or _transforms() or _autocast() or _tracing():
+        return True
+    for tensor in arguments:
+        # A tensor may stand for its negative, which the dispatcher resolves.
+        if isinstance(tensor, Tensor) and (
+            type(tensor) not in _PLAIN or tensor.is_neg() or not (tensor.is_cpu or tensor.is_cuda)
+        ):
+            return True
+    return False
+
+
+def shortcut(
+    operator: Any,
+    implementation: Callable[..., Any],
+    setup_context: Callable[..., None] | None,
+    backward: Callable[..., Any],
+) -> Callable[..., Any]:
+    """`operator`, called by the shorter way where that makes no difference."""
+
+    def forward(ctx: Any, *arguments: Any) -> Any:
+        output = implementation(*arguments)
+        if setup_context is not None:
+            setup_context(ctx, arguments, output)
+        return output
+
+    # The engine and its profile name the step backward after the class.
+    name = "".join(word.capitalize() for word in operator._opname.split("_"))
+    methods = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+    function: Any = type(f"Fastdraw{name}", (torch.autograd.Function,), methods)
+
+    def call(*arguments: Any) -> Any:
+        # On its own, so that torch.compile sees one way only.
+        if torch.compiler.is_compiling():
+            return operator(*arguments)
+        if _seen(arguments):
+            return operator(*arguments)
+        if torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in arguments):
+            return function.apply(*arguments)
+        return implementation(*arguments)
+
+    return call

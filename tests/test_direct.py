@@ -1,0 +1,161 @@
+"""Operators called past the dispatcher: the same bits as through it, and never where something is looking."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import fastdraw
+from fastdraw.ops import direct
+
+B, N, SIDE = 3, 4, 11
+
+
+def params(requires_grad=True):
+    return (0.2 * torch.randn(B, 5)).requires_grad_(requires_grad)
+
+
+def tensors(*shapes):
+    return [torch.randn(*shape).requires_grad_() for shape in shapes]
+
+
+#: Each operator as a function of leaves that it is called on.
+CASES = {
+    "read": (lambda i, p: fastdraw.read(i, p, N), lambda: [*tensors((B, 2, SIDE, SIDE)), params()]),
+    "write": (lambda q, p: fastdraw.write(q, p, (SIDE, SIDE)), lambda: [*tensors((B, 2, N, N)), params()]),
+    "filterbank": (lambda p: fastdraw.filterbank(p, N, (SIDE, SIDE)), lambda: [params()]),
+    "lstm_step": (
+        lambda x, h, c, *w: fastdraw.lstm_step(x, (h, c), *w),
+        lambda: tensors((B, 6), (B, 5), (B, 5), (20, 6), (20, 5), (20,), (20,)),
+    ),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    function, make = CASES[request.param]
+    return request.param, function, make()
+
+
+def everything(function, leaves):
+    outputs = function(*leaves)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    grads = torch.autograd.grad([(output * torch.arange(output.numel()).view_as(output)).sum() for output in outputs], leaves)
+    return [*outputs, *grads]
+
+
+class Record(TorchDispatchMode):
+    """Which operators pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+def test_the_same_bits_as_through_the_dispatcher(case):
+    name, function, leaves = case
+    short = everything(function, leaves)
+    with Record() as record:
+        long = everything(function, leaves)
+    assert f"fastdraw.{name}.default" in record.names
+    assert f"fastdraw.{name}_backward.default" in record.names
+    for one, other in zip(short, long, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_plain_call_takes_the_shorter_way(case, monkeypatch):
+    _, function, leaves = case
+    asked = []
+    seen = direct._seen
+    monkeypatch.setattr(direct, "_seen", lambda arguments: asked.append(seen(arguments)) or asked[-1])
+    output = function(*leaves)
+    first = output[0] if isinstance(output, tuple) else output
+    first.sum().backward()
+    assert asked == [False, False]
+    assert "Fastdraw" in type(first.grad_fn).__name__
+
+
+def test_the_profiler_sees_operators(case):
+    name, function, leaves = case
+    with torch.profiler.profile() as profile:
+        everything(function, leaves)
+    seen = {event.key for event in profile.key_averages()}
+    assert {f"fastdraw::{name}", f"fastdraw::{name}_backward"} <= seen
+
+
+def test_gradients_cannot_be_differentiated(case):
+    _, function, leaves = case
+    outputs = function(*leaves)
+    first = outputs[0] if isinstance(outputs, tuple) else outputs
+    (grad,) = torch.autograd.grad(first.square().sum(), leaves[:1], create_graph=True)
+    with pytest.raises(RuntimeError, match="cannot be differentiated twice"):
+        grad.sum().backward()
+
+
+def test_only_the_gradients_that_are_wanted():
+    image, window = torch.randn(B, 1, SIDE, SIDE), params()
+    patch = fastdraw.read(image, window, N)
+    patch.sum().backward()
+    assert image.grad is None
+    assert window.grad is not None
+    assert not fastdraw.read(image, window.detach(), N).requires_grad
+    with torch.no_grad():
+        assert not fastdraw.read(image, window, N).requires_grad
+
+
+def test_a_negated_view():
+    # Its numbers in memory have the other sign.
+    numbers = torch.complex(torch.zeros(B, 1, SIDE, SIDE), torch.randn(B, 1, SIDE, SIDE))
+    image = numbers.conj().imag
+    assert image.is_neg()
+    window = params(False)
+    assert torch.equal(fastdraw.read(image, window, N), fastdraw.read(image.resolve_neg(), window, N))
+
+
+def test_autocast_still_has_its_say():
+    image, window = torch.randn(B, 1, SIDE, SIDE).bfloat16(), params()
+    assert fastdraw.read(image, window, N).dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        assert fastdraw.read(image, window, N).dtype == torch.float32
+
+
+class Labelled(torch.Tensor):
+    """A subclass that keeps its kind."""
+
+
+def test_subclasses_go_through_the_dispatcher():
+    image = torch.randn(B, 1, SIDE, SIDE).as_subclass(Labelled)
+    assert isinstance(fastdraw.read(image, params(False), N), Labelled)
+
+
+def test_meta_tensors_have_shapes():
+    image, window = torch.empty(B, 2, SIDE, SIDE, device="meta"), torch.empty(B, 5, device="meta")
+    patch = fastdraw.read(image, window, N)
+    assert patch.device.type == "meta"
+    assert patch.shape == (B, 2, N, N)
+
+
+def test_hooks_on_saved_tensors_and_checkpoints():
+    image, window = torch.randn(B, 1, SIDE, SIDE), params()
+    plain = torch.autograd.grad(fastdraw.read(image, window, N).square().sum(), window)[0]
+    packed = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: packed.append(t.shape) or t.clone(), lambda t: t):
+        hooked = torch.autograd.grad(fastdraw.read(image, window, N).square().sum(), window)[0]
+    patch = torch.utils.checkpoint.checkpoint(fastdraw.read, image, window, N, use_reentrant=False)
+    again = torch.autograd.grad(patch.square().sum(), window)[0]
+    assert image.shape in packed
+    assert_close(hooked, plain, rtol=0, atol=0)
+    assert_close(again, plain, rtol=0, atol=0)
+
+
+def test_a_torch_without_the_private_names(monkeypatch):
+    monkeypatch.setattr(direct, "_modes", direct._private("_no_such_function"))
+    window = params(False)
+    assert direct._seen((window,))
+    assert fastdraw.filterbank(window, N, (SIDE, SIDE)).y.shape == (B, N, SIDE)
