@@ -41,6 +41,10 @@ class Case:
     #: Of a model: what turns a time into microseconds per glimpse and images per second.
     batch: int | None = None
     glimpses: int | None = None
+    #: The same at a size that float64 can be computed at: it is proven in this case's place.
+    twin: Case | None = None
+    #: Of a model: operations in its matrix products alone.
+    product_operations: int | None = None
 
 
 def fastdraw_backends() -> list[str]:

@@ -19,6 +19,7 @@ from fastdraw.profile.timing import Variant
 
 #: Weights larger than initial ones, so that windows move and every gradient is of a size to be compared.
 _STD = 0.05
+HALF = (torch.bfloat16, torch.float16)
 
 
 def gradients(out: reference.DRAWOutput, weights: Sequence[Tensor]) -> list[Tensor]:
@@ -49,11 +50,11 @@ class Problem:
         self.x = torch.rand(batch, *config.image_shape, device=DEVICE)
         self.noise = torch.randn(config.glimpses, batch, config.latent_size, device=DEVICE)
 
-    def step(self, model: reference.DRAW, autocast: bool = False) -> Callable[[], list[Tensor]]:
+    def step(self, model: reference.DRAW, autocast: torch.dtype | None = None) -> Callable[[], list[Tensor]]:
         weights = list(with_weights(model, self.state).parameters())
 
         def run() -> list[Tensor]:
-            with torch.autocast(DEVICE, torch.bfloat16, enabled=autocast):
+            with torch.autocast(DEVICE, autocast, enabled=autocast is not None):
                 out = model(self.x, self.noise)
             return gradients(out, weights)
 
@@ -65,9 +66,9 @@ class Problem:
         return gradients(model(self.x.double(), self.noise.double()), list(model.parameters()))
 
     def rivals(self, dtype: torch.dtype) -> list[list[Tensor]]:
-        if dtype != torch.bfloat16:
+        if dtype not in HALF:
             return []
-        eager = self.step(reference.DRAW.from_config(self.config), autocast=True)()
+        eager = self.step(reference.DRAW.from_config(self.config), dtype)()
         return [eager, *(self.exact(torch.finfo(dtype).eps / 2) for _ in range(3))]
 
 
@@ -81,15 +82,15 @@ def own_variants(problem: Problem) -> list[Variant]:
     first, *others = fastdraw_backends()
     variants = []
     for backend, autocast, canvas_memory in [
-        (first, False, "keep"),
-        (first, True, "keep"),
-        (first, True, "rebuild"),
-        *((backend, False, "keep") for backend in others),
+        (first, None, "keep"),
+        (first, torch.bfloat16, "keep"),
+        (first, torch.bfloat16, "rebuild"),
+        *((backend, None, "keep") for backend in others),
     ]:
         name = f"fastdraw {backend}" + (", bfloat16" if autocast else "") + (", rebuild" if canvas_memory == "rebuild" else "")
         model = fastdraw.DRAW(**problem.config.to_dict(), canvas_memory=canvas_memory)
-        dtype = torch.bfloat16 if autocast else torch.float32
-        variants.append(Variant(name, _plain(problem.step(model, autocast)), backend, dtype=dtype))
+        step = _plain(problem.step(model, autocast))
+        variants.append(Variant(name, step, backend, dtype=autocast or torch.float32))
     return variants
 
 
@@ -97,7 +98,7 @@ def eager_variants(problem: Problem) -> list[Variant]:
     config, bfloat16 = problem.config, torch.bfloat16
     return [
         Variant("reference", _plain(problem.step(reference.DRAW.from_config(config))), dtype=torch.float32),
-        Variant("reference, bfloat16", _plain(problem.step(reference.DRAW.from_config(config), True)), dtype=bfloat16),
+        Variant("reference, bfloat16", _plain(problem.step(reference.DRAW.from_config(config), bfloat16)), dtype=bfloat16),
     ]
 
 
@@ -156,8 +157,7 @@ def mnist(glimpses: int = 64) -> DRAWConfig:
 
 def mnist_case(batch: int = 128) -> Case:
     def variants(problem: Problem) -> list[Variant]:
-        graphed = [graphed_step(problem)] if DEVICE == "cuda" else []
-        return [*own_variants(problem), *eager_variants(problem), *peers(problem), *graphed, *products(problem)]
+        return [*own_variants(problem), *eager_variants(problem), *peers(problem), *products(problem)]
 
     return training_case(mnist(), "DRAW MNIST", batch, variants)
 
@@ -178,23 +178,6 @@ def compiled_whole_case(glimpses: int, batch: int = 128) -> Case:
         return [own_variants(problem)[0], eager_variants(problem)[0], whole]
 
     return training_case(mnist(glimpses), "DRAW MNIST", batch, variants)
-
-
-def graphed_step(problem: Problem) -> Variant:
-    """fastdraw.GraphedStep, with Adam and without clipping. At a learning rate of zero it leaves the weights alone."""
-
-    def make() -> Callable[[], list[Tensor]]:
-        model = with_weights(fastdraw.DRAW.from_config(problem.config), problem.state)
-        step = fastdraw.GraphedStep(model, torch.optim.Adam(model.parameters(), lr=0.0), problem.x)
-
-        def run() -> list[Tensor]:
-            out = step(problem.x, problem.noise)
-            return [out.loss, out.kl, *(parameter.grad for parameter in model.parameters() if parameter.grad is not None)]
-
-        return run
-
-    name = "GraphedStep, Adam included"
-    return Variant(name, stepwise.Timed(make), fastdraw_backends()[0], dtype=torch.float32, captured=False)
 
 
 def sampling_case(config: DRAWConfig, title: str, batch: int) -> Case:

@@ -208,6 +208,7 @@ def rounded_copies(exact: torch.nn.Module, half: torch.dtype | None) -> list[Any
     """Half precision rounds every weight, and gradients that nearly cancel show it: models so moved, in float64."""
     copies = [copy.deepcopy(exact) for _ in range(3 if half else 0)]
     for moved in copies:
+        assert half is not None
         moved.load_state_dict(rounded(moved.state_dict(), torch.finfo(half).eps / 2))
     return copies
 

@@ -26,9 +26,7 @@ def case_of(make):
 
 def test_own_and_eager_variants_are_proven():
     """bfloat16 beside float32, each by its own budget."""
-    case = case_of(
-        lambda problem: [*models.own_variants(problem), *models.eager_variants(problem), models.graphed_step(problem)]
-    )
+    case = case_of(lambda problem: [*models.own_variants(problem), *models.eager_variants(problem)])
     assert {variant.dtype for variant in case.variants} == {torch.float32, torch.bfloat16}
     assert prove(case) == {}
 

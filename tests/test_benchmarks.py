@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,7 @@ def test_refused_together_with_workers():
 
 
 def test_a_wrong_variant_is_not_timed():
-    """A case whose values or gradients are off by a thousandth raises before any clock runs."""
+    """A variant whose values or gradients are off by a thousandth is named before any clock runs."""
     case = read_case(2, 1, 9, 7, 3)
     right = case.variants[0]
     assert prove(case) == {}
@@ -100,12 +101,34 @@ def test_a_wrong_variant_is_not_timed():
             return [value * 1.001 if i == index else value for i, value in enumerate(values)]
 
         case.variants[0] = right._replace(step=wrong)
-        with pytest.raises(AssertionError, match=f"result {index}"):
-            prove(case)
-    # A peer that is wrong is named and left out.
+        (reason,) = prove(case).values()
+        assert f"result {index}" in reason
+    # So is a peer's.
     case.variants[0] = right
     case.variants.append(Variant("a peer", wrong))
     assert list(prove(case)) == ["a peer"]
+    # A case that is too large is proven by a smaller one.
+    large = replace(case, variants=[], twin=case)
+    assert list(prove(large)) == ["a peer"]
+
+
+def test_the_others_figures_are_kept_where_one_of_fastdraws_is_wrong(monkeypatch):
+    """The table has all that could be measured, the wrong variant has none, and the test is red."""
+    import benchmarks.conftest as own
+
+    case = read_case(2, 1, 9, 7, 3)
+    right = case.variants[0]
+    case.variants[0] = right._replace(step=lambda k: [value * 1.001 for value in right.step(k)])
+    recorded = []
+    monkeypatch.setattr(own, "record", lambda result, *_: recorded.append(result))
+    monkeypatch.setattr(own, "take_turns", lambda _, runners, __: {r.name: [1.0] for r in runners})
+    with pytest.raises(AssertionError, match=rf"^{right.name}: AssertionError: .*result 0"):
+        own.race.__wrapped__(None, None)(case)
+    (result,) = recorded
+    rows = {row["name"]: row for row in result["rows"]}
+    assert rows[right.name]["median"] is None
+    assert "result 0" in rows[right.name]["note"]
+    assert rows["reference"]["median"] == 1.0
 
 
 def test_turns_alternate():

@@ -106,16 +106,18 @@ def _glimpse(case: Case, s: Glimpses) -> tuple[list[Entry], int]:
     own: Function
     plain: Function
     if case.operator == "read":
-        first = torch.rand(s.batch, s.channels, *image_size)
+        first = torch.rand(s.batch, s.channels, *image_size, device=case.device)
         own, plain = (partial(_read, module.read, size) for module in (fastdraw, reference))
         einsum, shape = peers.einsum_read(size), (s.batch, *several, s.channels, size, size)
     else:
-        first = torch.randn(s.batch, *several, s.channels, size, size)
+        first = torch.randn(s.batch, *several, s.channels, size, size, device=case.device)
         own, plain = (partial(_write, module.write, image_size) for module in (fastdraw, reference))
         einsum, shape = peers.einsum_write(image_size), (s.batch, s.channels, *image_size)
     dtype = DTYPES[case.dtype]
     constants = () if s.image_gradient else (0,)
-    inputs = Problem(case, [first, params], [dtype, torch.float32], [torch.randn(shape).to(dtype)], constants)
+    # Made where they are wanted: some have hundreds of millions of numbers.
+    weight = torch.randn(shape, device=case.device).to(dtype)
+    inputs = Problem(case, [first, params], [dtype, torch.float32], [weight], constants)
     functions: dict[str, Function] = {"plain: two products": plain} if "plain" in case.peers else {}
     functions |= {"einsum": einsum} if "einsum" in case.peers else {}
     entries = inputs.entries(own, functions)
