@@ -29,8 +29,8 @@ COMMON: dict[str, Any] = {
     "evaluate_every": 10,
     "eval_batch": 1000,
 }
-#: Drawing. The best public reproduction took 3e-4 without decay. In short comparisons with fewer glimpses (docs/results.md) more
-#: than their usual rate learned faster, and then the average is better than the weights. For 64 glimpses this rate is not yet tried.
+#: Drawing. The best public reproduction took 3e-4 without decay. In short runs of fewer glimpses (docs/results.md) more
+#: than their usual rate learned faster, with the average better than the weights. At 64 glimpses this rate is not yet tried.
 DRAWING: dict[str, Any] = {**COMMON, "ema": 0.9995, "learning_rate": 1e-3}
 #: 800 units diverge more easily.
 WIDE: dict[str, Any] = {**DRAWING, "learning_rate": 3e-4}
