@@ -115,6 +115,25 @@ def test_an_epoch_reads_nothing(changes: dict[str, Any], tmp_path: Path, monkeyp
     of.close()
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("changes", KINDS, ids=["average", "classes", "conditional", "composed", "crops"])
+def test_an_epoch_never_waits_for_cuda(changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same with the device itself as the witness: torch refuses whatever would synchronise."""
+    if "data" in changes:
+        made_small(monkeypatch)
+    of = small(tmp_path / "run", monkeypatch, epochs=2, log_every=10**6, checkpoint_every=10**6, device="cuda", **changes)
+    while of.progress.step < of.batch.steps_per_epoch:
+        of.step()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        while of.progress.step < 2 * of.batch.steps_per_epoch:
+            of.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert of.sums.isfinite().all()
+    of.close()
+
+
 def made_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sets that are put together on the device, from a few pictures of noise."""
     from fastdraw import data

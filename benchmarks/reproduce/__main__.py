@@ -40,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="NUMBER")
     parser.add_argument("--epochs", type=int, help="passes over the training images, if not the recipe's")
     parser.add_argument("--glimpses", type=int, help="glimpses, if not the paper's")
-    parser.add_argument("--minutes", type=float, help="stop after so many minutes, all seeds together, with a checkpoint")
+    parser.add_argument(
+        "--minutes", type=float, help="training stops after so many minutes, all seeds together, with a checkpoint"
+    )
     parser.add_argument("--samples", type=int, default=100, help="samples of the importance-weighted estimate (100)")
     parser.add_argument("--batch", type=int, metavar="IMAGES", help="images times samples evaluated at once")
     parser.add_argument("--set", nargs="+", default=[], metavar="OPTION=VALUE", help="other options of `fastdraw train`")
