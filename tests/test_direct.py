@@ -69,11 +69,47 @@ def test_the_same_bits_as_through_the_dispatcher(case):
         assert torch.equal(one, other)
 
 
+@pytest.mark.skipif(fastdraw.backends()["native"] is not None, reason="the C++ kernels are not there")
+@pytest.mark.parametrize("wants_image", [False, True])
+@pytest.mark.parametrize("windows", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_what_a_large_read_keeps_for_its_gradient(dtype, windows, wants_image, monkeypatch):
+    from fastdraw.kernels import cpu
+
+    size, found = 3, []
+    keeps = cpu.keeps
+    monkeypatch.setattr(cpu, "keeps", lambda *arguments: found.append(keeps(*arguments)) or found[-1])
+    image = torch.randn(2, 2, 150, 170).to(dtype).requires_grad_(wants_image)
+    window = 0.3 * torch.randn(2, windows, 5, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
+    # One that sees half of the image and one that sees a few pixels, which lie in several tiles and in one.
+    window[..., 3] = torch.tensor([-0.7, -3.0])[:windows]
+    window = (window[:, 0] if windows == 1 else window).requires_grad_()
+    leaves = [image, window] if wants_image else [window]
+
+    def results():
+        patch = fastdraw.read(image, window, size)
+        return [patch, *torch.autograd.grad(patch.float().square().sum(), leaves)]
+
+    with fastdraw.backend("native"):
+        short = results()
+        with Record():
+            long = results()
+    assert [kept is not None for kept in found] == [True]
+    for one, other in zip(short, long, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_nothing_is_kept_where_it_would_be_large_or_is_not_wanted():
+    image, window = torch.randn(1, 1, 80, 80).requires_grad_(), params()[:1]
+    assert fastdraw.read(image, window, 4).grad_fn.saved_tensors[2] is None
+    assert fastdraw.read(image, window.detach(), 2).grad_fn.saved_tensors[2] is None
+
+
 def test_a_plain_call_takes_the_shorter_way(case, monkeypatch):
     _, function, leaves = case
     asked = []
-    seen = direct._seen
-    monkeypatch.setattr(direct, "_seen", lambda arguments: asked.append(seen(arguments)) or asked[-1])
+    seen = direct.seen
+    monkeypatch.setattr(direct, "seen", lambda arguments: asked.append(seen(arguments)) or asked[-1])
     output = function(*leaves)
     first = output[0] if isinstance(output, tuple) else output
     first.sum().backward()
@@ -157,5 +193,5 @@ def test_hooks_on_saved_tensors_and_checkpoints():
 def test_a_torch_without_the_private_names(monkeypatch):
     monkeypatch.setattr(direct, "_modes", direct._private("_no_such_function"))
     window = params(False)
-    assert direct._seen((window,))
+    assert direct.seen((window,))
     assert fastdraw.filterbank(window, N, (SIDE, SIDE)).y.shape == (B, N, SIDE)

@@ -28,7 +28,7 @@ _transforms, _tracing = _private("_are_functorch_transforms_active"), _private("
 _autocast = _private("_is_any_autocast_enabled")
 
 
-def _seen(arguments: tuple[Any, ...]) -> bool:
+def seen(arguments: tuple[Any, ...]) -> bool:
     """Whether anything but the kernels wants to know of this call."""
     # The profiler's is a flag and no function, so it is asked for anew each time.
     if getattr(profiler, "_is_profiler_enabled", True):
@@ -49,10 +49,12 @@ def shortcut(
     implementation: Callable[..., Any],
     setup_context: Callable[..., None] | None,
     backward: Callable[..., Any],
+    forward: Callable[..., Any] | None = None,
 ) -> Callable[..., Any]:
-    """`operator`, called by the shorter way where that makes no difference."""
+    """`operator`, called by the shorter way where that makes no difference. `forward(ctx, *args)` does the work of
+    `implementation` and `setup_context` for a call that will be differentiated, where it has a better way."""
 
-    def forward(ctx: Any, *arguments: Any) -> Any:
+    def plain(ctx: Any, *arguments: Any) -> Any:
         output = implementation(*arguments)
         if setup_context is not None:
             setup_context(ctx, arguments, output)
@@ -60,14 +62,14 @@ def shortcut(
 
     # The engine and its profile name the step backward after the class.
     name = "".join(word.capitalize() for word in operator._opname.split("_"))
-    methods = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+    methods = {"forward": staticmethod(forward or plain), "backward": staticmethod(backward)}
     function: Any = type(f"Fastdraw{name}", (torch.autograd.Function,), methods)
 
     def call(*arguments: Any) -> Any:
         # On its own, so that torch.compile sees one way only.
         if torch.compiler.is_compiling():
             return operator(*arguments)
-        if _seen(arguments):
+        if seen(arguments):
             return operator(*arguments)
         if torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in arguments):
             return function.apply(*arguments)

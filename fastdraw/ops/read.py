@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fastdraw import checks, dispatch, reference
-from fastdraw.ops import registry, windows
+from fastdraw.ops import direct, registry, windows
 
 
 def read(image: Tensor, params: Tensor, size: int) -> Tensor:
@@ -70,12 +71,26 @@ def _gradient_fake(
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     image, params, _, ctx.backend = inputs
-    ctx.save_for_backward(image, params)
+    ctx.save_for_backward(image, params, None)
+
+
+def _forward_keeping(ctx: Any, image: Tensor, params: Tensor, size: int, backend: str) -> Tensor:
+    """_forward and _setup, and beside them what the gradient to params needs of the pixels, where a backend can keep it."""
+    ctx.backend = backend
+    kernels, kept = dispatch.kernels(backend, image.device.type), None
+    if ctx.needs_input_grad[1] and image.numel() and params.numel():
+        kept = windows.keeps(kernels, image, params, size)
+    ctx.save_for_backward(image, params, kept)
+    return _forward(image, params, size, backend) if kept is None else windows.read(kernels, image, params, size, 1, kept)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    image, params = ctx.saved_tensors
+    image, params, kept = ctx.saved_tensors
     need_image, need_params = ctx.needs_input_grad[:2]
+    # A gradient that is to be differentiated has to be refused, which the operator does.
+    if kept is not None and not torch.is_grad_enabled() and not direct.seen((grad, image, params)):
+        kernels = dispatch.kernels(ctx.backend, image.device.type)
+        return *windows.read_backward(kernels, grad, image, params, 1, need_image, need_params, kept), None, None
     grad_image, grad_params = _read_backward(grad, image, params, need_image, need_params, ctx.backend)
     return grad_image if need_image else None, grad_params if need_params else None, None, None
 
@@ -94,4 +109,5 @@ _read = registry.register(
     setup_context=_setup,
     backward=_backward,
     autocast=registry.to_float32("read"),
+    forward=_forward_keeping,
 )

@@ -23,9 +23,10 @@ def register(
     backward: Callable[..., Any],
     setup_context: Callable[..., None] | None = None,
     autocast: Callable[..., Any] | None = None,
+    forward: Callable[..., Any] | None = None,
 ) -> Any:
     """Define `fastdraw::schema` and give back what calls it. `autocast(dtype, *args)` runs it under torch.autocast;
-    left out, it runs there as it does elsewhere."""
+    left out, it runs there as it does elsewhere. `forward`: see direct.shortcut."""
     name = schema.split("(")[0]
     _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     _library.impl(name, implementation, "CompositeExplicitAutograd")
@@ -36,7 +37,7 @@ def register(
     rule = autocast or (lambda dtype, *args: operator(*args))
     for device_type, key in (("cpu", "AutocastCPU"), ("cuda", "AutocastCUDA")):
         _library.impl(name, _under_autocast(rule, device_type, key), key)
-    return shortcut(operator, implementation, setup_context, backward)
+    return shortcut(operator, implementation, setup_context, backward, forward)
 
 
 def _under_autocast(function: Callable[..., Any], device_type: str, key: str) -> Callable[..., Any]:

@@ -33,7 +33,14 @@ def _one_by_one(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
     return [tuple(t.contiguous() for t in window) for window in zip(*(t.unbind(1) for t in tensors), strict=True)]
 
 
-def read(kernels: ModuleType, image: Tensor, params: Tensor, size: int, power: int) -> Tensor:
+def keeps(kernels: ModuleType, image: Tensor, params: Tensor, size: int) -> Tensor | None:
+    """Memory in which a read may leave what makes its gradient to params cheap, of a backend that has a use for it."""
+    return kernels.keeps(image, params, size) if hasattr(kernels, "keeps") else None
+
+
+def read(kernels: ModuleType, image: Tensor, params: Tensor, size: int, power: int, kept: Tensor | None = None) -> Tensor:
+    if kept is not None:
+        return kernels.read(image, params.contiguous(), size, power, kept)
     if _several(kernels):
         return kernels.read(image, params.contiguous(), size, power)
     image = image.contiguous()
@@ -65,9 +72,18 @@ def write(
 
 
 def read_backward(
-    kernels: ModuleType, grad: Tensor, image: Tensor, params: Tensor, power: int, need_image: bool, need_params: bool
+    kernels: ModuleType,
+    grad: Tensor,
+    image: Tensor,
+    params: Tensor,
+    power: int,
+    need_image: bool,
+    need_params: bool,
+    kept: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor | None]:
     form = memory_format(image) if need_image else torch.contiguous_format
+    if kept is not None and need_params:
+        return kernels.read_backward(grad.contiguous(), image, params.contiguous(), power, need_image, form, kept)
     grad_params = None
     if need_params:
         if _several(kernels):

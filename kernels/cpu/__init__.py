@@ -29,7 +29,7 @@ _POINTERS = {
     "lstm_forward": 7,
     "lstm_backward": 8,
     "elementwise": 2,
-    "windows": 6,
+    "windows": 7,
 }
 #: Read and write take params [B, K, 5] too, and images of any strides (fastdraw.ops.windows).
 SEVERAL_WINDOWS = True
@@ -151,10 +151,11 @@ def _glimpse(
     image_out: Tensor | None,
     patch_out: Tensor | None,
     params_out: Tensor | None,
+    kept: Tensor | None = None,
 ) -> None:
     """Read, write and their gradients: what is given, and what is to be filled. Of one dtype, but an image may be of half.
 
-    shape: the image's, [B, C, H, W].
+    shape: the image's, [B, C, H, W]. kept: what a read leaves for its gradient to params, filled where that is not asked for.
     """
     batch, channels, height, width = shape
     functions, threads = kernels(params.dtype), torch.get_num_threads()
@@ -173,8 +174,9 @@ def _glimpse(
         return _check(functions.glimpse(_sizes(batch, channels, height, width, size, power, threads), *pointers))
     strides = [stride for t in (image, image_out) for stride in ((0, 0, 0, 0) if t is None else t.stride())]
     windows = 1 if params.dim() == 2 else params.shape[1]
-    sizes = _sizes(batch, windows, channels, height, width, size, power, kind, *strides, threads)
-    return _check(functions.windows(sizes, *pointers))
+    keeps = (0, 0) if kept is None else (int(params_out is None), kept.shape[-1])
+    sizes = _sizes(batch, windows, channels, height, width, size, power, kind, *strides, *keeps, threads)
+    return _check(functions.windows(sizes, *pointers, 0 if kept is None else kept.data_ptr()))
 
 
 def _dtype(tensor: Tensor) -> torch.dtype:
@@ -198,13 +200,28 @@ def _image(shape: tuple[int, ...], dtype: torch.dtype, form: torch.memory_format
     return image
 
 
-def read(image: Tensor, params: Tensor, size: int, power: int) -> Tensor:
+def read(image: Tensor, params: Tensor, size: int, power: int, kept: Tensor | None = None) -> Tensor:
     dtype, shape = _dtype(image), image.shape
     params = _as(params, dtype)
     several = () if params.dim() == 2 else (params.shape[1],)
     patch = torch.empty((shape[0], *several, shape[1], size, size), dtype=dtype)
-    _glimpse(shape, size, power, params, _pixels(image, dtype), None, None, patch, None)
+    _glimpse(shape, size, power, params, _pixels(image, dtype), None, None, patch, None, kept)
     return _as(patch, image.dtype)
+
+
+def keeps(image: Tensor, params: Tensor, size: int) -> Tensor | None:
+    """What a read that will be differentiated to params may leave for that: its window's columns under every filter, with
+    which no pixel is read again. None where it would take more than a quarter of the image's memory.
+
+    Only what lies under the window is ever touched.
+    """
+    batch, channels, height, width = image.shape
+    windows = 1 if params.dim() == 2 else params.shape[1]
+    # Whole tiles of columns, which are at most 64 wide.
+    each = 3 * size * (width + 64)
+    if height * width <= SMALL or 4 * windows * each > height * width:
+        return None
+    return torch.empty((batch * windows * channels, each), dtype=_dtype(image))
 
 
 def read_backward(
@@ -214,12 +231,13 @@ def read_backward(
     power: int,
     need_image: bool,
     form: torch.memory_format = torch.contiguous_format,
+    kept: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor]:
     dtype, shape = _dtype(image), image.shape
     window, patch = _as(params, dtype), _as(grad_patch, dtype)
     grad_params = torch.empty_like(window)
     grad_image = _image(shape, dtype, form, image) if need_image else None
-    _glimpse(shape, patch.shape[-1], power, window, _pixels(image, dtype), patch, grad_image, None, grad_params)
+    _glimpse(shape, patch.shape[-1], power, window, _pixels(image, dtype), patch, grad_image, None, grad_params, kept)
     return None if grad_image is None else _as(grad_image, image.dtype), _as(grad_params, params.dtype)
 
 

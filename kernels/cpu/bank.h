@@ -25,6 +25,7 @@ struct Bank {
 
 // What a wave of windows asks for. `patch` and `image` are given, those with _out are made; the rest is null.
 //   read: image -> patch_out   write: patch -> image_out   gradients: image and patch -> params_out, and image_out or patch_out
+// A read that is to be differentiated keeps (F, F d, F e) I of every tile, so that its gradient to params needs no pixels.
 template <class T>
 struct WindowJob {
   Shape shape;
@@ -37,9 +38,14 @@ struct WindowJob {
   const void* image;
   const T* patch;  // [B, K, C, N, N]
   T *image_out, *patch_out, *params_out;
+  T* kept;            // [B, K, C, kept_numel]: every tile's T, or null.
+  int64_t kept_numel;  // For each window and channel, as much as any tile size needs.
+  bool keeps;         // Whether `kept` is to be filled, and not found filled.
   Bank<T>* banks;  // [count]
   T* partial;      // [count, C, cuts, partial_numel]
 
+  // Whether rows F d and F e are wanted.
+  bool gradients() const { return params_out || keeps; }
   int64_t numel() const { return shape.size * shape.size; }
   // A task's part of a patch, and of the moments of both axes.
   int64_t partial_numel() const { return (cuts > 1 && patch_out ? numel() : 0) + (params_out ? 6 * shape.size : 0); }
@@ -125,7 +131,7 @@ bool fill_banks(void* data, int64_t begin, int64_t end) {
   for (int64_t i = begin; i < end; ++i) {
     Bank<T>& bank = job.banks[i];
     const T inverse = bank.window.half_inverse_sigma2;
-    if (job.params_out) {
+    if (job.gradients()) {
       fill_bands<T, true>(bank.y, bank.support_y, n, inverse);
       fill_bands<T, true>(bank.x, bank.support_x, n, inverse);
     } else {

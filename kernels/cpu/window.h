@@ -44,7 +44,7 @@ bool run_wave(WindowJob<T>& job, int64_t threads, FastdrawTasks read) {
   Memory banks, partial;
   const auto layout = [&](Layout<T>& l) {
     for (int64_t i = 0; i < job.count; ++i)
-      lay_out_bank(l, job.banks[i], job.shape, job.params_out != nullptr, job.patch_out != nullptr);
+      lay_out_bank(l, job.banks[i], job.shape, job.gradients(), job.patch_out != nullptr);
   };
   if (!lay_out_in<T>(banks, layout)) return false;
   if (!fastdraw_parallel(job.count, threads, fill_banks<T>, &job)) return false;
@@ -64,17 +64,19 @@ bool run_wave(WindowJob<T>& job, int64_t threads, FastdrawTasks read) {
   return true;
 }
 
-// sizes: B, K, C, H, W, N, power, kind of image (0: T, 1: bfloat16, 2: float16), strides of image, strides of image_out, threads
+// sizes: B, K, C, H, W, N, power, kind of image (0: T, 1: bfloat16, 2: float16), strides of image, strides of image_out,
+//   whether `kept` is to be filled, kept_numel, threads
 template <class T>
 int windows(const int64_t* sizes, const T* params, const void* image, const T* patch, T* image_out, T* patch_out,
-            T* params_out) {
+            T* params_out, T* kept) {
   WindowJob<T> job{};
-  const int64_t batch = sizes[0], threads = sizes[16];
+  const int64_t batch = sizes[0], threads = sizes[18];
   job.windows = sizes[1];
   job.shape = {sizes[2], sizes[3], sizes[4], sizes[5], int(sizes[6])};
   job.from = {sizes[8], sizes[9], sizes[10], sizes[11]}, job.to = {sizes[12], sizes[13], sizes[14], sizes[15]};
   job.params = params, job.image = image, job.patch = patch;
   job.image_out = image_out, job.patch_out = patch_out, job.params_out = params_out;
+  job.kept = kept, job.keeps = kept && sizes[16], job.kept_numel = sizes[17];
   FastdrawTasks read = read_windows<T, T>;
   if constexpr (sizeof(T) == 4) {
     if (sizes[7] == 1) read = read_windows<T, BFloat16>;
@@ -92,7 +94,7 @@ int windows(const int64_t* sizes, const T* params, const void* image, const T* p
     Layout<T> layout{nullptr};
     for (int64_t i = 0; i < images; ++i) {
       for (int64_t k = 0; k < job.windows; ++k)
-        lay_out_bank(layout, job.banks[i * job.windows + k], job.shape, params_out != nullptr, patch_out != nullptr);
+        lay_out_bank(layout, job.banks[i * job.windows + k], job.shape, job.gradients(), patch_out != nullptr);
       if (i > 0 && layout.count > kWave) images = i;
     }
     job.count = images * job.windows;

@@ -103,11 +103,12 @@ void add_tile_moments(const Bank<T>& bank, const TileScratch<T>& w, int64_t n, i
   }
 }
 
+// T of a tile, with the rows of F d and F e too where gradients are wanted.
 template <class T, class S, int kVectors>
-void read_tile(const WindowJob<T>& job, const Bank<T>& bank, const TileScratch<T>& w, const S* channel, int64_t from,
+void filter_tile(const WindowJob<T>& job, const Bank<T>& bank, const TileScratch<T>& w, const S* channel, int64_t from,
                int64_t columns) {
   const int64_t n = job.shape.size, height = bank.support_y.length;
-  const bool gradients = job.params_out != nullptr;
+  const bool gradients = job.gradients();
   const int64_t pieces = find_pieces(bank.support_x, from, columns, w.pieces);
   // Rows a page or more apart would fall into a few lines of the nearest cache.
   const bool direct = __is_same(S, T) && job.from.pixel == 1 && job.from.row * int64_t(sizeof(T)) < 4096 && pieces == 1 &&
@@ -124,6 +125,13 @@ void read_tile(const WindowJob<T>& job, const Bank<T>& bank, const TileScratch<T
       filter_rows<T, kVectors>(bank, w, n, w.tile, kTile<T>, begin, end, gradients);
     }
   }
+}
+
+template <class T, class S, int kVectors>
+void read_tile(const WindowJob<T>& job, const Bank<T>& bank, const TileScratch<T>& w, const S* channel, int64_t from,
+               int64_t columns) {
+  const int64_t n = job.shape.size;
+  if (!job.kept || job.keeps) filter_tile<T, S, kVectors>(job, bank, w, channel, from, columns);
   if (job.patch_out) {
     const Range j = seen_by(bank.support_x, n, from, from + columns);
     // Whole vectors of filters, which may begin at any filter but must end within a row.
@@ -131,7 +139,7 @@ void read_tile(const WindowJob<T>& job, const Bank<T>& bank, const TileScratch<T
     matmul<T, Tail::kPadded>(n, j.behind - at, columns, {w.t, kTile<T>, 1}, bank.x_transposed + from * row + at, row,
                              w.patch + at, row, true);
   }
-  if (gradients) add_tile_moments<T, kVectors>(bank, w, n, from, columns);
+  if (job.params_out) add_tile_moments<T, kVectors>(bank, w, n, from, columns);
 }
 
 template <class T, class S>
@@ -151,6 +159,7 @@ bool read_windows(void* data, int64_t begin, int64_t end) {
     const int64_t width = bank.support_x.length, tiles = (width + kTile<T> - 1) / kTile<T>;
     for (int64_t tile = tiles * cut / job.cuts; tile < tiles * (cut + 1) / job.cuts; ++tile) {
       const int64_t from = tile * kTile<T>, columns = width - from < kTile<T> ? width - from : kTile<T>;
+      if (job.kept) w.t = job.kept + (global * channels + c) * job.kept_numel + tile * 3 * n * kTile<T>;
       switch ((columns + kLanes<T> - 1) / kLanes<T>) {
         case 1: read_tile<T, S, 1>(job, bank, w, channel, from, columns); break;
         case 2: read_tile<T, S, 2>(job, bank, w, channel, from, columns); break;
