@@ -2,8 +2,10 @@
 
     python3 -m benchmarks.gpu [--out results] [--minutes 8.5] [--only NAME ...]
 
-The chip's ceilings, tests, benchmarks and sanitizers run one after another, each in a process of its own with a limit on its
-time; none stops the others. Into the output folder go report.md, report.json and log.txt, written anew after every step.
+The chip's limits, tests, benchmarks and sanitizers run one after another, the most valuable first, each in a process of its
+own with a limit on its time; none stops the others, and what no time is left for says so. Into the output folder go report.md,
+report.json and log.txt, written anew after every step; a second run into the same folder, with --only, keeps the first one's
+figures where it has none of its own.
 Exit code: 0 where no step failed, 1 where one did, 2 where there is no GPU.
 """
 
@@ -25,13 +27,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.checkout import ROOT
+from benchmarks.probe import CANNOT_RUN
 
 #: Where the tools of CUDA lie when they are not on PATH.
 _CUDA_BIN = Path("/usr/local/cuda/bin")
 #: What compute-sanitizer says where it cannot run at all, on some virtual machines: no verdict on the kernels.
 _CANNOT_RUN = ("Device not supported", "Unable to find", "not supported on this system")
 #: What runs in Triton's interpreter elsewhere, here on the device.
-TRITON_TESTS = [f"tests/test_triton_{name}.py" for name in ("kernels", "pieces", "recurrence", "classifier")]
+TRITON_TESTS = sorted(
+    f"tests/{path.name}" for path in (ROOT / "tests").glob("test_triton_*.py") if path.stem != "test_triton_aot"
+)
 #: Seconds kept back for the report.
 _RESERVE = 10.0
 
@@ -51,43 +56,69 @@ def steps(folder: Path, workers: int) -> list[Step]:
     """What is run, in this order. Files that steps write for the report go into `folder`."""
     python = [sys.executable, "-m"]
     spread = ["-n", str(workers)] if workers > 1 and _installed("xdist") else []
-    test = [
-        *python,
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--tb=short",
-        "-rfEs",
-        "-o",
-        "faulthandler_timeout=100",
-        *spread,
-    ]
-    benchmark = [*python, "pytest", "--benchmark", "--benchmark-max-time=0.3", "-q", "-p", "no:cacheprovider", "--tb=short"]
-    log = f"--benchmark-log={folder / 'benchmarks.jsonl'}"
+    options = ["-q", "-p", "no:cacheprovider", "--tb=short", "-rfEs", "-o", "faulthandler_timeout=100"]
+    test_alone = [*python, "pytest", *options]
+    test = [*test_alone, *spread]
+    times = [*python, "pytest", "--benchmark", "--benchmark-max-time=0.3", "-q", "-p", "no:cacheprovider", "--tb=short"]
+    times.append(f"--benchmark-log={folder / 'benchmarks.jsonl'}")
     memcheck, racecheck = (
         ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *options, *python, "benchmarks.sanitize"]
         for tool, options in (("memcheck", ["--report-api-errors", "no"]), ("racecheck", []))
     )
-    pytest, suite = ("pytest",), ("pytest", "hypothesis")
+    pytest, suite, bench = ("pytest",), ("pytest", "hypothesis"), ("pytest", "pytest_benchmark")
+
+    def tests(name: str, *paths: str, limit: float, only: str | None = None, needs: tuple[str, ...] = pytest) -> Step:
+        return Step(name, [*test, *(["-k", only] if only else []), *paths], limit, needs)
+
+    def timed(name: str, *files: str, limit: float, only: str | None = None) -> Step:
+        paths = [f"benchmarks/test_{file}.py" for file in files]
+        return Step(name, [*times, *(["-k", only] if only else []), *paths], limit, bench)
+
+    def module(name: str, kind: str, limit: float, *options: str) -> Step:
+        return Step(name, [*python, f"benchmarks.{kind}", *options, str(folder / f"{name.split()[0]}.json")], limit)
+
     return [
-        Step("environment", [*python, "benchmarks.environment", str(folder / "environment.json")], 60),
-        Step("ceilings", [*python, "benchmarks.ceilings", str(folder / "ceilings.json")], 60),
-        Step("tests for the GPU", [*test, "-m", "gpu", "tests/test_gpu.py", "tests/test_graphed.py"], 150, pytest),
-        Step("operators' tests", [*test, "-k", "triton", "tests/test_operators.py"], 90, suite),
-        Step("Triton kernels' tests", [*test, *TRITON_TESTS], 120, suite),
-        Step(
-            "benchmarks of operators", [*benchmark, log, "benchmarks/test_operators.py"], 170, ("pytest", "pytest_benchmark")
+        module("environment", "environment", 60),
+        module("probe", "probe", 120),
+        module("ceilings", "ceilings", 60),
+        Step("warm", [*python, "benchmarks.warm"], 100),
+        tests(
+            "tests of models and training",
+            "tests/test_gpu_models.py",
+            "tests/test_gpu_training.py",
+            limit=150,
+            only="not memory_does_not_grow",
         ),
-        Step(
-            "benchmarks of DRAW",
-            [*benchmark, log, *(f"benchmarks/test_{name}.py" for name in ("model", "classifier", "memory"))],
-            170,
-            ("pytest", "pytest_benchmark"),
-        ),
+        tests("tests of operators", "tests/test_gpu_operators.py", limit=120),
+        tests("other tests for the GPU", "-m", "gpu", *marked(), limit=90),
+        timed("benchmarks of steps", "steps", limit=200, only="not slow"),
+        timed("benchmarks of memory", "memory", limit=60),
+        timed("benchmarks of wide operators", "wide", limit=150),
+        module("kernels of a step", "kernels", 60),
+        Step("memory over 10,000 steps", [*test_alone, "-k", "memory", "tests/test_gpu_training.py"], 90, pytest),
         Step("memcheck", memcheck, 70, program="compute-sanitizer"),
         Step("racecheck", racecheck, 60, program="compute-sanitizer"),
+        tests(
+            "operators' tests",
+            "tests/test_operators.py",
+            "tests/test_large_images.py",
+            limit=120,
+            only="triton",
+            needs=suite,
+        ),
+        tests("Triton kernels' tests", *TRITON_TESTS, limit=120, needs=suite),
+        timed("benchmarks of DRAW and the classifier", "model", "classifier", limit=200),
+        timed("benchmarks of operators", "operators", "large", limit=170),
+        timed("slow compilers", "steps", limit=280, only="slow"),
+        module("counters of ncu", "kernels", 120, "--ncu"),
     ]
+
+
+def marked() -> list[str]:
+    """Files that have tests for the GPU among others."""
+    paths = sorted((ROOT / "tests").glob("test_*.py"))
+    own = ("test_gpu_", "test_make_gpu")
+    return [f"tests/{p.name}" for p in paths if not p.name.startswith(own) and "pytest.mark.gpu" in p.read_text()]
 
 
 def run(step: Step, log: Path, seconds_left: float) -> dict[str, Any]:
@@ -116,6 +147,8 @@ def run(step: Step, log: Path, seconds_left: float) -> dict[str, Any]:
         return {**done, "status": "failed", "reason": f"out of time after {limit:.0f} s"}
     if step.program is not None and code != 0 and any(sentence in text for sentence in _CANNOT_RUN):
         return {**done, "status": "left out", "reason": f"{step.program} cannot run on this machine"}
+    if code == CANNOT_RUN:
+        return {**done, "status": "left out", "reason": (text.strip().splitlines() or ["it cannot run here"])[-1][:160]}
     # pytest's 5: no test was collected. That proves nothing, and must not pass for a success.
     return {**done, "status": "passed" if code == 0 else "failed", "reason": "" if code == 0 else f"exit status {code}"}
 
@@ -182,6 +215,7 @@ def main(arguments: Sequence[str] | None = None, no_gpu: Callable[[], str | None
     parser.add_argument("--out", default="", help="folder for the report; default: results")
     parser.add_argument("--minutes", type=float, default=8.5, help="time for everything; default: 8.5")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run only the steps whose names contain one of these")
+    parser.add_argument("--commit", help="what is measured, where git cannot be asked")
     options = parser.parse_args(arguments)
     reason = no_gpu()
     if reason is not None:
@@ -194,18 +228,23 @@ def main(arguments: Sequence[str] | None = None, no_gpu: Callable[[], str | None
     out = Path(options.out or "results").resolve()
     out.mkdir(parents=True, exist_ok=True)
     log = out / "log.txt"
-    log.write_text("")
+    earlier = report.earlier(out) if options.only else report.Report()
+    log.write_text(log.read_text() if options.only and log.exists() else "")
     done: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for step in steps(folder, workers=min(6, os.cpu_count() or 1)):
+        for step in steps(folder, workers=min(8, os.cpu_count() or 1)):
             if options.only and not any(part in step.name for part in options.only):
                 continue
             print(f"{step.name} ...", flush=True)
             done.append(run(step, log, end - time.monotonic() - _RESERVE))
             print(f"  {report.step_line(done[-1])}", flush=True)
             # After every step, so that a run which is cut off leaves what it has.
-            found = report.Report(done, _json(folder / "environment.json"), _json(folder / "ceilings.json"), _lines(folder))
+            names = ("environment", "ceilings", "probe", "kernels", "counters")
+            parts = {name: _json(folder / f"{name}.json") for name in names}
+            if options.commit and parts["environment"]:
+                parts["environment"]["commit"] = parts["environment"].get("commit") or options.commit
+            found = report.joined(earlier, report.Report(done, results=_lines(folder), **parts))
             report.write(out, found)
     print(report.summary(found))
     return 1 if any(step["status"] == "failed" for step in done) else 0

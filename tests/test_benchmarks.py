@@ -1,19 +1,17 @@
-"""`pytest --benchmark` and `make gpu`, as far as a machine without a GPU shows: what runs, is proven, written, refused."""
+"""`pytest --benchmark`: what runs, is proven, written, refused."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import gpu, report, table, timing
-from benchmarks.cases import DEVICE, read_case
+from benchmarks import gpu, table, timing
+from benchmarks.cases import read_case
 from benchmarks.checkout import ROOT
 from benchmarks.conftest import prove
 from benchmarks.large import large_case
@@ -246,112 +244,6 @@ def test_markdown_has_a_cell_for_every_variant():
     assert len({line.count("|") for line in lines}) == 1
     assert "| 2.00 ms (5.00x) | 10.0 ms | not measured |" in lines[2]
     assert "| 2.00 ms | 2.00 MB = e(3BCHW" in table.roofline([RESULT])
-
-
-def test_gpu_says_in_one_line_that_there_is_none(tmp_path, capsys):
-    assert gpu.main(["--out", str(tmp_path / "results")], no_gpu=lambda: "torch sees no GPU here") == 2
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert shown.err == "make gpu needs a machine with a GPU: torch sees no GPU here\n"
-    assert not (tmp_path / "results").exists()
-
-
-@pytest.mark.skipif(DEVICE == "cuda", reason="there is a GPU")
-def test_this_machine_has_no_gpu():
-    assert gpu.gpu() == "torch sees no GPU here"
-
-
-def fake_steps(folder: Path, workers: int) -> list[gpu.Step]:
-    python = [sys.executable, "-c"]
-    write = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
-    environment = {"device": "Some GPU", "cuda": "13.0", "triton": "3.6.0", "cpu": "a CPU", "cores": 2, "threads": 2}
-    environment |= {"python": "3.12.3", "torch": "2.11.0", "fastdraw": "0.1.0", "commit": "0123456789ab"}
-    figures = json.dumps(RESULT) + "\n" + '{"title": "cut o'
-    return [
-        gpu.Step("environment", [*python, write, str(folder / "environment.json"), json.dumps(environment)], 30),
-        gpu.Step("ceilings", [*python, write, str(folder / "ceilings.json"), '{"copy, GB/s": 3000.0}'], 30),
-        gpu.Step("tests", [*python, "print('1 failed'); raise SystemExit(1)"], 30),
-        gpu.Step("benchmarks", [*python, write, str(folder / "benchmarks.jsonl"), figures], 30),
-        gpu.Step("absent tool", ["compute-sanitizer-of-another-name"], 30, program="compute-sanitizer-of-another-name"),
-        gpu.Step("absent package", [*python, "raise SystemExit(1)"], 30, needs=("a_package_of_another_name",)),
-    ]
-
-
-def test_gpu_writes_a_report_though_steps_fail(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(gpu, "steps", fake_steps)
-    assert gpu.main(["--out", str(tmp_path)], no_gpu=lambda: None) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.txt", "report.json", "report.md"]
-    written = json.loads((tmp_path / "report.json").read_text())
-    status = {step["name"]: step["status"] for step in written["steps"]}
-    expected = ["passed", "passed", "failed", "passed", "left out", "left out"]
-    assert list(status.values()) == expected
-    # The figures cut off while they were written are dropped, those before them are kept.
-    assert [result["title"] for result in written["results"]] == [RESULT["title"]]
-    text = (tmp_path / "report.md").read_text()
-    for part in ("Some GPU", "| copy, GB/s | 3000 |", "5.00x", "## tests: exit status 1", "1 failed", "is not installed"):
-        assert part in text
-    assert "===== tests" in (tmp_path / "log.txt").read_text()
-    last = capsys.readouterr().out
-    assert "5.00x" in last
-    assert "a_package_of_another_name is not installed" in last
-
-
-def test_gpu_passes_where_nothing_failed(tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu, "steps", fake_steps)
-    assert gpu.main(["--out", str(tmp_path), "--only", "ceilings", "absent"], no_gpu=lambda: None) == 0
-
-
-def test_a_step_that_hangs_is_ended_with_all_it_started(tmp_path):
-    """The grandchild holds the output open and would outlive its parent."""
-    pid_file = tmp_path / "pid"
-    hang = (
-        "import pathlib, subprocess, sys, time\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
-        f"pathlib.Path({str(pid_file)!r}).write_text(str(child.pid))\n"
-        "print('started', flush=True)\n"
-        "time.sleep(600)\n"
-    )
-    start = time.monotonic()
-    done = gpu.run(gpu.Step("hangs", [sys.executable, "-c", hang], 6), tmp_path / "log.txt", seconds_left=100)
-    assert time.monotonic() - start < 60
-    assert (done["status"], done["reason"], done["tail"]) == ("failed", "out of time after 6 s", ["started"])
-    assert gone(int(pid_file.read_text()))
-
-
-def gone(pid: int) -> bool:
-    """Ended, or a zombie that nobody has asked about."""
-    for _ in range(50):
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        except FileNotFoundError:
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.1)
-    return False
-
-
-def test_a_step_without_time_is_left_out(tmp_path):
-    step = gpu.Step("late", [sys.executable, "-c", "pass"], 60)
-    assert gpu.run(step, tmp_path / "log.txt", seconds_left=1)["status"] == "left out"
-    # Cut short by the end of all time, not by its own limit: no verdict.
-    slow = gpu.Step("slow", [sys.executable, "-c", "import time; time.sleep(600)"], 60)
-    assert gpu.run(slow, tmp_path / "log.txt", seconds_left=5)["status"] == "left out"
-
-
-def test_the_real_steps_name_files_that_exist(tmp_path):
-    for step in gpu.steps(tmp_path, workers=1):
-        for argument in step.command:
-            if argument.endswith(".py"):
-                assert (ROOT / argument).is_file(), argument
-            if argument.startswith("benchmarks."):
-                assert (ROOT / argument.replace(".", "/")).with_suffix(".py").is_file(), argument
-        assert step.limit <= 180
-
-
-def test_the_report_of_nothing_can_be_written(tmp_path):
-    report.write(tmp_path, report.Report([], {}, {}, []))
-    assert "could not be described" in (tmp_path / "report.md").read_text()
 
 
 def test_a_bare_checkout_is_importable(tmp_path):
