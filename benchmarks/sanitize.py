@@ -1,8 +1,9 @@
-"""Every Triton kernel once or twice at awkward sizes, for compute-sanitizer to watch: `make gpu` runs it."""
+"""Every operator, models, a classifier: once or twice at awkward sizes, for compute-sanitizer to watch in `make gpu`."""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 # An allocation of its own for every tensor: otherwise what lies past the end of one is another one, and nothing is noticed.
 # Read when torch is loaded.
@@ -15,6 +16,12 @@ from benchmarks.checkout import activate
 #: (B, C, H, W, N): the smallest; primes, one over a power of two; two of the paper's.
 SHAPES = [(1, 1, 1, 1, 1), (3, 2, 17, 33, 7), (2, 1, 28, 28, 5), (1, 3, 54, 54, 12)]
 DTYPES = [torch.float32, torch.bfloat16]
+#: With attention, on both sides, on neither; canvases kept and rebuilt.
+MODELS: list[dict[str, Any]] = [
+    {"image_shape": (2, 17, 33), "hidden_size": 35, "latent_size": 7, "read_size": 3, "write_size": 5},
+    {"image_shape": (1, 9, 7), "hidden_size": 70, "latent_size": 5, "read_size": 2, "canvas_memory": "rebuild"},
+    {"image_shape": (1, 5, 3), "hidden_size": 9, "latent_size": 4, "read_size": None, "write_size": None},
+]
 
 
 def main(device: str = "cuda", backend: str = "triton") -> None:
@@ -44,6 +51,34 @@ def run_everything(fastdraw, device: str) -> None:
             differentiate(
                 lambda x, hidden, cell, *w: fastdraw.lstm_step(x, (hidden, cell), *w), x, hidden, cell.float(), *weights
             )
+    several(fastdraw, device)
+    for options in MODELS:
+        for autocast in (None, torch.bfloat16):
+            train(fastdraw, device, autocast, options)
+    classify(fastdraw, device)
+
+
+def several(fastdraw, device: str) -> None:
+    """Several windows of an image that is large enough to be shared by programs, and lies with its channels last."""
+    params = torch.randn(1, 3, 5, device=device) * 0.5
+    image = torch.rand(1, 3, 370, 361, device=device).to(memory_format=torch.channels_last)
+    differentiate(lambda i, p: fastdraw.read(i, p, 5), image, params)
+    differentiate(lambda q, p: fastdraw.write(q, p, (370, 361)), torch.randn(1, 3, 3, 5, 5, device=device), params)
+
+
+def train(fastdraw, device: str, autocast: torch.dtype | None, options: dict[str, Any]) -> None:
+    """Two images, more than one tile of hidden units, sizes that are multiples of nothing; then samples."""
+    model = fastdraw.DRAW(glimpses=2, **options).to(device)
+    x = torch.rand(2, *model.config.image_shape, device=device)
+    with torch.autocast(device, autocast, enabled=autocast is not None):
+        loss = model(x).loss
+    loss.backward()
+    model.sample(2)
+
+
+def classify(fastdraw, device: str) -> None:
+    model = fastdraw.DRAWClassifier((1, 19, 17), glimpses=2, hidden_size=35, read_size=3).to(device)
+    model(torch.rand(3, 1, 19, 17, device=device), torch.zeros(3, dtype=torch.int64, device=device)).loss.backward()
 
 
 def differentiate(function, *inputs: torch.Tensor) -> None:

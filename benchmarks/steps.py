@@ -152,35 +152,44 @@ def rebuilding(config: DRAWConfig) -> reference.DRAW:
     return fastdraw.DRAW(**config.to_dict(), canvas_memory="rebuild")
 
 
+def pair(problem: Problem) -> list[Variant]:
+    """What every case has: the one that the goals ask about most, and what ratios are taken to."""
+    baseline = eager(problem, "reference", reference.DRAW.from_config, "float32")._replace(name="reference")
+    return [graphed(problem, "GraphedStep", own, "bfloat16", fastdraw_backends()[0]), baseline]
+
+
 def step_variants(problem: Problem) -> list[Variant]:
-    """Everything but what compiles for minutes. The first is the one that the goals ask about most."""
+    """fastdraw in every precision, and the peers that have nothing to compile."""
     backend = fastdraw_backends()[0]
     plain, cells = reference.DRAW.from_config, stepwise.with_lstm_cell
-    baseline = eager(problem, "reference", plain, "float32")._replace(name="reference")
     return [
-        graphed(problem, "GraphedStep", own, "bfloat16", backend),
+        *pair(problem),
         *(graphed(problem, "GraphedStep", own, precision, backend) for precision in ("float32", "tf32", "float16")),
         graphed(problem, "GraphedStep, rebuild", rebuilding, "bfloat16", backend),
         eager(problem, f"fastdraw {backend} from Python", own, "bfloat16", backend),
-        baseline,
         eager(problem, "reference", plain, "bfloat16"),
         graphed(problem, "reference in a graph", plain, "float32"),
         graphed(problem, "reference in a graph", plain, "bfloat16"),
         graphed(problem, "nn.LSTMCell in a graph", cells, "float32"),
         graphed(problem, "nn.LSTMCell in a graph", cells, "bfloat16"),
-        with_jax(problem, "float32"),
-        with_jax(problem, "tf32"),
-        compiled(problem, "reduce-overhead", "float32"),
-        compiled(problem, None, "float32"),
     ]
 
 
+# Each compiler in a case of its own: one that has to be stopped takes nobody else's figures with it.
+
+
+def jax_variants(problem: Problem) -> list[Variant]:
+    return [*pair(problem), with_jax(problem, "float32"), with_jax(problem, "tf32")]
+
+
+def compiled_variants(problem: Problem) -> list[Variant]:
+    return [*pair(problem), compiled(problem, "reduce-overhead", "float32"), compiled(problem, None, "float32")]
+
+
 def slow_variants(problem: Problem) -> list[Variant]:
-    """What compiles for longest, beside fastdraw's once more."""
-    baseline = eager(problem, "reference", reference.DRAW.from_config, "float32")._replace(name="reference")
+    """What compiles for longest."""
     return [
-        graphed(problem, "GraphedStep", own, "bfloat16", fastdraw_backends()[0]),
-        baseline,
+        *pair(problem),
         compiled(problem, "reduce-overhead", "bfloat16"),
         compiled(problem, "max-autotune", "float32", 90.0),
         compiled(problem, "max-autotune", "bfloat16", 90.0),

@@ -6,7 +6,15 @@ import pytest
 
 from benchmarks.cases import DEVICE
 from benchmarks.models import mnist
-from benchmarks.steps import forward_case, large_variants, slow_variants, step_case, step_variants
+from benchmarks.steps import (
+    compiled_variants,
+    forward_case,
+    jax_variants,
+    large_variants,
+    slow_variants,
+    step_case,
+    step_variants,
+)
 from benchmarks.timing import clock
 
 #: On a CPU the same figures, but for the optimiser, are in test_model.py, at a fraction of the time.
@@ -23,6 +31,14 @@ def test_step(race):
 
 def test_forward(race):
     race(forward_case(mnist(), "forward of DRAW MNIST", 128))
+
+
+def test_step_of_jax(race):
+    race(step_case(mnist(), f"{TITLE}, JAX", 128, jax_variants))
+
+
+def test_step_compiled(race):
+    race(step_case(mnist(), f"{TITLE}, torch.compile", 128, compiled_variants))
 
 
 def test_large_batch(race):

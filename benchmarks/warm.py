@@ -2,7 +2,8 @@
 
 On a fresh machine they would be compiled one after the other, by the one process that measures. Each task is a process of its
 own that runs what a benchmark runs, once and small: so what is compiled is what is used. `python -m benchmarks.warm NAME` is
-one task. Exit code: 0; 1 where a task failed.
+one task. Exit code: 0; 1 where a task
+failed, and not only took too long.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ checkout.activate()
 
 #: Seconds for all tasks together: what is not compiled by then is compiled by whoever needs it.
 LIMIT = 80.0
+LATE = "not done after"
 #: Images that stand for a large batch: kernels do not know how many there are, but few large ones are shared by programs.
 FEW = 96
 
@@ -91,7 +93,7 @@ def run_all(commands: dict[str, Sequence[str]], workers: int, limit: float = LIM
                 output.close()
                 del running[name]
             if time.monotonic() > end:
-                return failed | dict.fromkeys([*running, *waiting], f"not done after {limit:.0f} s")
+                return failed | dict.fromkeys([*running, *waiting], f"{LATE} {limit:.0f} s")
             time.sleep(0.05)
     finally:
         for process, output in running.values():
@@ -111,7 +113,8 @@ def main(names: Sequence[str]) -> int:
     for name, reason in failed.items():
         print(f"{name}: {reason}")
     print(f"{len(commands) - len(failed)} of {len(commands)} tasks in {time.monotonic() - start:.0f} s")
-    return 1 if failed else 0
+    # What took too long is compiled by whoever needs it.
+    return 1 if any(not reason.startswith(LATE) for reason in failed.values()) else 0
 
 
 if __name__ == "__main__":

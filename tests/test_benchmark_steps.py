@@ -11,22 +11,15 @@ import torch
 from benchmarks import sequence, steps, stepwise, wide
 from benchmarks.cases import fastdraw_backends
 from benchmarks.conftest import add_compile_times, prove
-from benchmarks.models import Problem
 from fastdraw.config import DRAWConfig
 from fastdraw.profile import figures
 from fastdraw.profile.shapes import Glimpses
 
 CONFIG = DRAWConfig((1, 9, 7), glimpses=3, hidden_size=16, latent_size=5, read_size=2, write_size=3)
-#: What takes its time to compile.
-SLOW = ("torch.compile", "jax")
-
-
-def quick(problem: Problem) -> list:
-    return [v for v in steps.step_variants(problem) if not v.name.startswith(SLOW)]
 
 
 def test_every_step_is_proven():
-    case = steps.step_case(CONFIG, "tiny", 4, quick)
+    case = steps.step_case(CONFIG, "tiny", 4, steps.step_variants)
     assert prove(case) == {}
     names = [variant.name for variant in case.variants]
     assert names[0] == "GraphedStep, bfloat16"
@@ -45,7 +38,7 @@ def test_a_wrong_step_is_found(monkeypatch):
     right = steps._gradients
 
     def make(problem):
-        variants = quick(problem)[:1] + [v for v in quick(problem) if v.name == "reference"]
+        variants = steps.pair(problem)
         monkeypatch.setattr(steps, "_gradients", lambda model: [g * 1.02 for g in right(model)])
         variants[0].step(0)
         results = [r.clone() for r in variants[0].step(0)]
@@ -61,7 +54,7 @@ def test_jax_takes_the_same_step():
     def make(problem):
         # On a CPU both precisions are the same.
         names = ("reference", "jax.jit of lax.scan, tf32")
-        return [v for v in steps.step_variants(problem) if v.name in names]
+        return [v for v in steps.jax_variants(problem) if v.name in names]
 
     case = steps.step_case(CONFIG, "tiny", 4, make)
     assert len(case.variants) == 2
@@ -76,7 +69,7 @@ def test_compiled_steps(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda function, **options: asked.append(options) or function)
 
     def make(problem):
-        found = [*steps.step_variants(problem), *steps.slow_variants(problem)[2:]]
+        found = [*steps.compiled_variants(problem), *steps.slow_variants(problem)[2:]]
         return [v for v in found if v.name == "reference" or v.name.startswith("torch.compile")]
 
     case = steps.step_case(CONFIG, "tiny", 4, make)
