@@ -81,7 +81,6 @@ def steps(folder: Path, workers: int) -> list[Step]:
         module("environment", "environment", 60),
         module("probe", "probe", 120),
         module("ceilings", "ceilings", 60),
-        Step("warm", [*python, "benchmarks.warm"], 100),
         tests(
             "tests of models and training",
             "tests/test_gpu_models.py",
@@ -90,6 +89,8 @@ def steps(folder: Path, workers: int) -> list[Step]:
             only="not memory_does_not_grow",
         ),
         tests("tests of operators", "tests/test_gpu_operators.py", limit=120),
+        # What the tests above have not compiled already.
+        Step("warm", [*python, "benchmarks.warm"], 100),
         tests("other tests for the GPU", "-m", "gpu", *marked(), limit=90),
         timed("benchmarks of steps", "steps", limit=200, only="not slow"),
         timed("benchmarks of memory", "memory", limit=60),
@@ -233,7 +234,7 @@ def main(arguments: Sequence[str] | None = None, no_gpu: Callable[[], str | None
     done: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for step in steps(folder, workers=min(8, os.cpu_count() or 1)):
+        for step in steps(folder, workers=max(1, min(14, (os.cpu_count() or 1) - 2))):
             if options.only and not any(part in step.name for part in options.only):
                 continue
             print(f"{step.name} ...", flush=True)
