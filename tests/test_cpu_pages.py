@@ -114,3 +114,25 @@ def test_two_models_at_once_do_not_share_a_tape() -> None:
         thread.join()
     for i in (0, 1):
         assert all(torch.equal(a, b) for a, b in zip(results[i], alone[i], strict=True))
+
+
+def test_reads_share_what_earlier_ones_left():
+    number = (1 << 20) // 4
+    several = [pages.read_buffer((number,), torch.float32) for _ in range(3)]
+    places = {tensor.data_ptr() for tensor in several}
+    assert len(places) == 3
+    del several
+    # One at a time, and still none of the others is given up.
+    again = [pages.read_buffer((number,), torch.float32) for _ in range(3)]
+    assert {tensor.data_ptr() for tensor in again} == places
+    del again
+    assert pages.kept_bytes() == 3 << 20
+    pages.release()
+    assert pages.kept_bytes() == 0
+
+
+def test_reads_leave_no_more_than_their_share():
+    many = [pages.read_buffer(((8 << 20) // 4,), torch.float32) for _ in range(6)]
+    del many
+    small = pages.read_buffer(((1 << 20) // 4,), torch.float32)
+    assert pages.kept_bytes() <= (32 << 20) + small.nbytes

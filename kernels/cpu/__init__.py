@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from fastdraw.kernels.cpu.gemm import product
-from fastdraw.kernels.cpu.pages import prefer_large
+from fastdraw.kernels.cpu.pages import prefer_large, read_buffer
 
 _FOLDER = Path(__file__).parent
 #: Whole-number arguments, and how many pointers follow them, for each function in the order of kernels.cpp.
@@ -30,6 +30,7 @@ _POINTERS = {
     "lstm_backward": 8,
     "elementwise": 2,
     "windows": 7,
+    "seen_pixels": 2,
 }
 #: Read and write take params [B, K, 5] too, and images of any strides (fastdraw.ops.windows).
 SEVERAL_WINDOWS = True
@@ -49,6 +50,7 @@ class Kernels(NamedTuple):
     lstm_backward: Callable[..., int]
     elementwise: Callable[..., int]
     windows: Callable[..., int]
+    seen_pixels: Callable[..., int]
 
 
 def unavailable() -> str | None:
@@ -210,18 +212,18 @@ def read(image: Tensor, params: Tensor, size: int, power: int, kept: Tensor | No
 
 
 def keeps(image: Tensor, params: Tensor, size: int) -> Tensor | None:
-    """What a read that will be differentiated to params may leave for that: its window's columns under every filter, with
-    which no pixel is read again. None where it would take more than a quarter of the image's memory.
-
-    Only what lies under the window is ever touched.
+    """What a read that will be differentiated to params may leave for that: its windows' columns under every filter, with
+    which no pixel is read again. None for small images, and where it would be larger than what the windows see.
     """
-    batch, channels, height, width = image.shape
-    windows = 1 if params.dim() == 2 else params.shape[1]
-    # Whole tiles of columns, which are at most 64 wide.
-    each = 3 * size * (width + 64)
-    if height * width <= SMALL or 4 * windows * each > height * width:
+    _, channels, height, width = image.shape
+    if height * width <= SMALL:
         return None
-    return torch.empty((batch * windows * channels, each), dtype=_dtype(image))
+    dtype = _dtype(image)
+    window, found = _as(params, dtype).contiguous(), (ctypes.c_int64 * 2)()
+    count = window.numel() // 5
+    _check(kernels(dtype).seen_pixels(_sizes(count, height, width, size), window.data_ptr(), ctypes.addressof(found)))
+    each, pixels = found
+    return None if count * each > pixels else read_buffer((count * channels, each), dtype)
 
 
 def read_backward(

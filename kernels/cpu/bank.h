@@ -39,7 +39,7 @@ struct WindowJob {
   const T* patch;  // [B, K, C, N, N]
   T *image_out, *patch_out, *params_out;
   T* kept;            // [B, K, C, kept_numel]: every tile's T, or null.
-  int64_t kept_numel;  // For each window and channel, as much as any tile size needs.
+  int64_t kept_numel;  // For each window and channel.
   bool keeps;         // Whether `kept` is to be filled, and not found filled.
   Bank<T>* banks;  // [count]
   T* partial;      // [count, C, cuts, partial_numel]

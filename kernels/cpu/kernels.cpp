@@ -145,7 +145,7 @@ int elementwise(const int64_t* sizes, const T* x, T* y) {
 
 const void* const kernels[] = {FASTDRAW_BOTH(glimpse),      FASTDRAW_BOTH(filterbank),    FASTDRAW_BOTH(filterbank_backward),
                                FASTDRAW_BOTH(lstm_forward), FASTDRAW_BOTH(lstm_backward), FASTDRAW_BOTH(elementwise),
-                               FASTDRAW_BOTH(windows),
+                               FASTDRAW_BOTH(windows),      FASTDRAW_BOTH(seen_pixels),
                                FASTDRAW_PIECES(float, float), FASTDRAW_PIECES(double, double), FASTDRAW_PIECES(float, BFloat16)};
 
 }  // namespace

@@ -45,7 +45,7 @@ struct Arena {
   ~Arena() { free(base); }
 };
 
-thread_local Arena arena;
+thread_local Arena arenas[kScratchSlots];
 
 bool share_out(int64_t tasks, int64_t chunk, int64_t threads, FastdrawTasks run, void* job) {
   if (threads <= 1 || tasks <= 1 || !parallel_region) return tasks <= 0 || run(job, 0, tasks);
@@ -65,7 +65,8 @@ bool fastdraw_parallel_each(int64_t tasks, int64_t threads, FastdrawTasks run, v
   return share_out(tasks, 1, threads, run, job);
 }
 
-void* fastdraw_scratch(size_t bytes) {
+void* fastdraw_scratch(size_t bytes, int slot) {
+  Arena& arena = arenas[slot];
   if (bytes > arena.bytes) {
     free(arena.base);
     arena.bytes = 0;

@@ -2,12 +2,14 @@
 
 A step's tape is fresh memory each time, and what costs is not to use it but that the system hands it out, and zeroes it: 32 ms
 for 64 MiB in pages of 4 KiB, 8 ms in large ones, nothing where the buffers of the step before are used again. Torch does so on
-CUDA and not on the CPU. What is kept here is what serves the last call: never more than twice what it asked for.
+CUDA and not on the CPU. What is kept here is what serves the last step, never more than twice what it asked for, and at most
+32 MiB for reads of large images.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -21,40 +23,80 @@ from torch import Tensor
 _PAGE = 2 << 20
 _MADV_HUGEPAGE = 14
 
-_kept: list[np.ndarray] = []
-_lock = threading.Lock()
 _probe = [np.empty(0)]
 #: References to a block that no tensor uses: the list's, and that of the question itself, as this Python counts them.
 _UNUSED = sys.getrefcount(_probe[0])
 
 
+class _Pool:
+    """Blocks that served the last calls. Those that no tensor uses serve the next one; of those that are left over, the
+    newest `spare` bytes stay."""
+
+    def __init__(self, least: int, spare: int) -> None:
+        self._least, self._spare = least, spare
+        self._kept: list[np.ndarray] = []
+        self._lock = threading.Lock()
+
+    def buffers(self, wanted: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> list[Tensor]:
+        with self._lock:
+            free = [self._kept[i] for i in range(len(self._kept)) if sys.getrefcount(self._kept[i]) == _UNUSED]
+            self._kept = [block for block in self._kept if not any(block is other for other in free)]
+            tensors = [self._take(free, *one) for one in wanted]
+            self._kept = self._left_over(free) + self._kept
+            return tensors
+
+    def _take(self, free: list[np.ndarray], sizes: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        nbytes = dtype.itemsize * math.prod(sizes)
+        if nbytes < self._least:
+            return torch.empty(sizes, dtype=dtype)
+        # The smallest that is large enough, and not more than twice as large.
+        fits = [(block.nbytes, i) for i, block in enumerate(free) if nbytes <= block.nbytes <= 2 * nbytes]
+        block = free.pop(min(fits)[1]) if fits else _new_block(nbytes)
+        self._kept.append(block)
+        return _poisoned(torch.from_numpy(block)[:nbytes].view(dtype).view(sizes))
+
+    def _left_over(self, free: list[np.ndarray]) -> list[np.ndarray]:
+        room = self._spare
+        kept: list[np.ndarray] = []
+        for block in reversed(free):
+            room -= block.nbytes
+            if room >= 0:
+                kept.insert(0, block)
+        return kept
+
+    def nbytes(self) -> int:
+        return sum(block.nbytes for block in self._kept)
+
+    def release(self) -> None:
+        """Gives back what no tensor uses."""
+        spare, self._spare = self._spare, 0
+        self.buffers([])
+        self._spare = spare
+
+
+#: A step's buffers are all asked for at once, a read's one at a time, while those of other reads are in use or not.
+_step, _reads = _Pool(_PAGE, 0), _Pool(256 << 10, 32 << 20)
+
+
 def new_buffers(wanted: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> list[Tensor]:
     """Uninitialised CPU tensors of these sizes and dtypes; large ones in memory that freed tensors of the last call left."""
-    with _lock:
-        free = [_kept[i] for i in range(len(_kept)) if sys.getrefcount(_kept[i]) == _UNUSED]
-        _kept[:] = [block for block in _kept if not any(block is other for other in free)]
-        tensors = []
-        for sizes, dtype in wanted:
-            nbytes = dtype.itemsize * int(np.prod(sizes))
-            if nbytes < _PAGE:
-                tensors.append(torch.empty(sizes, dtype=dtype))
-                continue
-            # The smallest that is large enough, and not more than twice as large.
-            fits = [(block.nbytes, i) for i, block in enumerate(free) if nbytes <= block.nbytes <= 2 * nbytes]
-            block = free.pop(min(fits)[1]) if fits else _new_block(nbytes)
-            _kept.append(block)
-            tensors.append(_poisoned(torch.from_numpy(block)[:nbytes].view(dtype).view(sizes)))
-        return tensors
+    return _step.buffers(wanted)
+
+
+def read_buffer(sizes: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """The same for what a read keeps; up to 32 MiB stay for the next reads."""
+    return _reads.buffers([(sizes, dtype)])[0]
 
 
 def kept_bytes() -> int:
     """What is kept for the next call, in use or not."""
-    return sum(block.nbytes for block in _kept)
+    return _step.nbytes() + _reads.nbytes()
 
 
 def release() -> None:
     """Gives back what no tensor uses."""
-    new_buffers([])
+    _step.release()
+    _reads.release()
 
 
 def prefer_large(*tensors: Tensor) -> None:

@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+constexpr int kScratchSlots = 5;
+
 // Does the tasks begin <= i < end. False where memory ran out.
 typedef bool (*FastdrawTasks)(void* job, int64_t begin, int64_t end);
 
@@ -16,5 +18,6 @@ __attribute__((visibility("hidden"))) bool fastdraw_parallel(int64_t tasks, int6
 __attribute__((visibility("hidden"))) bool fastdraw_parallel_each(int64_t tasks, int64_t threads, FastdrawTasks run, void* job);
 
 // Memory of the calling thread, aligned for vectors; what it held before is lost where it grows. Null where memory ran out.
-__attribute__((visibility("hidden"))) void* fastdraw_scratch(size_t bytes);
+// Slot 0 is for tasks; the others, below kScratchSlots, for what hands tasks out.
+__attribute__((visibility("hidden"))) void* fastdraw_scratch(size_t bytes, int slot = 0);
 }

@@ -14,11 +14,17 @@ constexpr int64_t kTasks = 16;
 constexpr int64_t kWave = 1 << 23;
 constexpr int64_t kWaveWindows = 1024;
 
-// Memory that is given back at the end.
+// Memory of one call. Small ones take the thread's, which the next call takes again: new pages take longer than filling them.
 struct Memory {
+  const int slot;
   void* base = nullptr;
+  explicit Memory(int of) : slot(of) {}
   ~Memory() { free(base); }
-  void* get(int64_t bytes) { return posix_memalign(&base, 64, size_t(bytes) + 64) == 0 ? base : (base = nullptr); }
+  void* get(int64_t bytes) {
+    if (bytes <= kSmall) return fastdraw_scratch(size_t(bytes) + 64, slot);
+    return posix_memalign(&base, 64, size_t(bytes) + 64) == 0 ? base : (base = nullptr);
+  }
+  static constexpr int64_t kSmall = 4 << 20;
 };
 
 // `layout(Layout<T>&)` once to count and once to share out.
@@ -41,7 +47,7 @@ bool run_wave(WindowJob<T>& job, int64_t threads, FastdrawTasks read) {
   for (int64_t i = 0; i < job.count; ++i) seen += job.banks[i].support_y.length * job.banks[i].support_x.length;
   // Waking threads takes microseconds, in which one thread does this much.
   if (seen * channels * n < 1 << 17 && !job.image_out) threads = 1;
-  Memory banks, partial;
+  Memory banks(1), partial(2);
   const auto layout = [&](Layout<T>& l) {
     for (int64_t i = 0; i < job.count; ++i)
       lay_out_bank(l, job.banks[i], job.shape, job.gradients(), job.patch_out != nullptr);
@@ -62,6 +68,31 @@ bool run_wave(WindowJob<T>& job, int64_t threads, FastdrawTasks read) {
     if (!fastdraw_parallel(planes * job.blocks, threads, write_windows<T>, &job)) return false;
   }
   return true;
+}
+
+// What windows see. sizes: number of windows, H, W, N. found: numbers that a read keeps for each window and channel, and pixels
+// of a channel that all windows see together.
+template <class T>
+int seen_pixels(const int64_t* sizes, const T* params, int64_t* found) {
+  const int64_t count = sizes[0], height = sizes[1], width = sizes[2], n = sizes[3];
+  Memory memory(1);
+  Support s;
+  s.bands = static_cast<Band*>(memory.get(n * int64_t(sizeof(Band) + sizeof(Segment))));
+  if (!s.bands) return 1;
+  s.segments = reinterpret_cast<Segment*>(s.bands + n);
+  int64_t columns = 0, pixels = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const Window<T> o = window_of(params + i * kParams, n, height, width, 1);
+    const T any = o.centre_x + o.centre_y + o.delta + o.half_inverse_sigma2 + o.gain;
+    find_support(s, n, width, o.centre_x, o.delta, o.half_inverse_sigma2, any != any);
+    const int64_t across = s.length;
+    find_support(s, n, height, o.centre_y, o.delta, o.half_inverse_sigma2, any != any);
+    columns = across > columns ? across : columns;
+    pixels += across * s.length;
+  }
+  found[0] = (columns + kTile<T> - 1) / kTile<T> * 3 * n * kTile<T>;
+  found[1] = pixels;
+  return 0;
 }
 
 // sizes: B, K, C, H, W, N, power, kind of image (0: T, 1: bfloat16, 2: float16), strides of image, strides of image_out,
@@ -86,7 +117,7 @@ int windows(const int64_t* sizes, const T* params, const void* image, const T* p
     images = kWaveWindows / job.windows;
     images = images < 1 ? 1 : (images < batch - b ? images : batch - b);
     job.first = b * job.windows, job.count = images * job.windows;
-    Memory banks, supports;
+    Memory banks(3), supports(4);
     job.banks = static_cast<Bank<T>*>(banks.get(job.count * int64_t(sizeof(Bank<T>))));
     if (!job.banks || !lay_out_in<int64_t>(supports, [&](Layout<int64_t>& l) { lay_out_supports(l, job); })) return 1;
     if (!fastdraw_parallel(job.count, job.count < 64 ? 1 : threads, find_supports<T>, &job)) return 1;
