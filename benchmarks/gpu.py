@@ -234,9 +234,16 @@ def main(arguments: Sequence[str] | None = None, no_gpu: Callable[[], str | None
     done: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for step in steps(folder, workers=max(1, min(14, (os.cpu_count() or 1) - 2))):
-            if options.only and not any(part in step.name for part in options.only):
-                continue
+        planned = steps(folder, workers=max(1, min(14, (os.cpu_count() or 1) - 2)))
+        if options.only:
+            wanted = [step for step in planned if any(part in step.name for part in options.only)]
+            if not wanted:
+                names = ", ".join(step.name for step in planned)
+                print(f"--only: expected words of {names}, got {' '.join(options.only)}", file=sys.stderr)
+                return 2
+            # Which commit and machine it is, is always asked: figures of two are not to be mixed.
+            planned = [step for step in planned if step in wanted or step.name == "environment"]
+        for step in planned:
             print(f"{step.name} ...", flush=True)
             done.append(run(step, log, end - time.monotonic() - _RESERVE))
             print(f"  {report.step_line(done[-1])}", flush=True)

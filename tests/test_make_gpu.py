@@ -68,6 +68,12 @@ def test_gpu_writes_a_report_though_steps_fail(tmp_path, monkeypatch, capsys):
     assert "a_package_of_another_name is not installed" in last
 
 
+def test_a_step_that_nobody_knows_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "steps", fake_steps)
+    assert gpu.main(["--out", str(tmp_path), "--only", "benchmark of"], no_gpu=lambda: None) == 2
+    assert capsys.readouterr().err.startswith("--only: expected words of environment, ceilings, tests")
+
+
 def test_gpu_passes_where_nothing_failed(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "steps", fake_steps)
     assert gpu.main(["--out", str(tmp_path), "--only", "ceilings", "absent"], no_gpu=lambda: None) == 0
