@@ -51,6 +51,9 @@ def run(options: Options, command: list[str] | None = None) -> int:
         raise expected("fail-slower", "--compare with it", "none")
     _check_files(options)
     console = Console()
+    if not console.is_terminal:
+        # A file or a pipe has no width; rich would take 80.
+        console.width = max(console.width, terminal.WIDTH)
     busy = f"{machine.BUSY:.1f} programs were busy before. " if machine.BUSY > 0.5 else ""
     found = machine.describe()
     report: dict[str, Any] = {

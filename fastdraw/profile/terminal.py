@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 #: Cores that other programs may keep busy while a case is timed; beyond it the table says so.
 BUSY = 0.2
+#: What the whole table takes; narrower terminals get it without the quartiles.
+WIDTH = 100
 _COLUMNS = (
     ("variant", 19, "left"),
     ("time", 7, "right"),
@@ -26,11 +28,16 @@ _COLUMNS = (
 )
 
 
-def table(header: bool = False) -> Table:
+def _shown(console: Console) -> list[int]:
+    """The columns that there is room for."""
+    return [i for i, (name, *_) in enumerate(_COLUMNS) if name != "quartiles" or console.width >= WIDTH]
+
+
+def table(console: Console, header: bool = False) -> Table:
     from rich.table import Table
 
     made = Table(show_header=header, header_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for name, width, justify in _COLUMNS:
+    for name, width, justify in (_COLUMNS[i] for i in _shown(console)):
         made.add_column(name, width=width, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     return made
 
@@ -56,7 +63,7 @@ def show_head(console: Console, report: dict[str, Any]) -> None:
     for dtype, rate in sorted(products):
         console.print(f"          products in {dtype} {count_text(rate, 'FLOP/s')}", highlight=False)
     console.print()
-    console.print(table(header=True))
+    console.print(table(console, header=True))
 
 
 def show_case(console: Console, result: Result) -> None:
@@ -67,13 +74,14 @@ def show_case(console: Console, result: Result) -> None:
     console.print(f"  {result['measured']}\n  at least {least} by {result['floor_by']}", style="dim", highlight=False)
     if (result.get("others_busy") or 0.0) > BUSY:
         console.print(f"  other programs kept {result['others_busy']:.1f} cores busy: measure again", style="yellow")
-    rows = table()
+    rows, shown = table(console), _shown(console)
     notes = []
     for r in result["rows"]:
         if r["median"] is None:
             notes.append(f"  {r['name']}: not measured: {r['note']}")
             continue
-        rows.add_row(*cells(result, r), style="bold" if r is result["rows"][0] else "")
+        texts = cells(result, r)
+        rows.add_row(*(texts[i] for i in shown), style="bold" if r is result["rows"][0] else "")
         notes += [f"  {r['name']}: {text}" for text in remarks(result, r)]
     console.print(rows)
     for text in notes:
