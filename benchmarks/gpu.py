@@ -110,6 +110,7 @@ def steps(folder: Path, workers: int) -> list[Step]:
         tests("Triton kernels' tests", *TRITON_TESTS, limit=120, needs=suite),
         timed("benchmarks of DRAW and the classifier", "model", "classifier", limit=200),
         timed("benchmarks of operators", "operators", "large", limit=170),
+        module("choices of the pieces", "choices", 150),
         timed("slow compilers", "steps", limit=280, only="slow"),
         module("counters of ncu", "kernels", 120, "--ncu"),
     ]
@@ -248,7 +249,7 @@ def main(arguments: Sequence[str] | None = None, no_gpu: Callable[[], str | None
             done.append(run(step, log, end - time.monotonic() - _RESERVE))
             print(f"  {report.step_line(done[-1])}", flush=True)
             # After every step, so that a run which is cut off leaves what it has.
-            names = ("environment", "ceilings", "probe", "kernels", "counters")
+            names = report.PARTS
             parts = {name: _json(folder / f"{name}.json") for name in names}
             if options.commit and parts["environment"]:
                 parts["environment"]["commit"] = parts["environment"].get("commit") or options.commit

@@ -9,10 +9,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from benchmarks import environment, goals, kernels, table
+from benchmarks import choices, environment, goals, kernels, table
 
 #: The last lines on the screen: what a lent machine gives back may be cut to 12,000 characters.
 SUMMARY_LENGTH = 10_000
+#: Files that steps write, by their names: <name>.json.
+PARTS = ("environment", "ceilings", "probe", "kernels", "counters", "choices")
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Report:
     """steps: what gpu.run gives, in order. Empty dictionaries and lists stand for what was not found out.
 
     ceilings: benchmarks.ceilings. probe: Limits of benchmarks.probe. kernels, counters: of benchmarks.kernels.
+    choices: of benchmarks.choices.
     """
 
     steps: list[dict[str, Any]] = field(default_factory=list)
@@ -29,6 +32,7 @@ class Report:
     probe: dict[str, Any] = field(default_factory=dict)
     kernels: dict[str, Any] = field(default_factory=dict)
     counters: dict[str, Any] = field(default_factory=dict)
+    choices: dict[str, Any] = field(default_factory=dict)
 
     @property
     def goals(self) -> list[goals.Goal]:
@@ -52,7 +56,7 @@ def joined(before: Report, now: Report) -> Report:
         return now
     steps = {step["name"]: step for step in [*before.steps, *now.steps]}
     results = {result["title"]: result for result in [*before.results, *now.results]}
-    names = ("environment", "ceilings", "probe", "kernels", "counters")
+    names = PARTS
     rest = {name: getattr(now, name) or getattr(before, name) for name in names}
     return Report(list(steps.values()), results=list(results.values()), **rest)
 
@@ -91,6 +95,10 @@ def markdown(report: Report) -> str:
         parts.append("```")
     if report.counters:
         parts += ["", "## Hardware counters of the same kernels, by ncu", "", "```", *kernels.lines(report.counters), "```"]
+    if report.choices:
+        parts += ["", "## A step under other choices", "", "```"]
+        parts += [text for title, rows in report.choices.items() for text in [*choices.lines(title, rows), ""]]
+        parts.append("```")
     failed = [step for step in report.steps if step["status"] == "failed"]
     for step in failed:
         parts += ["", f"## {step['name']}: {step['reason']}", "", "```", *step["tail"], "```"]

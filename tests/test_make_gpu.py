@@ -280,6 +280,9 @@ def test_the_report_of_a_whole_run(tmp_path):
         probe={"values": LIMITS, "problems": {"cluster barrier of 16 blocks, one cluster": "no cluster of this size fits"}},
         kernels={"B=128, bfloat16": table},
         counters=table,
+        choices={
+            "step of DRAW MNIST 128, bfloat16": [figures.row("as it is", [2e-3]), figures.row("no dependent launches", [4e-3])]
+        },
     )
     report.write(tmp_path, whole)
     text = (tmp_path / "report.md").read_text()
@@ -289,6 +292,7 @@ def test_the_report_of_a_whole_run(tmp_path):
         "| cluster barrier of 16 blocks, one cluster | not measured: no cluster of this size fits |",
         "| copy of 1 GiB by a kernel, GB/s | 2000 |",
         "cell_forward_kernel",
+        "no dependent launches          4.00 ms  0.500x",
     ):
         assert part in text, part
     written = json.loads((tmp_path / "report.json").read_text())
