@@ -11,7 +11,7 @@ OUT ?= results
 WORKERS ?= 2
 
 BIN := $(VENV)/bin
-TRITON_TESTS := $(addprefix tests/test_triton_,kernels.py pieces.py recurrence.py classifier.py)
+TRITON_TESTS := $(addprefix tests/test_triton_,kernels.py large.py pieces.py recurrence.py classifier.py)
 SOURCES := pyproject.toml setup.py CMakeLists.txt $(wildcard kernels/cpu/*.cpp kernels/cpu/*.h)
 
 .PHONY: demo test lint test-triton benchmark gpu clean

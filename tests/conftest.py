@@ -13,7 +13,7 @@ import fastdraw
 from fastdraw import env
 
 #: The tests of Triton kernels need a CUDA device, or a process of their own in Triton's interpreter (make test starts one).
-TRITON_TESTS = [f"test_triton_{name}.py" for name in ("kernels", "pieces", "recurrence", "classifier")]
+TRITON_TESTS = [f"test_triton_{name}.py" for name in ("kernels", "large", "pieces", "recurrence", "classifier")]
 collect_ignore = [] if fastdraw.backends()["triton"] is None else TRITON_TESTS
 
 KERNELS = [name for name, reason in fastdraw.backends().items() if reason is None and name != "reference"]

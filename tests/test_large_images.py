@@ -20,6 +20,9 @@ from fastdraw.ops import windows as layer
 
 needs_library = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.unavailable()))
 EXAMPLES = 3 if env.triton_interpreted() else 30
+# The interpreter runs a tile in milliseconds; half the side still makes many of them.
+IMAGE_SIZE, LONGEST = ((49, 115), 130) if env.triton_interpreted() else ((97, 230), 260)
+HEIGHT, WIDTH = (45, 41) if env.triton_interpreted() else (90, 82)
 
 #: (g~x, g~y, log sigma^2, log delta~, log gamma), beside those of every image, each with what it is there for.
 FAR_WINDOWS = [
@@ -53,14 +56,15 @@ def data(name: str, batch: int, windows: int | None, channels: int, image_size: 
 @pytest.mark.parametrize("name", ["read", "write"])
 @pytest.mark.parametrize("values", [*WINDOWS, *FAR_WINDOWS])
 def test_windows_on_a_large_image(backend: str, device: str, values: tuple[float, ...], name: str, dtype: torch.dtype) -> None:
-    image_size = (97, 230)
     params = torch.tensor([values], dtype=torch.float64).clamp(-3e38, 3e38)
-    compare(*both(7, image_size)[name], (data(name, 1, None, 2, image_size, 7), params), dtype, device)
+    compare(*both(7, IMAGE_SIZE)[name], (data(name, 1, None, 2, IMAGE_SIZE, 7), params), dtype, device)
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    shape=st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 3), st.integers(60, 260), st.integers(70, 260)),
+    shape=st.tuples(
+        st.integers(1, 2), st.integers(1, 3), st.integers(1, 3), st.integers(60, LONGEST), st.integers(70, LONGEST)
+    ),
     size=st.integers(1, 40),
     params=st.lists(
         st.tuples(*(st.floats(low, high, width=32) for low, high in ((-2, 2), (-2, 2), (-12, 16), (-8, 2), (-5, 5)))),
@@ -88,7 +92,7 @@ def test_several_windows(backend: str, device: str, name: str, dtype: torch.dtyp
 
 def test_several_windows_are_those_windows(backend: str, device: str) -> None:
     """The specification of [B, K, 5], in its own words."""
-    image = torch.rand(2, 3, 70, 80, dtype=torch.float64, device=device)
+    image = torch.rand(2, 3, HEIGHT, WIDTH, dtype=torch.float64, device=device)
     params = torch.randn(2, 4, 5, dtype=torch.float64, device=device)
     patches = fastdraw.read(image, params, 5)
     assert patches.shape == (2, 4, 3, 5, 5)
@@ -116,10 +120,10 @@ def test_nothing_to_read(backend: str, device: str, shape: tuple[int, int, int])
 
 @pytest.mark.parametrize("layout", ["channels last", "rows of a wider image", "transposed", "every other pixel"])
 def test_images_of_any_strides(backend: str, device: str, layout: str) -> None:
-    plain = torch.rand(2, 3, 90, 82, device=device)
+    plain = torch.rand(2, 3, HEIGHT, WIDTH, device=device)
     image = {
         "channels last": lambda: plain.to(memory_format=torch.channels_last),
-        "rows of a wider image": lambda: torch.cat([plain, plain], 3)[..., :82],
+        "rows of a wider image": lambda: torch.cat([plain, plain], 3)[..., :WIDTH],
         "transposed": lambda: plain.mT.contiguous().mT,
         "every other pixel": lambda: plain.repeat_interleave(2, 3)[..., ::2],
     }[layout]()
@@ -130,7 +134,7 @@ def test_images_of_any_strides(backend: str, device: str, layout: str) -> None:
 
     def results(source: Tensor, drawn_grad: Tensor) -> list[Tensor]:
         leaves = source.detach().requires_grad_(), params.clone().requires_grad_(), weights.clone().requires_grad_()
-        patch, drawn = fastdraw.read(leaves[0], leaves[1], 6), fastdraw.write(leaves[2], leaves[1], (90, 82))
+        patch, drawn = fastdraw.read(leaves[0], leaves[1], 6), fastdraw.write(leaves[2], leaves[1], (HEIGHT, WIDTH))
         return [patch, drawn, *torch.autograd.grad([patch, drawn], leaves, [weights, drawn_grad])]
 
     actual, expected = results(image, image), results(plain, plain)

@@ -4,8 +4,6 @@ determinism. tests/test_operators.py runs the public operators on them; here sta
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from torch import Tensor
@@ -15,8 +13,8 @@ from fastdraw import reference
 from fastdraw.kernels import triton as kernels
 from fastdraw.kernels.triton import launch, lstm, tables
 from fastdraw.kernels.triton.filterbank import filterbank_launch
+from triton_forms import DEVICE, check_glimpse, moderate_params
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
 #: (B, C, H, W, N), each with what it is there for.
@@ -31,62 +29,6 @@ SHAPES = [
     (1, 5, 31, 1, 3),  # one pixel wide
     (1, 2, 6, 70, 1),  # one filter, which has no stride
 ]
-
-
-def moderate_params(batch: int) -> Tensor:
-    return torch.randn(batch, 5, dtype=torch.float64) * torch.tensor([0.7, 0.7, 1.0, 0.7, 0.7], dtype=torch.float64)
-
-
-def form(image: Tensor, patch: Tensor, params: Tensor, power: int) -> Tensor:
-    """L = gamma^power sum_c <P_c, F_Y I_c F_X^T> by the reference: every kernel is a derivative of it."""
-    y, x, gamma = reference.filterbank(params, patch.shape[2], (image.shape[2], image.shape[3]))
-    glimpse = y[:, None] @ image.to(y.dtype) @ x[:, None].mT
-    return (gamma**power * (glimpse * patch.to(y.dtype)).sum((1, 2, 3))).sum()
-
-
-def derivatives(image: Tensor, patch: Tensor, params: Tensor, power: int, dtype: torch.dtype) -> list[Tensor]:
-    """dL/d image (the write), dL/d patch (the read) and dL/d params, from the reference in `dtype`."""
-    leaves = [tensor.to(dtype).requires_grad_() for tensor in (image, patch, params)]
-    return list(torch.autograd.grad(form(*leaves, power), leaves))
-
-
-def nudged(params: Tensor, dtype: torch.dtype) -> list[Tensor]:
-    """params moved by a few roundings: where sigma is far below a pixel, everything hangs on the last bit of mu."""
-    step = 4 * torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps * (1 + params.abs())
-    return [params + step * torch.randn_like(params).sign() for _ in range(4)]
-
-
-def check_glimpse(shape: tuple[int, ...], params: Tensor, power: int, dtype: torch.dtype, params_dtype: torch.dtype) -> None:
-    """Every result of the four kernels; each patch and image also serves as the gradient of the other."""
-    batch, channels, height, width, size = shape
-    image = torch.randn(batch, channels, height, width, dtype=torch.float64).to(dtype)
-    patch = torch.randn(batch, channels, size, size, dtype=torch.float64).to(dtype)
-    params = params.to(params_dtype)
-    wide = params.double()
-    exact = derivatives(image, patch, wide, power, torch.float64)
-    rivals = [derivatives(image, patch, params, power, dtype)]
-    rivals += [derivatives(image, patch, moved, power, torch.float64) for moved in nudged(wide, dtype)]
-    on_device = [tensor.to(DEVICE) for tensor in (image, patch, params)]
-    i, p, w = on_device
-    read_grads = kernels.read_backward(p, i, w, power, True)
-    skipped, params_only = kernels.read_backward(p, i, w, power, False)
-    write_grads = kernels.write_backward(i, p, w, power)
-    assert skipped is None
-    assert torch.equal(params_only, read_grads[1])
-    results = [
-        ("read", kernels.read(i, w, size, power), 1),
-        ("write", kernels.write(p, w, height, width, power), 0),
-        ("read's gradient to image", read_grads[0], 0),
-        ("read's gradient to params", read_grads[1], 2),
-        ("write's gradient to patch", write_grads[0], 1),
-        ("write's gradient to params", write_grads[1], 2),
-    ]
-    for name, actual, which in results:
-        assert actual.dtype == (params_dtype if which == 2 else dtype), name
-        rival = max((results[which] for results in rivals), key=lambda n: error(n, exact[which]))
-        # A gradient is no finer than the dtype it is given in.
-        coarser = max((dtype, actual.dtype), key=lambda d: torch.finfo(d).eps)
-        assert_within_budget(f"{name} {shape}", actual, rival, exact[which], coarser)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -105,17 +47,6 @@ def test_glimpse_windows(row, dtype):
     check_glimpse((1, 1, 20, 9, 12), params, -1, dtype, dtype)
 
 
-#: As WINDOWS, for images of many tiles.
-FAR_WINDOWS = [
-    (0.2, -0.1, 0.0, -2.0, 0.3),  # an ordinary window, a seventh of the image
-    (0.0, 0.0, -4.0, 0.0, 0.0),  # sigma far below the stride: tiles between filters
-    (1.05, 0.9, 2.0, -2.0, 0.0),  # partly outside
-    (-1.5, 1.4, 5.0, -3.0, 0.0),  # wholly outside: rows fall as exponentials
-    (0.01, 0.02, 1.0, -7.0, 0.0),  # zoomed in: all filters within a pixel
-    (0.0, -0.3, 9.0, -1.0, 0.0),  # sigma as wide as the image
-]
-
-
 @pytest.fixture
 def launches(monkeypatch):
     """Names of the kernels launched, in order."""
@@ -130,102 +61,9 @@ def launches(monkeypatch):
     return names
 
 
-@pytest.fixture
-def small_tiles(monkeypatch):
-    """Tiles of 16 x 16, so that a small image has many."""
-    small = {kind: tuple(row._replace(side=16) for row in rows) for kind, rows in tables.WINDOW_ROWS.items()}
-    monkeypatch.setattr(tables, "WINDOW_ROWS", small)
-
-
-@pytest.fixture(params=[1, 2, 5], ids=lambda parts: f"{parts} parts")
-def parts(request, monkeypatch):
-    """Programs that share a patch: fewer than an image of 33 rows has rows of tiles, and more."""
-    monkeypatch.setattr(tables, "SPLIT_PIXELS", 0 if request.param > 1 else 2**40)
-    # The tests' patches are two, channels counted.
-    monkeypatch.setattr(tables, "SPLIT_PROGRAMS", 2 * request.param)
-    return request.param
-
-
-@pytest.mark.parametrize("row", FAR_WINDOWS, ids=str)
-def test_windows_of_images_of_many_tiles(row, parts, small_tiles):
-    dtype = torch.float64 if parts == 2 else torch.float32
-    check_glimpse((1, 2, 33, 50, 3), torch.tensor([row], dtype=torch.float64), -1, dtype, dtype)
-
-
-def test_parts_are_summed_in_float32(parts, small_tiles):
-    check_glimpse((2, 1, 33, 40, 17), moderate_params(2), 1, torch.bfloat16, torch.float32)
-
-
-def test_what_no_window_sees_is_not_loaded(parts, small_tiles):
-    """NaN everywhere but in the tiles that the window touches; what is written outside of them is zero."""
-    size, sigma, delta, height, width = 3, 1.0, 2.0, 128, 112
-    # Filters at 70, 72, 74 and 38, 40, 42: seen are at most sqrt(40) + 1 < 8 pixels more.
-    window = (2 * 41 / (width + 1) - 1, 2 * 73 / (height + 1) - 1, 2 * math.log(sigma))
-    params = torch.tensor([[*window, math.log(delta * (size - 1) / (height - 1)), 0.0]], device=DEVICE)
-    tiles = (..., slice(48, 96), slice(16, 64))
-    clean = torch.rand(1, 2, height, width, device=DEVICE)
-    image = torch.full_like(clean, torch.nan)
-    image[tiles] = clean[tiles]
-    patch = torch.randn(1, 2, size, size, device=DEVICE)
-
-    def results(image: Tensor) -> list[Tensor]:
-        return [kernels.read(image, params, size, 1), *kernels.write_backward(image, patch, params, -1)]
-
-    assert all(torch.equal(a, e) for a, e in zip(results(image), results(clean), strict=True))
-    drawn = kernels.write(patch, params, height, width, -1)
-    assert drawn[tiles].any()
-    drawn[tiles] = 0
-    assert not drawn.any()
-
-
-@pytest.mark.parametrize("column", range(5))
-def test_nan_in_params_shows_in_every_pixel(column, small_tiles):
-    params = torch.tensor([[0.0, 0.0, -2.0, -3.0, 0.0]], device=DEVICE)
-    params[0, column] = torch.nan
-    patch, image = torch.ones(1, 1, 3, 3, device=DEVICE), torch.ones(1, 1, 40, 50, device=DEVICE)
-    assert kernels.write(patch, params, 40, 50, -1).isnan().all()
-    assert kernels.read(image, params, 3, 1).isnan().all()
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("size", [3, 65])
-def test_several_windows_of_images_of_any_strides(size, dtype, small_tiles, launches):
-    """Each as it is alone, and their images summed; what reads an image takes it channels last as it lies."""
-    image = torch.randn(2, 2, 20, 33, device=DEVICE).to(dtype)
-    patch, params = (
-        torch.randn(2, 2, 2, size, size, device=DEVICE).to(dtype),
-        moderate_params(4).view(2, 2, 5).float().to(DEVICE),
-    )
-    apart = image.to(memory_format=torch.channels_last)
-    read = kernels.read(apart, params, size, 1)
-    drawn = kernels.write(patch, params, 20, 33, -1, torch.channels_last)
-    if size == 3:
-        assert launches == ["read_kernel", "write_kernel", "write_kernel"]
-    assert drawn.is_contiguous(memory_format=torch.channels_last)
-    grads = kernels.write_backward(apart, patch, params, -1)
-    kept, params_only = kernels.write_backward(apart, patch, params, -1, need_patch=False)
-    assert kept is None
-    assert error(params_only, grads[1]) < 1e-5
-    total = torch.zeros_like(image, dtype=torch.float32)
-    for k in range(2):
-        one, part = params[:, k].contiguous(), patch[:, k].contiguous()
-        assert torch.equal(read[:, k], kernels.read(image, one, size, 1))
-        for grad, alone in zip(grads, kernels.write_backward(image, part, one, -1), strict=True):
-            assert torch.equal(grad[:, k], alone)
-        total += kernels.write(part.float(), one, 20, 33, -1)
-    assert_within_budget("write", drawn, total.to(dtype), total, dtype)
-
-
 @pytest.mark.parametrize("params_dtype", DTYPES, ids=str)
 def test_params_of_another_dtype(params_dtype):
     check_glimpse((2, 1, 10, 12, 4), moderate_params(2), 1, torch.float32, params_dtype)
-
-
-@pytest.mark.parametrize("kernel", list(tables.MAX_SIZE))
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_more_filters_than_registers_hold(kernel, dtype):
-    """One above each kernel's limit: two launches for one, or the filterbank first and torch's products."""
-    check_glimpse((1, 2, 11, 40, tables.MAX_SIZE[kernel][dtype] + 1), moderate_params(1), -1, dtype, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -362,7 +200,7 @@ def test_launches(launches):
     assert launches[1:] == ["write_kernel", "window_grad_kernel"]
     kernels.read_backward(patch, image, params, 1, False)
     assert launches[3:] == ["window_grad_kernel"]
-    kernels.write(patch, params, 8, 8, -1)
+    kernels.write(patch[:, None].expand(1, 4, 3, 2, 2).contiguous(), params.expand(1, 4, 5).contiguous(), 8, 8, -1)
     assert launches[4:] == ["write_kernel"]
     kernels.write_backward(image, patch, params, -1)
     assert launches[5:] == ["window_grad_kernel"]

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from fastdraw import env
 
-from . import interpreter, wide
+from . import interpreter
 from .filterbank import filterbank_grad_launch, filterbank_launch
 from .launch import compute_dtype, dot_precision, near, run
 from .lstm import lstm_step, lstm_step_backward
 from .read import read_launch
-from .tables import MAX_SIZE, window_parts
+from .tables import WRITE_GRAD_SIZE, patch_tiles, window_parts
 from .window_grad import window_grad_launch
 from .write import write_launch
 
@@ -70,13 +70,11 @@ def filterbank_backward(
 
 def read(image: Tensor, params: Tensor, size: int, power: int) -> Tensor:
     """image [B, C, H, W] of any strides -> patch [B, C, N, N], or [B, K, C, N, N] for params [B, K, 5]."""
-    dtype = compute_dtype(image)
-    if size > MAX_SIZE["read"][dtype]:
-        return wide.read(filterbank, image, params, size, power)
-    image = near(image)
+    dtype, image = compute_dtype(image), near(image)
     shape = (*params.shape[:-1], image.shape[1], size, size)
-    parts = window_parts(math.prod(shape[:-2]), image.shape[2] * image.shape[3])
     precision = dot_precision(image.dtype)
+    tiles = math.prod(shape[:-2]) * patch_tiles("read", size, dtype, precision)
+    parts = window_parts(tiles, image.shape[2] * image.shape[3])
     patch = image.new_empty(shape if parts == 1 else (parts, *shape), dtype=image.dtype if parts == 1 else dtype)
     run(read_launch(image, params, patch, power, precision, parts))
     return patch if parts == 1 else patch.sum(0).to(image.dtype)
@@ -94,36 +92,30 @@ def write(
 
     Windows are summed in their order and in a wide dtype, and rounded once. After the first each costs what it sees.
     """
-    dtype = compute_dtype(patch)
-    pairs = [(patch, params)] if params.dim() == 2 else list(zip(patch.unbind(1), params.unbind(1), strict=True))
-    kind = patch.dtype if len(pairs) == 1 else dtype
-    if patch.shape[-1] > MAX_SIZE["write"][dtype]:
-        image = wide.write(filterbank, pairs[0][0].to(kind), pairs[0][1], height, width, power)
-        for part, one in pairs[1:]:
-            image += wide.write(filterbank, part.to(kind), one, height, width, power)
-    else:
-        image = patch.new_empty((patch.shape[0], patch.shape[-3], height, width), dtype=kind)
-        precision = dot_precision(patch.dtype)
-        for k, (part, one) in enumerate(pairs):
-            run(write_launch(part.contiguous(), one.contiguous(), image, power, precision, add=k > 0))
-    return image.to(patch.dtype, memory_format=form)
+    precision, dtype = dot_precision(patch.dtype), compute_dtype(patch)
+    summed = params.shape[:-1].numel() > patch.shape[0] or patch_tiles("write", patch.shape[-1], dtype, precision) > 1
+    shape = (patch.shape[0], patch.shape[-3], height, width)
+    kind = dtype if summed else patch.dtype
+    image = torch.empty(shape, dtype=kind, device=patch.device, memory_format=form)
+    run(write_launch(patch, params, image, power, precision))
+    return image.to(patch.dtype)
 
 
 def _window_grad(patch: Tensor, image: Tensor, params: Tensor, power: int, need_patch: bool) -> tuple[Tensor | None, Tensor]:
     """(gamma^power F_Y image F_X^T where it is wanted, the gradient to params of its product with `patch`)."""
     dtype, image = compute_dtype(image), near(image)
-    parts = window_parts(math.prod(patch.shape[:-2]), image.shape[2] * image.shape[3])
-    if parts == 1:
-        grad_patch, grad_params = torch.empty_like(patch) if need_patch else None, torch.empty_like(params)
-    else:
-        grad_patch = patch.new_empty((parts, *patch.shape), dtype=dtype) if need_patch else None
-        grad_params = params.new_empty((parts, *patch.shape[:-2], 5), dtype=dtype)
     precision = dot_precision(image.dtype)
+    tiles = patch_tiles("write_grad" if need_patch else "window_grad", patch.shape[-1], dtype, precision)
+    parts = window_parts(math.prod(patch.shape[:-2]) * tiles, image.shape[2] * image.shape[3])
+    programs = tiles * (1 if parts == 1 else image.shape[1])
+    grad_patch = None
+    if need_patch:
+        grad_patch = torch.empty_like(patch) if parts == 1 else patch.new_empty((parts, *patch.shape), dtype=dtype)
+    summed = parts * programs > 1
+    grad_params = params.new_empty((parts, *params.shape[:-1], programs, 5), dtype=dtype if summed else params.dtype)
     run(window_grad_launch(patch, image, params, grad_params, grad_patch, power, precision, parts))
-    if parts == 1:
-        return grad_patch, grad_params
-    grad_params = grad_params.sum((0, -2)).to(params.dtype)
-    return None if grad_patch is None else grad_patch.sum(0).to(patch.dtype), grad_params
+    grad_params = grad_params.sum((0, -2)).to(params.dtype) if summed else grad_params.view_as(params)
+    return grad_patch if grad_patch is None or parts == 1 else grad_patch.sum(0).to(patch.dtype), grad_params
 
 
 def read_backward(
@@ -136,17 +128,15 @@ def read_backward(
 ) -> tuple[Tensor | None, Tensor]:
     """Two launches for one window, one without the image's gradient."""
     grad_image = write(grad_patch, params, image.shape[2], image.shape[3], power, form) if need_image else None
-    if grad_patch.shape[-1] > MAX_SIZE["window_grad"][compute_dtype(image)]:
-        return grad_image, wide.window_grad(filterbank, filterbank_backward, grad_patch, image, params, power)
     return grad_image, _window_grad(grad_patch, image, params, power, False)[1]
 
 
 def write_backward(
     grad_image: Tensor, patch: Tensor, params: Tensor, power: int, need_patch: bool = True
 ) -> tuple[Tensor | None, Tensor]:
-    """One launch, two for large N (tables.MAX_SIZE)."""
+    """One launch, two for large N (tables.WRITE_GRAD_SIZE)."""
     size = patch.shape[-1]
-    if need_patch and size <= MAX_SIZE["write_grad"][compute_dtype(patch)]:
+    if need_patch and size <= WRITE_GRAD_SIZE[compute_dtype(patch)]:
         return _window_grad(patch, grad_image, params, power, True)
     grad_patch = read(grad_image, params, size, power) if need_patch else None
     return grad_patch, read_backward(patch, grad_image, params, power, False)[1]

@@ -26,7 +26,7 @@ from .filterbank import filterbank_grad_launch, filterbank_launch
 from .launch import TL_DTYPES, Launch, compute_dtype, dependence
 from .lstm import cell_grad_launch, cell_launch, lstm_launch
 from .read import read_launch
-from .tables import MAX_SIZE, window_parts
+from .tables import WRITE_GRAD_SIZE, patch_tiles, window_parts
 from .window_grad import window_grad_launch
 from .write import write_launch
 
@@ -40,30 +40,37 @@ TARGETS = {
 }
 
 
-#: (B, C, H, W, N) by name: what each shape class stands for. One case is compiled for each row of the tables and each path.
+#: (B, K, C, H, W, N) by name: what each shape class stands for. One case is compiled for each row of the tables and each path.
 GLIMPSES = {
-    "one pixel": (1, 1, 1, 1, 1),
-    "mnist read": (128, 1, 28, 28, 2),
-    "mnist write": (128, 1, 28, 28, 5),
-    "mnist 12": (128, 1, 28, 28, 12),
-    "svhn": (64, 3, 54, 54, 12),
-    "wide patch": (8, 1, 100, 90, 32),
-    "widest patch": (8, 3, 100, 90, 64),
-    "large image": (1, 3, 4096, 4096, 64),
-    "large image 5": (8, 1, 1024, 1024, 5),
-    "large image 12": (4, 1, 4096, 4096, 12),
+    "one pixel": (1, 1, 1, 1, 1, 1),
+    "mnist read": (128, 1, 1, 28, 28, 2),
+    "mnist write": (128, 1, 1, 28, 28, 5),
+    "mnist 12": (128, 1, 1, 28, 28, 12),
+    "svhn": (64, 1, 3, 54, 54, 12),
+    "wide patch": (8, 1, 1, 100, 90, 32),
+    "widest patch": (8, 1, 3, 100, 90, 64),
+    "large image": (1, 1, 3, 4096, 4096, 64),
+    "large image 5": (8, 1, 1, 1024, 1024, 5),
+    "large image 12": (4, 1, 1, 4096, 4096, 12),
+    "several windows": (128, 4, 1, 28, 28, 5),
+    "several windows of a large image": (2, 8, 3, 1024, 1024, 12),
+    "more filters": (8, 1, 3, 100, 90, 65),
+    "most filters": (8, 2, 3, 4096, 4096, 128),
 }
 #: By kind of arithmetic: the image's dtype, the products' precision, and the shapes that are compiled.
 GLIMPSE_CASES = {
     "float32": (
         torch.float32,
         "ieee",
-        ("one pixel", "mnist read", "mnist write", "svhn", "wide patch", "widest patch", "large image"),
+        (
+            *("one pixel", "mnist read", "mnist write", "svhn", "wide patch", "widest patch", "large image"),
+            *("several windows", "several windows of a large image", "more filters", "most filters"),
+        ),
     ),
-    "tf32": (torch.float32, "tf32", ("svhn", "wide patch", "large image 12")),
-    "bfloat16": (torch.bfloat16, "tf32", ("mnist write", "widest patch", "large image")),
-    "float16": (torch.float16, "tf32", ("mnist 12",)),
-    "float64": (torch.float64, "ieee", ("mnist write", "svhn", "large image 5")),
+    "tf32": (torch.float32, "tf32", ("svhn", "wide patch", "large image 12", "several windows", "most filters")),
+    "bfloat16": (torch.bfloat16, "tf32", ("mnist write", "widest patch", "large image", "most filters")),
+    "float16": (torch.float16, "tf32", ("mnist 12", "several windows of a large image")),
+    "float64": (torch.float64, "ieee", ("mnist write", "svhn", "large image 5", "several windows", "more filters")),
 }
 #: (B, I, H) of the LSTM step: the paper's MNIST encoder, and one whose sides are no multiples of 16.
 CELLS = {"mnist": (128, 264, 256), "odd": (1000, 77, 130)}
@@ -100,19 +107,30 @@ def cases(target: str) -> Iterator[tuple[str, Launch]]:
 
 
 def glimpse_launches(shape: tuple[int, ...], dtype: torch.dtype, precision: str) -> Iterator[tuple[str, Launch]]:
-    batch, channels, height, width, size = shape
-    image, patch = _meta(dtype, batch, channels, height, width), _meta(dtype, batch, channels, size, size)
-    params = _meta(torch.float32, batch, 5)
-    parts = window_parts(batch * channels, height * width)
-    launches = {
-        "read": lambda: read_launch(image, params, patch, 1, precision, parts),
-        "write": lambda: write_launch(patch, params, image, -1, precision),
-        "window_grad": lambda: window_grad_launch(patch, image, params, params, None, 1, precision, parts),
-        "write_grad": lambda: window_grad_launch(patch, image, params, params, patch, -1, precision, parts),
-    }
-    for name, launch in launches.items():
-        if size <= MAX_SIZE[name][compute_dtype(image)]:
-            yield name, launch()
+    batch, windows, channels, height, width, size = shape
+    image = _meta(dtype, batch, channels, height, width)
+    patch, params = _meta(dtype, batch, windows, channels, size, size), _meta(torch.float32, batch, windows, 5)
+    wide = compute_dtype(image)
+
+    def outputs(name: str) -> tuple[Tensor, Tensor, int]:
+        """What of a patch, and of its params' gradient, the programs that share an image make; how many those are."""
+        tiles = patch_tiles(name, size, wide, precision)
+        parts = window_parts(batch * windows * channels * tiles, height * width)
+        patches = patch if parts == 1 else _meta(wide, parts, *patch.shape)
+        programs = tiles * (1 if parts == 1 else channels)
+        return patches, _meta(wide, parts, batch, windows, programs, 5), parts
+
+    patches, _, parts = outputs("read")
+    yield "read", read_launch(image, params, patches, 1, precision, parts)
+    # Several windows, and several tiles of one, are summed in a wide dtype.
+    summed = windows > 1 or patch_tiles("write", size, wide, precision) > 1
+    drawn = _meta(wide if summed else dtype, batch, channels, height, width)
+    yield "write", write_launch(patch, params, drawn, -1, precision)
+    _, grad_params, parts = outputs("window_grad")
+    yield "window_grad", window_grad_launch(patch, image, params, grad_params, None, 1, precision, parts)
+    if size <= WRITE_GRAD_SIZE[wide]:
+        patches, grad_params, parts = outputs("write_grad")
+        yield "write_grad", window_grad_launch(patch, image, params, grad_params, patches, -1, precision, parts)
 
 
 def cell_launches(sizes: tuple[int, int, int], dtype: torch.dtype, pointwise: bool) -> Iterator[tuple[str, Launch]]:
@@ -145,7 +163,8 @@ def compile_launch(launch: Launch, target: str) -> Resources:
     else:
         text = compiled.asm["amdgcn"]
         registers = _number(r"\.vgpr_count:\s+(\d+)", text)
-        spills = _number(r"\.vgpr_spill_count:\s+(\d+)", text) + _number(r"\.sgpr_spill_count:\s+(\d+)", text)
+        # Spilled scalar registers go to lanes of vector registers, not to memory.
+        spills = _number(r"\.vgpr_spill_count:\s+(\d+)", text) + _number(r"\.private_segment_fixed_size:\s+(\d+)", text)
     return Resources(registers, compiled.metadata.shared, spills)
 
 

@@ -4,7 +4,7 @@ Forward: one launch, one program for each image, axis and chunk of filters; it s
 divides.
 Backward: one launch, one program an image, which walks over both axes. rows.py has the maths. Any N, H and W.
 
-Where the design stops: read and write never use this (wide.py does); it is for those who want the matrices.
+Where the design stops: read and write never use this; it is for those who want the matrices.
 """
 
 from typing import TYPE_CHECKING

@@ -4,10 +4,14 @@ A program walks over the tiles of the image that the window sees, makes both fil
 sums f_Y (tile f_X^T); the rows' sums, made in a loop before, are divided out at the end. With SINGLE the image is one tile,
 the loops fall away and each filter is computed once.
 
+With TILED there are more filters than a program holds: one has BLOCK_N rows and BLOCK_N columns of the patch, and loads what
+those see.
+
 With SPLIT the tiles of few large images are shared out to `parts` programs each, which sum patches [parts, ...] of their own;
 the caller sums those. How many tiles there are only the device knows: columns are cut as often as rows leave programs over.
 
-Where the design stops: what lies between filters that stand far apart is read; N is bounded by the table in tables.py.
+Where the design stops: what lies between filters that stand far apart is read; with TILED what the filters of two programs see
+is read by both.
 """
 
 from typing import TYPE_CHECKING
@@ -15,13 +19,13 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
-from .rows import column_sums, filters, offsets, product, reach_of, row_sums, seen, share_tiles, window
+from .rows import column_sums, filters, offsets, place, product, reach_of, row_sums, seen, share_tiles, window
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 from .launch import Launch, compute_dtype, image_strides, tl_dtype
-from .tables import window_blocks
+from .tables import patch_tiles, window_blocks
 
 
 @triton.jit(do_not_specialize=["windows", "channels", "parts"])
@@ -45,18 +49,18 @@ def read_kernel(
     PRECISION: tl.constexpr,
     SINGLE: tl.constexpr,
     SPLIT: tl.constexpr,
+    TILED: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_H: tl.constexpr,
     BLOCK_W: tl.constexpr,
 ):
-    # Of image b, window k and channel c.
-    i_bkc = tl.program_id(0).to(tl.int64)
+    tiles = tl.cdiv(size, BLOCK_N) if TILED else 1
+    # Of image b, window k and channel c; of tiles of filters.
+    i_bkc, i_y, i_x = place(tl.program_id(0), tiles)
     i_bk = i_bkc // channels
     centre_y, centre_x, delta, inverse, log_gamma = window(p_params, i_bk, height, width, size, DTYPE)
-    o_n = tl.arange(0, BLOCK_N)
-    # Behind the last filter the last filter again, which sees no pixels of its own.
-    b_offset = offsets(tl.minimum(o_n, size - 1), size, DTYPE) * delta
-    b_mu_y, b_mu_x = centre_y + b_offset, centre_x + b_offset
+    o_y, o_x = i_y * BLOCK_N + tl.arange(0, BLOCK_N), i_x * BLOCK_N + tl.arange(0, BLOCK_N)
+    b_mu_y, b_mu_x = centre_y + offsets(o_y, size, DTYPE) * delta, centre_x + offsets(o_x, size, DTYPE) * delta
     if SINGLE:
         begin_h, begin_w, end_h, end_w = 0, 0, BLOCK_H, BLOCK_W
     else:
@@ -87,9 +91,9 @@ def read_kernel(
         b_patch = product(b_f_y, b_t, b_patch, DOT, PRECISION)
     b_patch = b_patch * (tl.exp(POWER * log_gamma) / (b_z_y[:, None] * b_z_x[None, :]))
     if SPLIT:
-        i_bkc += tl.program_id(1).to(tl.int64) * tl.num_programs(0)
-    p_out = p_patch + i_bkc * size * size + (o_n[:, None] * size + o_n[None, :])
-    m_patch = (o_n < size)[:, None] & (o_n < size)[None, :]
+        i_bkc += tl.program_id(1).to(tl.int64) * (tl.num_programs(0) // (tiles * tiles))
+    p_out = p_patch + i_bkc * size * size + (o_y[:, None] * size + o_x[None, :])
+    m_patch = (o_y < size)[:, None] & (o_x < size)[None, :]
     tl.store(p_out, b_patch.to(p_patch.dtype.element_ty), mask=m_patch)
 
 
@@ -117,5 +121,5 @@ def read_launch(image: "Tensor", params: "Tensor", patch: "Tensor", power: int, 
         "SPLIT": parts > 1,
     }
     arguments.update(blocks.constants)
-    grid = (image.shape[0] * windows * channels, parts)
+    grid = (image.shape[0] * windows * channels * patch_tiles("read", size, dtype, precision), parts)
     return Launch(read_kernel, grid, arguments, blocks.num_warps, blocks.num_stages, max_registers=255)

@@ -108,9 +108,16 @@ def share_tiles(begin_h, end_h, begin_w, end_w, parts, BLOCK_H: tl.constexpr, BL
 
 
 @triton.jit
+def place(i_program, tiles):
+    """(i, i_y, i_x): a program's number among those with other data, in int64; the tiles of filters that it has of a patch."""
+    i_tile = i_program % (tiles * tiles)
+    return i_program.to(tl.int64) // (tiles * tiles), i_tile // tiles, i_tile % tiles
+
+
+@triton.jit
 def offsets(o_n, size, DTYPE: tl.constexpr):
-    """i - (N-1)/2."""
-    return o_n.to(DTYPE) - tl.cast(size - 1, DTYPE) * 0.5
+    """i - (N-1)/2; behind the last filter the last filter's again, which sees no pixels of its own."""
+    return tl.minimum(o_n, size - 1).to(DTYPE) - tl.cast(size - 1, DTYPE) * 0.5
 
 
 @triton.jit

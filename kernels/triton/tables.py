@@ -6,18 +6,13 @@ where several did, and for the LSTM's limits, the choice is reasoned for an H100
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
 
-#: The largest N of each kernel, by arithmetic; beyond it registers spill. The write's backward is one launch up to
-#: "write_grad" and two up to "window_grad"; above, and for reads and writes above theirs, wide.py takes over.
-MAX_SIZE: dict[str, dict[torch.dtype, int]] = {
-    "read": {torch.float64: 32, torch.float32: 64},
-    "write": {torch.float64: 32, torch.float32: 64},
-    "window_grad": {torch.float64: 8, torch.float32: 64},
-    "write_grad": {torch.float64: 0, torch.float32: 32},
-}
+#: The write's backward is one launch up to this N, by arithmetic, and two above, where registers would spill.
+WRITE_GRAD_SIZE = {torch.float64: 0, torch.float32: 32}
 
 
 class Blocks(NamedTuple):
@@ -29,7 +24,8 @@ class Blocks(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Up to this N: the largest side of a tile of the image, pixels; warps and stages; whether products are a tl.dot."""
+    """Up to this N, a power of two; of more filters a program has a tile of as many as the last row says. The largest side of
+    a tile of the image, pixels; warps and stages; whether products are a tl.dot."""
 
     size: int
     side: int
@@ -41,12 +37,12 @@ class Row(NamedTuple):
 ANY = float("inf")
 #: By kernel and kind of product: "ieee" (float32 FMA), "tf32" (tensor cores), "float64".
 WINDOW_ROWS: dict[tuple[str, str], tuple[Row, ...]] = {
-    ("read", "ieee"): (Row(8, 32, 4, 1, dot=False), Row(16, 64, 4, 2), Row(32, 32, 4, 2), Row(64, 32, 8, 2)),
+    ("read", "ieee"): (Row(8, 32, 4, 1, dot=False), Row(16, 64, 4, 1), Row(32, 32, 4, 2), Row(64, 32, 8, 2)),
     ("read", "tf32"): (Row(16, 64, 4, 2), Row(64, 64, 8, 2)),
     ("read", "float64"): (Row(16, 16, 4, 1), Row(32, 16, 8, 1)),
     ("write", "ieee"): (Row(8, 32, 4, 1, dot=False), Row(16, 64, 4, 2), Row(32, 32, 4, 2), Row(64, 32, 8, 2)),
     ("write", "tf32"): (Row(16, 64, 4, 2), Row(64, 64, 8, 2)),
-    ("write", "float64"): (Row(16, 32, 4, 2), Row(32, 16, 8, 2)),
+    ("write", "float64"): (Row(16, 32, 8, 2), Row(32, 16, 8, 2)),
     # The gradient to params alone. With one stage fewer registers hold addresses of loads to come.
     ("window_grad", "ieee"): (Row(8, 32, 8, 1, dot=False), Row(16, 32, 8, 1), Row(32, 16, 4, 1), Row(64, 16, 8, 1)),
     ("window_grad", "tf32"): (Row(16, 32, 8, 1), Row(32, 16, 4, 1), Row(64, 16, 8, 1)),
@@ -64,7 +60,7 @@ SPLIT_PROGRAMS = 264
 
 
 def window_parts(patches: int, pixels: int) -> int:
-    """How many programs share the pixels of each of so many patches, channels counted."""
+    """How many programs share the pixels of each of so many patches, channels and tiles of patches counted."""
     return max(1, SPLIT_PROGRAMS // patches) if pixels >= SPLIT_PIXELS else 1
 
 
@@ -72,16 +68,26 @@ def next_power_of_2(n: int) -> int:
     return 1 << (n - 1).bit_length()
 
 
+def _window_row(kernel: str, size: int, dtype: torch.dtype, precision: str) -> Row:
+    rows = WINDOW_ROWS[kernel, "float64" if dtype == torch.float64 else precision]
+    return next((row for row in rows if size <= row.size), rows[-1])
+
+
+def patch_tiles(kernel: str, size: int, dtype: torch.dtype, precision: str) -> int:
+    """In how many tiles an N x N patch is shared out."""
+    return math.ceil(size / _window_row(kernel, size, dtype, precision).size) ** 2
+
+
 def window_blocks(kernel: str, size: int, height: int, width: int, dtype: torch.dtype, precision: str) -> Blocks:
     """Blocks for N = `size` filters on a height x width image."""
-    kind = "float64" if dtype == torch.float64 else precision
-    row = next(row for row in WINDOW_ROWS[kernel, kind] if size <= row.size)
+    row = _window_row(kernel, size, dtype, precision)
     # Every side of a tl.dot is 16 at least.
     block_h, block_w = (min(max(next_power_of_2(side), 16), row.side) for side in (height, width))
     constants = {
         "DOT": row.dot,
         "SINGLE": height <= block_h and width <= block_w,
-        "BLOCK_N": max(next_power_of_2(size), 16 if row.dot else 2),
+        "TILED": size > row.size,
+        "BLOCK_N": max(min(next_power_of_2(size), row.size), 16 if row.dot else 2),
         "BLOCK_H": block_h,
         "BLOCK_W": block_w,
     }

@@ -5,9 +5,10 @@ With p = gamma^power P / (sums of rows), per tile of I_c:
 and each G only lives until it is summed against its row: sum f G (d - dbar) and sum f G (e - ebar), [N] each (rows.py). With
 PATCH_GRAD the same T gives gamma^power F_Y T as well, the write's gradient to its patch, so that its backward is one launch.
 
+With TILED there are more filters than a program holds, and a program has a tile of the patch as in read.py.
+
 Only tiles that the window sees are loaded. With SPLIT one program has one channel and one part of the tiles of a window, as in
-read.py: everything is linear in the tiles, and grad_params and the patch's gradient are summed by the caller over
-[parts, B, K, C] and over [parts].
+read.py. Everything is linear in the tiles: the caller sums the programs' grad_params, and the patch's gradients of all parts.
 
 Where the design stops: what lies between filters that stand far apart is read.
 """
@@ -17,13 +18,13 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
-from .rows import offsets, product, reach_of, row_means, rows, seen, share_tiles, store_params_grad, window
+from .rows import offsets, place, product, reach_of, row_means, rows, seen, share_tiles, store_params_grad, window
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 from .launch import Launch, compute_dtype, image_strides, tl_dtype
-from .tables import window_blocks
+from .tables import patch_tiles, window_blocks
 
 
 @triton.jit(do_not_specialize=["windows", "channels", "parts"])
@@ -50,20 +51,21 @@ def window_grad_kernel(
     PRECISION: tl.constexpr,
     SINGLE: tl.constexpr,
     SPLIT: tl.constexpr,
+    TILED: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_H: tl.constexpr,
     BLOCK_W: tl.constexpr,
 ):
-    i_program = tl.program_id(0).to(tl.int64)
+    tiles = tl.cdiv(size, BLOCK_N) if TILED else 1
+    i_own, i_y, i_x = place(tl.program_id(0), tiles)
     # Of image b and window k; of channel c.
-    i_bk = i_program // channels if SPLIT else i_program
-    first_c = (i_program % channels).to(tl.int32) if SPLIT else 0
+    i_bk = i_own // channels if SPLIT else i_own
+    first_c = (i_own % channels).to(tl.int32) if SPLIT else 0
     end_c = first_c + 1 if SPLIT else channels
     centre_y, centre_x, delta, inverse, log_gamma = window(p_params, i_bk, height, width, size, DTYPE)
-    o_n = tl.arange(0, BLOCK_N)
-    # Behind the last filter the last filter again, which sees no pixels of its own.
-    b_offset = offsets(tl.minimum(o_n, size - 1), size, DTYPE)
-    b_mu_y, b_mu_x = centre_y + b_offset * delta, centre_x + b_offset * delta
+    o_y, o_x = i_y * BLOCK_N + tl.arange(0, BLOCK_N), i_x * BLOCK_N + tl.arange(0, BLOCK_N)
+    b_offset_y, b_offset_x = offsets(o_y, size, DTYPE), offsets(o_x, size, DTYPE)
+    b_mu_y, b_mu_x = centre_y + b_offset_y * delta, centre_x + b_offset_x * delta
     if SINGLE:
         begin_h, begin_w, end_h, end_w = 0, 0, BLOCK_H, BLOCK_W
     else:
@@ -74,12 +76,11 @@ def window_grad_kernel(
     b_z_x, b_mean_d_x, b_mean_e_x = row_means(b_mu_x, width, inverse, end_w, BLOCK_N, BLOCK_W, DTYPE, begin_w)
     if SPLIT:
         begin_h, end_h, begin_w, end_w = share_tiles(begin_h, end_h, begin_w, end_w, parts, BLOCK_H, BLOCK_W)
-        i_program += tl.program_id(1).to(tl.int64) * tl.num_programs(0)
     b_scale = tl.exp(POWER * log_gamma) / (b_z_y[:, None] * b_z_x[None, :])
 
     long_row = tl.cast(stride_row, tl.int64)
-    o_patch = o_n[:, None] * size + o_n[None, :]
-    m_patch = (o_n < size)[:, None] & (o_n < size)[None, :]
+    o_patch = o_y[:, None] * size + o_x[None, :]
+    m_patch = (o_y < size)[:, None] & (o_x < size)[None, :]
     b_l = tl.zeros([BLOCK_N], DTYPE)
     b_dmu_y = tl.zeros([BLOCK_N], DTYPE)
     b_dmu_x = tl.zeros([BLOCK_N], DTYPE)
@@ -115,11 +116,16 @@ def window_grad_kernel(
                 b_patch = product(b_f_y, tl.trans(b_t), b_patch, DOT, PRECISION)
         if PATCH_GRAD:
             b_out = (b_patch * b_scale).to(p_grad_patch.dtype.element_ty)
-            i_out = i_program if SPLIT else i_bkc
+            i_out = i_bkc
+            if SPLIT:
+                i_out += tl.program_id(1).to(tl.int64) * (tl.num_programs(0) // (tiles * tiles))
             tl.store(p_grad_patch + i_out * size * size + o_patch, b_out, mask=m_patch)
     dmu_y, dmu_x, de = tl.sum(b_dmu_y, axis=0), tl.sum(b_dmu_x, axis=0), tl.sum(b_de, axis=0)
-    dmu_offset = tl.sum((b_dmu_y + b_dmu_x) * b_offset, axis=0)
+    dmu_offset = tl.sum(b_dmu_y * b_offset_y + b_dmu_x * b_offset_x, axis=0)
     dlog_gamma = POWER * tl.sum(b_l, axis=0)
+    i_program = tl.program_id(0).to(tl.int64)
+    if SPLIT:
+        i_program += tl.program_id(1).to(tl.int64) * tl.num_programs(0)
     p_grad_params += (i_program - i_bk) * 5
     store_params_grad(
         p_params, p_grad_params, i_bk, height, width, dmu_y, dmu_x, dmu_offset, de, dlog_gamma, delta, inverse, DTYPE
@@ -136,12 +142,13 @@ def window_grad_launch(
     precision: str,
     parts: int = 1,
 ) -> Launch:
-    """Shapes as in read.py; with parts > 1 grad_params [parts, B, K, C, 5] and grad_patch [parts, ...]."""
+    """Shapes as in read.py; with parts > 1 grad_patch [parts, ...]. grad_params: [grid[1], grid[0], 5], windows outermost."""
     channels, height, width = image.shape[1:]
     windows = params.numel() // (5 * image.shape[0])
     size = patch.shape[-1]
     dtype = compute_dtype(image)
-    blocks = window_blocks("window_grad" if grad_patch is None else "write_grad", size, height, width, dtype, precision)
+    kernel = "window_grad" if grad_patch is None else "write_grad"
+    blocks = window_blocks(kernel, size, height, width, dtype, precision)
     arguments = {
         "p_patch": patch,
         "p_image": image,
@@ -162,5 +169,6 @@ def window_grad_launch(
         "SPLIT": parts > 1,
     }
     arguments.update(blocks.constants)
-    grid = (image.shape[0] * windows * (channels if parts > 1 else 1), parts)
+    programs = (channels if parts > 1 else 1) * patch_tiles(kernel, size, dtype, precision)
+    grid = (image.shape[0] * windows * programs, parts)
     return Launch(window_grad_kernel, grid, arguments, blocks.num_warps, blocks.num_stages, max_registers=255)

@@ -2,8 +2,11 @@
 
 gamma^power and the rows' sums go into the patch, which stays in registers; f_Y^T patch is made once a stripe, and each tile of
 the stripe that the window sees is one product with f_X and one store. The others are stored as zeros, without arithmetic.
-This kernel is also the read's gradient to its image. With ADD the image is there already, and only what the window sees of it
-is loaded, added to and stored: so several windows of one image are summed, a launch each, in their order.
+This kernel is also the read's gradient to its image.
+
+With SEVERAL there are more windows than one, or more filters than a program holds: the program goes through the windows, and
+through tiles of BLOCK_N columns of filters, in their order. The first is stored as above; the others are added where they see
+the stripe. So sums have one order, and each costs what it sees.
 
 Where the design stops: every stripe that the window sees sums all rows; what lies between filters far apart is computed.
 """
@@ -18,87 +21,135 @@ from .rows import column_sums, filters, offsets, product, reach_of, row_sums, se
 if TYPE_CHECKING:
     from torch import Tensor
 
-from .launch import Launch, compute_dtype, tl_dtype
+from .launch import Launch, compute_dtype, image_strides, tl_dtype
 from .tables import window_blocks
 
 
-@triton.jit(do_not_specialize=["channels", "stripes"])
+@triton.jit
+def filters_of_stripe(
+    centre,
+    delta,
+    reach,
+    i_h,
+    height,
+    size,
+    DTYPE: tl.constexpr,
+    END: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+):
+    """(first, end): the tiles of filters that see the stripe that begins at i_h; they follow each other. Of none end is 0."""
+    first, end = size, 0
+    for i_n in range(0, END, BLOCK_N):
+        b_mu = centre + offsets(i_n + tl.arange(0, BLOCK_N), size, DTYPE) * delta
+        begin_h, end_h = seen(b_mu, height, reach, BLOCK_H, DTYPE)
+        sees = (i_h >= begin_h) & (i_h < end_h)
+        first = tl.where(sees, tl.minimum(first, i_n), first)
+        end = tl.where(sees, i_n + BLOCK_N, end)
+    return first, end
+
+
+@triton.jit(do_not_specialize=["windows", "channels", "stripes"])
 def write_kernel(
     p_patch,
     p_params,
     p_image,
+    windows,
     channels,
     stripes,
     height,
     width,
+    stride_image,
+    stride_channel,
+    stride_row,
+    stride_pixel,
     size,
     POWER: tl.constexpr,
     DTYPE: tl.constexpr,
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
     SINGLE: tl.constexpr,
-    ADD: tl.constexpr,
+    SEVERAL: tl.constexpr,
+    TILED: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_H: tl.constexpr,
     BLOCK_W: tl.constexpr,
 ):
+    # Of image b, channel c: channels are the quickest, since channels-last ones share their lines of memory.
     i_program = tl.program_id(0).to(tl.int64)
-    i_bc = i_program // stripes
-    i_h = (i_program % stripes).to(tl.int32) * BLOCK_H
-    centre_y, centre_x, delta, inverse, log_gamma = window(p_params, i_bc // channels, height, width, size, DTYPE)
-    o_n = tl.arange(0, BLOCK_N)
-    # Behind the last filter the last filter again, which sees no pixels of its own.
-    b_offset = offsets(tl.minimum(o_n, size - 1), size, DTYPE) * delta
-    b_mu_y, b_mu_x = centre_y + b_offset, centre_x + b_offset
-    if SINGLE:
-        begin_h, begin_w, end_h, end_w = 0, 0, BLOCK_H, BLOCK_W
-    else:
-        reach = reach_of(centre_y, centre_x, delta, inverse, log_gamma, DTYPE)
-        begin_h, end_h = seen(b_mu_y, height, reach, BLOCK_H, DTYPE)
-        begin_w, end_w = seen(b_mu_x, width, reach, BLOCK_W, DTYPE)
-
+    i_c = i_program % channels
+    i_h = (i_program // channels % stripes).to(tl.int32) * BLOCK_H
+    i_b = i_program // channels // stripes
     o_row = tl.arange(0, BLOCK_H)
     o_h = i_h + o_row
-    long_width = tl.cast(width, tl.int64)
-    p_stripe = p_image + (i_bc * height + i_h) * long_width
-    if not SINGLE:
-        b_zero = tl.zeros([BLOCK_H, BLOCK_W], p_image.dtype.element_ty)
-        # A stripe beside the window is all behind its end.
-        outside = (i_h < begin_h) | (i_h >= end_h)
-        begin_w = tl.where(outside, 0, begin_w)
-        end_w = tl.where(outside, 0, end_w)
-        for i_w in range(0, 0 if ADD else begin_w, BLOCK_W):
-            o_w = i_w + tl.arange(0, BLOCK_W)
-            m_image = (o_h < height)[:, None] & (o_w < width)[None, :]
-            tl.store(p_stripe + (o_row[:, None] * width + o_w[None, :]), b_zero, mask=m_image)
-        for i_w in range(end_w, end_w if ADD else width, BLOCK_W):
-            o_w = i_w + tl.arange(0, BLOCK_W)
-            m_image = (o_h < height)[:, None] & (o_w < width)[None, :]
-            tl.store(p_stripe + (o_row[:, None] * width + o_w[None, :]), b_zero, mask=m_image)
-    if begin_w < end_w:
-        b_z_y = column_sums(b_mu_y, height, inverse, end_h, BLOCK_N, BLOCK_H, DTYPE, begin_h)
-        b_z_x = row_sums(b_mu_x, width, inverse, end_w, BLOCK_N, BLOCK_W, DTYPE, begin_w)
-        m_patch = (o_n < size)[:, None] & (o_n < size)[None, :]
-        p_own = p_patch + i_bc * size * size + (o_n[:, None] * size + o_n[None, :])
-        b_patch = tl.load(p_own, mask=m_patch, other=0.0).to(DTYPE)
-        b_patch = b_patch * (tl.exp(POWER * log_gamma) / (b_z_y[:, None] * b_z_x[None, :]))
+    # The first row's offset is 64 bits wide, the offset from there 32 (launch.near).
+    p_stripe = p_image + i_b * stride_image + i_c * stride_channel + i_h * tl.cast(stride_row, tl.int64)
+    tiles = tl.cdiv(size, BLOCK_N) if TILED else 1
+    for i_pass in range(0, windows * tiles if SEVERAL else 1):
+        i_bk = i_b * windows + i_pass // tiles
+        centre_y, centre_x, delta, inverse, log_gamma = window(p_params, i_bk, height, width, size, DTYPE)
+        o_x = i_pass % tiles * BLOCK_N + tl.arange(0, BLOCK_N)
+        b_mu_x = centre_x + offsets(o_x, size, DTYPE) * delta
+        reach = reach_of(centre_y, centre_x, delta, inverse, log_gamma, DTYPE)
+        if SINGLE:
+            begin_w, end_w = 0, BLOCK_W
+        else:
+            begin_w, end_w = seen(b_mu_x, width, reach, BLOCK_W, DTYPE)
+        first_n, end_n = 0, BLOCK_N
+        if not SINGLE or TILED:
+            first_n, end_n = filters_of_stripe(
+                centre_y, delta, reach, i_h, height, size, DTYPE, size if TILED else BLOCK_N, BLOCK_N, BLOCK_H
+            )
+        if not SINGLE:
+            # A stripe beside the window is all behind its end.
+            begin_w = tl.where(first_n < end_n, begin_w, 0)
+            end_w = tl.where(first_n < end_n, end_w, 0)
+            b_zero = tl.zeros([BLOCK_H, BLOCK_W], p_image.dtype.element_ty)
+            for i_w in range(0, tl.where(i_pass > 0, 0, begin_w), BLOCK_W):
+                o_w = i_w + tl.arange(0, BLOCK_W)
+                m_image = (o_h < height)[:, None] & (o_w < width)[None, :]
+                tl.store(p_stripe + (o_row[:, None] * stride_row + o_w[None, :] * stride_pixel), b_zero, mask=m_image)
+            for i_w in range(tl.where(i_pass > 0, width, end_w), width, BLOCK_W):
+                o_w = i_w + tl.arange(0, BLOCK_W)
+                m_image = (o_h < height)[:, None] & (o_w < width)[None, :]
+                tl.store(p_stripe + (o_row[:, None] * stride_row + o_w[None, :] * stride_pixel), b_zero, mask=m_image)
+        if begin_w < end_w:
+            b_z_x = row_sums(b_mu_x, width, inverse, end_w, BLOCK_N, BLOCK_W, DTYPE, begin_w)
+            b_scale = tl.exp(POWER * log_gamma) / b_z_x
+            p_own = p_patch + (i_bk * channels + i_c) * size * size
+            b_v = tl.zeros([BLOCK_H, BLOCK_N], DTYPE)
+            for i_n in range(first_n if TILED else 0, end_n if TILED else BLOCK_N, BLOCK_N):
+                o_y = i_n + tl.arange(0, BLOCK_N)
+                b_mu_y = centre_y + offsets(o_y, size, DTYPE) * delta
+                if SINGLE:
+                    begin_h, end_h = 0, BLOCK_H
+                else:
+                    begin_h, end_h = seen(b_mu_y, height, reach, BLOCK_H, DTYPE)
+                b_z_y = column_sums(b_mu_y, height, inverse, end_h, BLOCK_N, BLOCK_H, DTYPE, begin_h)
+                m_patch = (o_y < size)[:, None] & (o_x < size)[None, :]
+                b_patch = tl.load(p_own + (o_y[:, None] * size + o_x[None, :]), mask=m_patch, other=0.0).to(DTYPE)
+                b_patch = b_patch * (b_scale[None, :] / b_z_y[:, None])
+                b_f_y = filters(b_mu_y[None, :], o_h[:, None], height, inverse, DTYPE)
+                b_v = product(b_f_y, b_patch, b_v, DOT, PRECISION)
+            for i_w in range(begin_w, end_w, BLOCK_W):
+                o_w = i_w + tl.arange(0, BLOCK_W)
+                b_f_x = filters(b_mu_x[:, None], o_w[None, :], width, inverse, DTYPE)
+                m_image = (o_h < height)[:, None] & (o_w < width)[None, :]
+                p_tile = p_stripe + (o_row[:, None] * stride_row + o_w[None, :] * stride_pixel)
+                b_image = tl.zeros([BLOCK_H, BLOCK_W], DTYPE)
+                if SEVERAL:
+                    b_image = tl.load(p_tile, mask=m_image & (i_pass > 0), other=0.0).to(DTYPE)
+                b_image = product(b_v, b_f_x, b_image, DOT, PRECISION)
+                tl.store(p_tile, b_image.to(p_image.dtype.element_ty), mask=m_image)
+        if SEVERAL:
+            # The next pass may load in one thread what another stored here.
+            tl.debug_barrier()
 
-        b_f_y = filters(b_mu_y[None, :], o_h[:, None], height, inverse, DTYPE)
-        b_v = product(b_f_y, b_patch, tl.zeros([BLOCK_H, BLOCK_N], DTYPE), DOT, PRECISION)
-        for i_w in range(begin_w, end_w, BLOCK_W):
-            o_w = i_w + tl.arange(0, BLOCK_W)
-            b_f_x = filters(b_mu_x[:, None], o_w[None, :], width, inverse, DTYPE)
-            m_image = (o_h < height)[:, None] & (o_w < width)[None, :]
-            p_tile = p_stripe + (o_row[:, None] * width + o_w[None, :])
-            b_image = tl.zeros([BLOCK_H, BLOCK_W], DTYPE)
-            if ADD:
-                b_image = tl.load(p_tile, mask=m_image, other=0.0).to(DTYPE)
-            b_image = product(b_v, b_f_x, b_image, DOT, PRECISION)
-            tl.store(p_tile, b_image.to(p_image.dtype.element_ty), mask=m_image)
 
-
-def write_launch(patch: "Tensor", params: "Tensor", image: "Tensor", power: int, precision: str, add: bool = False) -> Launch:
+def write_launch(patch: "Tensor", params: "Tensor", image: "Tensor", power: int, precision: str) -> Launch:
+    """Shapes as in read.py; image of any strides. Where windows or tiles are summed up, in the image's own dtype."""
     batch, channels, height, width = image.shape
+    windows = params.numel() // (5 * batch)
     size = patch.shape[-1]
     dtype = compute_dtype(patch)
     blocks = window_blocks("write", size, height, width, dtype, precision)
@@ -107,15 +158,17 @@ def write_launch(patch: "Tensor", params: "Tensor", image: "Tensor", power: int,
         "p_patch": patch,
         "p_params": params,
         "p_image": image,
+        "windows": windows,
         "channels": channels,
         "stripes": stripes,
         "height": height,
         "width": width,
+        **image_strides(image),
         "size": size,
         "POWER": power,
         "DTYPE": tl_dtype(dtype),
         "PRECISION": precision,
-        "ADD": add,
+        "SEVERAL": windows > 1 or blocks.constants["TILED"],
     }
-    grid = (batch * channels * stripes,)
-    return Launch(write_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages)
+    arguments.update(blocks.constants)
+    return Launch(write_kernel, (batch * channels * stripes,), arguments, blocks.num_warps, blocks.num_stages)
