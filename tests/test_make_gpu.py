@@ -127,6 +127,8 @@ def test_the_real_steps_name_files_that_exist(tmp_path):
             if argument.startswith("benchmarks."):
                 assert (ROOT / argument.replace(".", "/")).with_suffix(".py").is_file(), argument
         assert step.limit <= 300
+    # Names are words of a shell's, which `make gpu ONLY=...` hands over as they are.
+    assert all(name.replace(" ", "").replace(",", "").isalnum() for name in (step.name for step in found))
     # The truth about the chip, then about the kernels, then their times.
     names = [step.name for step in found]
     assert names[:3] == ["environment", "probe", "ceilings"]
