@@ -200,16 +200,17 @@ def check_draw(config: fastdraw.DRAWConfig, precision: str, size: int = 32, **op
         actual = results(model)
         rivals = [results(naive)]
     yardstick = results(exact)
-    rivals += [results(moved) for moved in rounded_copies(exact, half)]
+    rivals += [results(moved) for moved in rounded_copies(exact, precision)]
     assert_all_within_budget(actual, rivals, yardstick, precision)
 
 
-def rounded_copies(exact: torch.nn.Module, half: torch.dtype | None) -> list[Any]:
-    """Half precision rounds every weight, and gradients that nearly cancel show it: models so moved, in float64."""
-    copies = [copy.deepcopy(exact) for _ in range(3 if half else 0)]
+def rounded_copies(exact: torch.nn.Module, precision: str) -> list[Any]:
+    """Half precision and tf32 round every weight, and gradients that nearly cancel show it: models so moved, in float64."""
+    if precision in ("float32", "float64"):
+        return []
+    copies = [copy.deepcopy(exact) for _ in range(3)]
     for moved in copies:
-        assert half is not None
-        moved.load_state_dict(rounded(moved.state_dict(), torch.finfo(half).eps / 2))
+        moved.load_state_dict(rounded(moved.state_dict(), torch.finfo(budget_dtype(precision)).eps / 2))
     return copies
 
 

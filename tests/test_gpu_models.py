@@ -96,7 +96,7 @@ def test_classifier(shape, precision):
     with kernels(precision):
         actual, rivals = results(model), [results(naive)]
     yardstick = results(exact)
-    rivals += [results(moved) for moved in rounded_copies(exact, half)]
+    rivals += [results(moved) for moved in rounded_copies(exact, precision)]
     assert_all_within_budget(actual, rivals, yardstick, precision)
 
 
