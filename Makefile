@@ -1,6 +1,7 @@
 # make demo   sets everything up, trains on handwritten digits for a minute or two, and draws some
 # make test   sets everything up and runs every check that needs no GPU
-# make gpu    on a machine with a GPU: tests, sanitizers and benchmarks; uses that machine's python3, installs nothing
+# make gpu    on a machine with a GPU: tests, sanitizers and benchmarks; uses that machine's python3, installs nothing.
+#             ONLY="steps slow" runs some of it again into the same folder; COMMIT=... where git cannot be asked
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -40,7 +41,7 @@ benchmark: $(VENV)/installed
 	$(BIN)/python -m pytest --benchmark
 
 gpu:
-	$(PYTHON) -m benchmarks.gpu --out $(OUT)
+	$(PYTHON) -m benchmarks.gpu --out $(OUT) $(if $(COMMIT),--commit $(COMMIT)) $(if $(ONLY),--only $(ONLY))
 
 $(VENV)/installed: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
