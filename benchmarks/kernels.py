@@ -98,6 +98,12 @@ def lines(table: Table, most: int = 20) -> list[str]:
     return [head, *rows]
 
 
+def whole(title: str, table: Table) -> str:
+    """All kernels of a step together."""
+    micros, calls = (sum(row[key] for row in table.values()) for key in ("us in all", "calls"))
+    return f"{title}: {micros:.0f} us in {calls:.0f} kernels"
+
+
 def counters(text: str) -> Table:
     """ncu's lines of `--csv --page raw`: the median of each metric by the kernel's name."""
     # Other programs' words come before the header.
@@ -169,11 +175,10 @@ def main(arguments: Iterable[str] | None = None) -> int:
     ):
         title = f"B={batch}, {precision}"
         found[title] = profiled(step(batch, 64 if device == "cuda" else 2, precision, device), device)
-        whole = sum(row["us in all"] for row in found[title].values())
-        print(f"{title}: {whole:.0f} us of kernels in {sum(row['calls'] for row in found[title].values()):.0f} calls")
-        print(*lines(found[title]), "", sep="\n")
+        print(title, *lines(found[title]), "", sep="\n")
     if options.path is not None:
         Path(options.path).write_text(json.dumps(found, indent=1))
+    print("; ".join(whole(title, table) for title, table in found.items()))
     return 0
 
 

@@ -121,6 +121,10 @@ def summary(report: Report) -> str:
         share = f"{100 * result['floor'] / first['median']:.0f} % of floor" if result["floor"] is not None else ""
         times = f"{table.figure_text(result, first['median']):>9}  {f'{ratio:.2f}x' if ratio else '-':>8}"
         lines.append(f"{result['title']:<60} {times}  {share}")
+    for title, found in list(report.kernels.items())[:1]:
+        lines += ["", kernels.whole(title, found), *kernels.lines(found, most=10)]
+    for title, rows in report.choices.items():
+        lines += ["", *choices.lines(title, rows)]
     lines += ["", *goals.summary(report.goals), ""]
     lines += [f"{step['name']:<38} {step_line(step)}" for step in report.steps]
     text = "\n".join(lines)
