@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -12,6 +11,7 @@ from fastdraw.config import DRAWConfig
 from fastdraw.train.kinds import Config
 from fastdraw.train.recipes import RECIPES, Recipe, choose
 from fastdraw.train.schedule import SHAPES
+from fastdraw.train.values import check_canvas, check_choice, check_filters
 
 DATA, MODEL, OPTIMISATION, MACHINE, OUTPUT = "Data", "Model", "Optimisation", "Machine", "Output"
 
@@ -214,7 +214,7 @@ class TrainOptions:
             if getattr(self, name) is not None:
                 check_size(name, getattr(self, name), least=0 if name in ("seed", "kl_warmup", "warmup_steps") else 1)
         for name in ("read_size", "write_size"):
-            object.__setattr__(self, name, _check_filters(name, getattr(self, name)))
+            object.__setattr__(self, name, check_filters(name, getattr(self, name)))
         for name in ("clip", "learning_rate", "weight_std", "minutes"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
@@ -225,10 +225,10 @@ class TrainOptions:
             raise expected("ema", "a number between 0 and 1", self.ema)
         for name in ("task", "schedule", "binarize", "device", "precision"):
             if getattr(self, name) is not None:
-                _check_choice(name, getattr(self, name), METAVARS[name].split("|"))
-        _check_canvas(self.initial_canvas)
+                check_choice(name, getattr(self, name), METAVARS[name].split("|"))
+        check_canvas(self.initial_canvas)
         if self.preset is not None:
-            _check_choice("preset", self.preset, RECIPES)
+            check_choice("preset", self.preset, RECIPES)
             if self.task not in (None, self.recipe.task):
                 raise expected("task", f"{self.recipe.task}, which the preset {self.preset} is for", self.task)
         if self.recipe.task == "classify":
@@ -300,28 +300,3 @@ WHOLE = (
 )
 DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(TrainOptions) if f.default is not MISSING}
 METAVARS: dict[str, str] = {f.name: f.metadata["metavar"] for f in fields(TrainOptions)}
-
-
-def _check_filters(name: str, value: Any) -> str | None:
-    if value is None or value == "none":
-        return value
-    try:
-        return str(check_size(name, int(value)))
-    except ValueError:
-        raise expected(name, "a number of at least 1, or none", value) from None
-
-
-def _check_canvas(value: str) -> None:
-    if value in ("mean", "zero"):
-        return
-    try:
-        finite = math.isfinite(float(value))
-    except ValueError:
-        finite = False
-    if not finite:
-        raise expected("initial_canvas", "mean, zero or a finite number", value)
-
-
-def _check_choice(name: str, value: str, choices: Collection[str]) -> None:
-    if value not in choices:
-        raise expected(name, f"one of {', '.join(choices)}", value)
