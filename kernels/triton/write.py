@@ -154,6 +154,7 @@ def write_launch(patch: "Tensor", params: "Tensor", image: "Tensor", power: int,
     dtype = compute_dtype(patch)
     blocks = window_blocks("write", size, height, width, dtype, precision)
     stripes = triton.cdiv(height, blocks.constants["BLOCK_H"])
+    several = windows > 1 or blocks.constants["TILED"]
     arguments = {
         "p_patch": patch,
         "p_params": params,
@@ -168,7 +169,9 @@ def write_launch(patch: "Tensor", params: "Tensor", image: "Tensor", power: int,
         "POWER": power,
         "DTYPE": tl_dtype(dtype),
         "PRECISION": precision,
-        "SEVERAL": windows > 1 or blocks.constants["TILED"],
+        "SEVERAL": several,
     }
     arguments.update(blocks.constants)
-    return Launch(write_kernel, (batch * channels * stripes,), arguments, blocks.num_warps, blocks.num_stages)
+    grid = (batch * channels * stripes,)
+    registers = 255 if several else None
+    return Launch(write_kernel, grid, arguments, blocks.num_warps, blocks.num_stages, max_registers=registers)
