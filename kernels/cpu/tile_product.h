@@ -19,6 +19,7 @@ FASTDRAW_INLINE void product_rows(int64_t depth, Operand<T> a, const T* b, int64
   for (int m = 0; m < kRows; ++m)
     for (int j = 0; j < kVectors; ++j) sums[m][j] = accumulate ? load(c + m * c_row + j * kLanes<T>) : Vector<T>{};
   const T* numbers = a.data;
+#pragma GCC unroll 4
   for (int64_t k = 0; k < depth; ++k, b += b_row, numbers += a.column) {
     for (int j = 0; j < kVectors; ++j) {
       const Vector<T> values = load(b + j * kLanes<T>);
