@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -175,7 +177,7 @@ class GraphedStep:
         weights = [p.detach().clone() for p in self.model.parameters()]
         states = {p: {k: v.clone() for k, v in s.items() if isinstance(v, Tensor)} for p, s in self.optimizer.state.items()}
         device = self._x.device
-        with torch.random.fork_rng(devices=[device]):
+        with torch.random.fork_rng(devices=[device]), _weights_cast_anew():
             stream = torch.cuda.Stream(device)
             stream.wait_stream(torch.cuda.current_stream(device))
             with torch.cuda.stream(stream):
@@ -194,6 +196,18 @@ class GraphedStep:
                     if isinstance(value, Tensor):
                         value.copy_(states[parameter][key]) if parameter in states else value.zero_()
         self._graph = graph
+
+
+@contextmanager
+def _weights_cast_anew() -> Iterator[None]:
+    """Autocast keeps a weight that it has cast for the next use. In a graph that copy would be the weight of the capture for good."""
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    torch.clear_autocast_cache()
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(before)
 
 
 def average(tensors: list[Tensor], group: dist.ProcessGroup) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,25 @@ from fastdraw import env
 #: The tests of Triton kernels need a CUDA device, or a process of their own in Triton's interpreter (make test starts one).
 TRITON_TESTS = [f"test_triton_{name}.py" for name in ("kernels", "large", "pieces", "recurrence", "classifier")]
 collect_ignore = [] if fastdraw.backends()["triton"] is None else TRITON_TESTS
+
+
+class Torch:
+    """torch's numbers, for hypothesis: an example draws the same ones whenever it is run."""
+
+    seed = staticmethod(torch.manual_seed)
+    getstate = staticmethod(torch.get_rng_state)
+    setstate = staticmethod(torch.set_rng_state)
+
+
+TORCH = Torch()
+if importlib.util.find_spec("hypothesis") is not None:
+    import hypothesis
+
+    hypothesis.register_random(TORCH)
+    # The same examples each time, so that a red test is the change's; --hypothesis-profile=explore draws others.
+    hypothesis.settings.register_profile("same", derandomize=True)
+    hypothesis.settings.register_profile("explore", derandomize=False, print_blob=True)
+    hypothesis.settings.load_profile("same")
 
 KERNELS = [name for name, reason in fastdraw.backends().items() if reason is None and name != "reference"]
 
