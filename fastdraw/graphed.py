@@ -200,7 +200,7 @@ class GraphedStep:
 
 @contextmanager
 def _weights_cast_anew() -> Iterator[None]:
-    """Autocast keeps a weight that it has cast for the next use. In a graph that copy would be the capture's weight for good."""
+    """Autocast keeps a weight that it has cast for the next use; in a graph it would be the capture's weight for good."""
     before = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False)
     torch.clear_autocast_cache()
