@@ -149,8 +149,9 @@ def test_memory_does_not_grow(graphed, count, precision):
 @pytest.mark.skipif(not (ON_GPU or Path("/proc/self/status").exists()), reason="this system tells no process its memory")
 def test_growing_memory_is_noticed():
     kept = []
+    # 200 MB: less could find room in what earlier tests of the process have freed.
     with pytest.raises(AssertionError, match=r"bytes became"):
-        stays(lambda: kept.append(torch.ones(16384, device=DEVICE)), 300)
+        stays(lambda: kept.append(torch.ones(1 << 18, device=DEVICE)), 300)
 
 
 def test_the_step_by_hand_learns():

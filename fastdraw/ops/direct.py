@@ -52,7 +52,12 @@ def shortcut(
     forward: Callable[..., Any] | None = None,
 ) -> Callable[..., Any]:
     """`operator`, called by the shorter way where that makes no difference. `forward(ctx, *args)` does the work of
-    `implementation` and `setup_context` for a call that will be differentiated, where it has a better way."""
+    `implementation` and `setup_context` for a call that will be differentiated, where it has a better way.
+
+    An operator that gives a list keeps to the dispatcher: an autograd.Function would not see the tensors in it.
+    """
+    if any(isinstance(result.type, torch.ListType) for result in operator._schema.returns):
+        return operator
 
     def plain(ctx: Any, *arguments: Any) -> Any:
         output = implementation(*arguments)
