@@ -1,39 +1,115 @@
-"""Files that are either wholly the old ones or wholly the new ones, whatever happens in between."""
+"""Files that are either wholly the old ones or wholly the new ones, whatever happens in between, and folders of one owner.
+
+Whoever else may write to a folder can put links there under any name that is known beforehand. So temporary names are
+drawn at random and opened only where nothing stands yet, and no file is opened through a link.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows.
+    fcntl = None  # type: ignore[assignment]
+
+#: Flags that some systems lack.
+_NO_LINK, _BINARY = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_BINARY", 0)
+#: What a system says that has no locks on this file system.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+LOCK = ".lock"
+
+
+class OwnedError(ValueError):
+    """A folder that another process owns."""
 
 
 def temporary(path: Path) -> Path:
-    """The name a file is written under before it takes `path`'s place: the same folder, hidden, the same suffix.
-
-    It is fixed, so that what a killed process left behind is overwritten by the next one and does not pile up.
-    """
+    """A fixed hidden name beside `path`, with its suffix: for what another process is to go on with, as downloads are."""
     return path.with_name(f".{path.stem}.part{path.suffix}")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Puts `data` at `path`. Whenever the process or the machine dies, the file is the old one or the new one, never torn.
 
+    Of several processes that write one file, one wins and no file is torn. A link at `path` is replaced, not followed. What
+    is no regular file (/dev/null, /dev/stdout, a pipe) is written to.
+
     Raises OSError (a full disk, say) with the old file in place and the temporary one removed.
     """
-    part = temporary(path)
+    write_together({path: data})
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """As `write_atomically` for each file; no old one is replaced before all new ones are written and on the disk."""
+    parts: dict[Path, Path] = {}
+    path = Path()
     try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        for path, data in files.items():
+            if _is_stream(path):
+                _pour(path, data)
+            else:
+                parts[path] = _written(path, data)
+        for path in list(parts):
+            os.replace(parts[path], path)
+            del parts[path]
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        if error.filename is None:
-            error.filename = str(path)
+        # Named by what the caller knows, not by the temporary name.
+        error.filename, error.filename2 = str(path), None
         raise
-    sync_folder(path.parent)
+    finally:
+        for part in parts.values():
+            with contextlib.suppress(OSError):
+                part.unlink()
+    for folder in {path.parent for path in files if not _is_stream(path)}:
+        sync_folder(folder)
+
+
+def append_to(path: Path) -> BinaryIO:
+    """`path` opened for appending, unbuffered by no other name: a link there is refused with OSError."""
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_LINK | _BINARY, 0o666)
+    return os.fdopen(handle, "ab")
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed processes left of files that they were writing to `folder`. For its owner: see `owned`."""
+    for path in folder.glob(".fastdraw-*"):
+        if _PART.fullmatch(path.name) and stat.S_ISREG(path.lstat().st_mode):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+@contextlib.contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Within it this process alone owns `folder`, which is made where it is missing, and taken away again if it stays empty.
+
+    The system gives the folder free when the process ends, however it ends. Raises OwnedError, naming the other process,
+    where there is one; OSError where the folder cannot be written to.
+    """
+    made = not folder.exists()
+    os.makedirs(folder, exist_ok=True)
+    try:
+        handle = _locked(folder)
+        try:
+            yield
+        finally:
+            if handle is not None:
+                # While the lock is held: whoever opened the file meanwhile sees that it is gone.
+                with contextlib.suppress(OSError):
+                    os.unlink(folder / LOCK)
+                os.close(handle)
+    finally:
+        if made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def sync_folder(folder: Path) -> None:
@@ -49,3 +125,89 @@ def sync_folder(folder: Path) -> None:
         pass
     finally:
         os.close(handle)
+
+
+#: Temporary names, as `_written` makes them.
+_PART = re.compile(r"\.fastdraw-[0-9a-f]{16}\.part")
+
+
+def _written(path: Path, data: bytes) -> Path:
+    """A new file beside `path` with these bytes, on the disk, with the rights of the file that it is to replace."""
+    part = path.with_name(f".fastdraw-{secrets.token_hex(8)}.part")
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK | _BINARY, 0o666)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            with contextlib.suppress(OSError, AttributeError):
+                old = os.lstat(path)
+                if stat.S_ISREG(old.st_mode):
+                    os.fchmod(handle, stat.S_IMODE(old.st_mode))
+            file.write(data)
+            file.flush()
+            os.fsync(handle)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
+    return part
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether `path` is there and no regular file; the system's own names of open files (/dev/stdout) are such too."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    if stat.S_ISREG(mode):
+        return os.path.abspath(path).startswith(("/dev/fd/", "/dev/std", "/proc/"))
+    return not stat.S_ISDIR(mode)
+
+
+def _pour(path: Path, data: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | _BINARY), "wb") as file:
+        file.write(data)
+
+
+def _locked(folder: Path) -> int | None:
+    """The open lock file of `folder`, signed by this process; None where the system or file system has no locks."""
+    if fcntl is None:
+        return None
+    while True:
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Its owner may have ended, and taken the file away, between the two calls.
+            if _is_at(handle, folder / LOCK):
+                _sign(handle)
+                return handle
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                owner = f"process {_signed(handle)}" if _signed(handle) else "another process"
+                message = f"out: expected a folder in which nothing else trains, got {folder}: {owner} does"
+                os.close(handle)
+                raise OwnedError(message) from None
+            os.close(handle)
+            if error.errno in _NO_LOCKS:
+                return None
+            raise
+        os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _signed(handle: int) -> str:
+    """Who owns a lock, as `_sign` wrote it; empty where that is not what is in it."""
+    text = os.pread(handle, 200, 0).decode(errors="replace")
+    return text if re.fullmatch(r"\d+ on [\w.-]+", text) else ""
+
+
+def _sign(handle: int) -> None:
+    about = os.fstat(handle)
+    # Anything else under this name is somebody's own, a second name of their file, say.
+    if about.st_nlink == 1 and (about.st_size == 0 or _signed(handle)):
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()} on {os.uname().nodename}".encode(), 0)
