@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from fastdraw import checks, weights
 from fastdraw._version import __version__
-from fastdraw.files import write_atomically
+from fastdraw.files import write_together
+from fastdraw.text import short
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
@@ -41,21 +42,26 @@ class Pretrained(nn.Module):
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes the model to `folder`, made where it is missing: model.safetensors, config.json, README.md.
 
-        Each file is the old one or the new one, never torn; a README.md that is there stays. To put it on the Hugging Face
-        hub:  huggingface_hub.upload_folder(repo_id="you/model", folder_path=folder)
+        Only what `from_pretrained` accepts is written, and all files are whole and on the disk before one that is there is
+        replaced; a README.md that is there stays. Weights that several layers share are written once for each of them. To put
+        it on the Hugging Face hub:  huggingface_hub.upload_folder(repo_id="you/model", folder_path=folder)
 
-        Raises OSError where it cannot be written, ModuleNotFoundError without safetensors (pip install "fastdraw[hub]").
+        Raises ValueError, and leaves what is there, for weights that are not finite, that are not those that the
+        configuration means (parametrised, pruned or quantised layers), or that hold no values; TypeError for what is no path,
+        OSError where it cannot be written, ModuleNotFoundError without safetensors (pip install "fastdraw[hub]").
         """
+        target = Path(weights.check_path("folder", folder))
         save = _optional("safetensors.torch", "save_pretrained").save
-        os.makedirs(folder, exist_ok=True)
-        about = self.config.to_dict()
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        file, about, tensors = target / WEIGHTS, self.config.to_dict(), self.state_dict()
+        weights.check(file, tensors, _shapes(file, type(self), self.config), PretrainedError)
         # The configuration goes into both files: a folder with one of each of two models is seen to be that.
-        write_atomically(Path(folder, WEIGHTS), save(tensors, {"format": "pt", "fastdraw": json.dumps(about)}))
+        data = save(weights.plain(tensors), {"format": "pt", "fastdraw": json.dumps(about)})
         text = json.dumps({"architectures": [type(self).__name__], "fastdraw_version": __version__, **about}, indent=2)
-        write_atomically(Path(folder, CONFIG), (text + "\n").encode())
-        if not (card := Path(folder, CARD)).exists():
-            write_atomically(card, _card(type(self).__name__, about).encode())
+        files = {file: data, target / CONFIG: (text + "\n").encode()}
+        if not (card := target / CARD).exists():
+            files[card] = _card(type(self).__name__, about).encode()
+        target.mkdir(parents=True, exist_ok=True)
+        write_together(files)
 
     @classmethod
     def from_pretrained(
@@ -75,11 +81,13 @@ class Pretrained(nn.Module):
         The other arguments go to huggingface_hub.hf_hub_download, and mean nothing for a folder.
 
         Raises ValueError, naming the file, for files that are missing, damaged, of another model or not finite; nothing that
-        a file holds is ever run. ModuleNotFoundError without safetensors, or without huggingface_hub for a model on the hub.
+        a file holds is ever run. TypeError for what is no path or device. ModuleNotFoundError without safetensors, or without
+        huggingface_hub for a model on the hub.
         """
+        name, place = weights.check_path("name_or_path", name_or_path), weights.check_device("device", device)
         options = {"revision": revision, "cache_dir": cache_dir, "token": token}
         downloads = {**options, "force_download": force_download, "local_files_only": local_files_only}
-        config_file, file = _files(os.fspath(name_or_path), downloads)
+        config_file, file = _files(name, downloads)
         config = _config(config_file, cls)
         _optional("safetensors.torch", "from_pretrained")
         tensors, metadata = weights.read(file, PretrainedError)
@@ -87,10 +95,10 @@ class Pretrained(nn.Module):
         # Files of the hub's own mixin say nothing here.
         said = metadata.get("fastdraw")
         if said is not None and _parsed(file, said, cls) != config:
-            raise PretrainedError(f"{file}: expected the weights that {CONFIG} describes, got those of {weights.short(said)}")
+            raise PretrainedError(f"{file}: expected the weights that {CONFIG} describes, got those of {short(said)}")
         double = all(tensor.dtype == torch.float64 for tensor in tensors.values())
         model = cls.from_config(config)  # type: ignore[attr-defined]
-        model.to(device, torch.float64 if double else torch.float32).load_state_dict(tensors)
+        model.to(place, torch.float64 if double else torch.float32).load_state_dict(tensors)
         return model.eval()
 
 
@@ -107,11 +115,12 @@ class Sampler(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        if not callable(getattr(model, "sample", None)):
+        if not isinstance(model, nn.Module) or not callable(getattr(model, "sample", None)):
             raise checks.expected("model", "a DRAW, which can sample", model, TypeError)
         self.model = model
 
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        checks.check_tensor("noise", noise, "T", "n", "Z")
         sample: Any = self.model.sample
         known = {} if labels is None else {"labels": labels}
         # An exported graph keeps to this: with gradients in mind it would keep every glimpse's states.
@@ -137,7 +146,7 @@ def _files(name: str, downloads: dict[str, Any]) -> tuple[Path, Path]:
         config, file = (hub.hf_hub_download(name, part, library_name="fastdraw", **downloads) for part in (CONFIG, WEIGHTS))
     except (OSError, ValueError, hub.errors.EntryNotFoundError) as error:
         raise PretrainedError(
-            f"name_or_path: expected a folder, or a model on the Hugging Face hub, got {name!r}: {weights.short(error)}"
+            f"name_or_path: expected a folder, or a model on the Hugging Face hub, got {name!r}: {short(error)}"
         ) from error
     return Path(config), Path(file)
 
@@ -146,7 +155,7 @@ def _config(file: Path, cls: type[Pretrained]) -> Any:
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
-        raise PretrainedError(f"{file}: expected a readable JSON text, got {weights.short(error)}") from error
+        raise PretrainedError(f"{file}: expected a readable JSON text, got {short(error)}") from error
     return _parsed(file, text, cls)
 
 
@@ -160,7 +169,18 @@ def _parsed(file: Path, text: str, cls: type[Pretrained]) -> Any:
             raise ValueError(f"one without {absent[0]}")
         return cls.config_type(**{f.name: said[f.name] for f in known if f.name in said})
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise PretrainedError(f"{file}: expected the configuration of a {cls.__name__}, got {weights.short(error)}") from error
+        raise PretrainedError(f"{file}: expected the configuration of a {cls.__name__}, got {short(error)}") from error
+
+
+def _shapes(file: Path, cls: type[Pretrained], config: Any) -> dict[str, tuple[int, ...]]:
+    """What a model of class `cls` is loaded with: by itself, or, where it takes other arguments, by its base."""
+    own = next(base for base in cls.__mro__ if "config_type" in base.__dict__)
+    try:
+        return weights.shapes(file, cls, config, PretrainedError)
+    except PretrainedError:
+        if cls is own:
+            raise
+        return weights.shapes(file, own, config, PretrainedError)
 
 
 def _optional(module: str, purpose: str) -> Any:

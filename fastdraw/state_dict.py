@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+
+from fastdraw import checks
+from fastdraw.text import printable, short
 
 
 class StateDictError(ValueError, RuntimeError):
@@ -20,17 +23,35 @@ class CheckedStateDict(nn.Module):
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As nn.Module.load_state_dict; weights of another configuration are refused before any is copied.
 
-        Raises ValueError naming the first weight that differs, what came and what was expected.
+        Raises ValueError naming the first weight that differs, what came and what was expected; TypeError for what is no
+        mapping of names to tensors.
         """
-        if not isinstance(state_dict, Mapping):
-            raise TypeError(f"state_dict: expected a mapping of names to tensors, got {type(state_dict).__name__}")
+        check_names(state_dict)
         for name, own in self.state_dict().items():
-            if name in state_dict and state_dict[name].shape != own.shape:
+            # What torch's own tools keep beside tensors is theirs.
+            if name not in state_dict or not isinstance(own, Tensor):
+                continue
+            value = state_dict[name]
+            if not isinstance(value, Tensor):
+                raise checks.expected(f"state_dict: {short(name)}", "a tensor", value, TypeError)
+            if value.shape != own.shape:
                 raise StateDictError(
-                    f"state_dict: expected {name} of shape {tuple(own.shape)} for {self.config},"
-                    f" got {tuple(state_dict[name].shape)}"
+                    f"state_dict: expected {name} of shape {tuple(own.shape)} for {self.config}, got {tuple(value.shape)}"
                 )
         try:
             return super().load_state_dict(state_dict, strict, assign)
         except RuntimeError as error:
-            raise StateDictError(f"state_dict: {error}") from None
+            raise StateDictError(f"state_dict: {printable(error)}") from None
+
+
+def check_names(state_dict: Any) -> None:
+    """A mapping whose keys are names. Raises TypeError, which says what a module or a file's path should have been."""
+    if isinstance(state_dict, nn.Module):
+        raise TypeError(
+            f"state_dict: expected a mapping of names to tensors, got a {type(state_dict).__name__}: its .state_dict()"
+        )
+    if not isinstance(state_dict, Mapping):
+        raise checks.expected("state_dict", "a mapping of names to tensors", state_dict, TypeError)
+    for name in state_dict:
+        if not isinstance(name, str):
+            raise checks.expected("state_dict", "names that are strings", name, TypeError)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load, save
 
 from fastdraw import DRAW
+from fastdraw.train import checkpoint as module
 from fastdraw.train.checkpoint import (
     NAME,
     Checkpoint,
@@ -168,6 +171,7 @@ def test_bytes_of_any_kind_are_refused(tmp_path: Path, data: bytes) -> None:
         ({"config": {"wings": 2}}, "expected a model's configuration"),
         ({"config": 3}, "expected a model's configuration"),
         # More weights than any memory holds, and more than an index can count.
+        ({"config": {"glimpses": 10**12}}, "sizes that no memory holds|to be floats"),
         ({"config": {"hidden_size": 10**9}}, "expected"),
         ({"config": {"hidden_size": 10**30}}, "expected"),
         ({"step": -1}, "step: expected"),
@@ -215,12 +219,64 @@ def test_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
         (lambda c: c.optimizer["latent.bias.exp_avg"].fill_(float("inf")), "finite numbers in optimizer.latent.bias.exp_avg"),
     ],
 )
-def test_weights_that_do_not_fit_are_refused(tmp_path: Path, change, words: str) -> None:
-    broken = checkpoint()
+def test_weights_that_do_not_fit_are_neither_written_nor_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change, words: str
+) -> None:
+    save_checkpoint(tmp_path, checkpoint())
+    before, broken = (tmp_path / NAME).read_bytes(), checkpoint()
     change(broken)
-    save_checkpoint(tmp_path, broken)
+    with pytest.raises(CheckpointError, match=words):
+        save_checkpoint(tmp_path, broken)
+    assert (tmp_path / NAME).read_bytes() == before
+    with monkeypatch.context() as patch:
+        # As another program writes it.
+        patch.setattr(module, "_check", lambda file, checkpoint: None)
+        save_checkpoint(tmp_path, broken)
     with pytest.raises(CheckpointError, match=words):
         load_checkpoint(tmp_path)
+
+
+def test_what_is_no_checkpoint_is_not_written(tmp_path: Path) -> None:
+    good = checkpoint()
+    for wrong in (None, good.model, replace(good, step=-1), replace(good, step=1.5), replace(good, training=[])):
+        with pytest.raises(TypeError, match="checkpoint: expected"):
+            save_checkpoint(tmp_path, wrong)  # type: ignore[arg-type]
+    for path in (5, None, b"bytes"):
+        with pytest.raises(TypeError, match="path: expected a path"):
+            load_checkpoint(path)  # type: ignore[arg-type]
+    assert not os.listdir(tmp_path)
+
+
+def test_strangers_text_is_escaped(whole: Path, tmp_path: Path) -> None:
+    """Escapes of terminals, and letters that turn the direction of a line."""
+    evil = "x\x1b]0;owned\x07\x1b[2J\u202eall is well"
+    tensors, about = load(whole.read_bytes()), safe_open(whole, "pt").metadata()
+    for name in (evil, f"model.{evil}", f"optimizer.{evil}"):
+        (tmp_path / "evil.safetensors").write_bytes(save({**tensors, name: torch.zeros(1)}, about))
+        with pytest.raises(CheckpointError, match=r"x\\x1b\]0;owned") as caught:
+            load_checkpoint(tmp_path / "evil.safetensors")
+        assert str(caught.value).isprintable()
+    for said in ({"config": {evil: 1}}, {"task": evil}, {"format": evil}):
+        with pytest.raises(CheckpointError, match=r"x\\+x1b\]0;owned") as caught:
+            load_checkpoint(rewritten(whole, tmp_path / "evil.safetensors", **said))
+        assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.complex64, torch.bool])
+def test_tensors_of_other_kinds_are_one_sentence(whole: Path, tmp_path: Path, dtype: torch.dtype) -> None:
+    tensors, about = load(whole.read_bytes()), safe_open(whole, "pt").metadata()
+    tensors["model.latent.bias"] = torch.zeros(6).to(dtype)
+    (tmp_path / "odd.safetensors").write_bytes(save(tensors, about))
+    with pytest.raises(CheckpointError, match=r"odd.safetensors: expected (model.latent.bias to be floats|a whole)"):
+        load_checkpoint(tmp_path / "odd.safetensors")
+
+
+def test_shared_weights_are_written_once_for_each_name(tmp_path: Path) -> None:
+    model, _ = small()
+    state = model.state_dict()
+    state["encoder.bias_hh"] = state["encoder.bias_ih"]
+    save_checkpoint(tmp_path, Checkpoint(model.config, state, ema=state))
+    assert same(load_checkpoint(tmp_path).model, state)
 
 
 @pytest.mark.parametrize("function", ["fsync", "replace"])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import random
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch.nn.utils import prune
 
 import fastdraw
 from fastdraw import DRAW, DRAWClassifier
@@ -116,6 +119,7 @@ def test_damaged_files_are_refused_by_name(file: str, content: bytes, message: s
         ({"glimpses": 0}, "glimpses: expected at least 1"),
         ({"glimpses": "3"}, "glimpses: expected a whole number"),
         ({"hidden_size": 5}, "to be floats of shape"),
+        ({"glimpses": 10**12}, "sizes that no memory holds"),
         ({"hidden_size": 10**12}, "to be floats of shape|sizes that no memory holds"),
         ({"hidden_size": 10**30}, "sizes that no memory holds"),
         ({"image_shape": None}, r"image_shape: expected \(channels, height, width\)"),
@@ -129,12 +133,140 @@ def test_a_hostile_configuration_is_refused(change: dict[str, Any], message: str
         DRAW.from_pretrained(tmp_path)
 
 
-def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
-    model = draw()
+def normed(model: DRAW) -> None:
+    torch.nn.utils.parametrizations.weight_norm(model.patch)
+
+
+def old_normed(model: DRAW) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.nn.utils.weight_norm(model.decoder, "weight_hh")
+
+
+def pruned(model: DRAW) -> None:
+    prune.l1_unstructured(model.patch, "weight", 0.5)
+
+
+def diverged(model: DRAW) -> None:
     torch.nn.init.constant_(model.initial_canvas, float("nan"))
-    model.save_pretrained(tmp_path)
+
+
+def of_nothing(model: DRAW) -> None:
+    model.to("meta")
+
+
+def in_bytes(model: DRAW) -> None:
+    model.patch.to(torch.float8_e4m3fn)
+
+
+def without_bias(model: DRAW) -> None:
+    model.patch.bias = None
+
+
+def quantised(model: DRAW) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, inplace=True)
+
+
+def with_more(model: DRAW) -> None:
+    model.head = torch.nn.Linear(2, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (diverged, "expected finite numbers in initial_canvas"),
+        (normed, r"patch.weight .*nothing but patch.parametrizations.*remove_parametrizations"),
+        (old_normed, r"decoder.weight_hh .*nothing but decoder.weight_hh_g.*remove_weight_norm"),
+        (pruned, r"patch.weight .*nothing but patch.weight_mask.*prune.remove"),
+        (of_nothing, "to hold values"),
+        (in_bytes, "float8_e4m3fn"),
+        (without_bias, "patch.bias .*nothing"),
+        (quantised, "latent.weight .*nothing"),
+        (with_more, "got head.bias as well"),
+    ],
+)
+def test_what_would_not_load_is_not_written(change: Any, words: str, tmp_path: Path) -> None:
+    good, model = draw(), draw()
+    good.save_pretrained(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    change(model)
+    with pytest.raises(ValueError, match=words):
+        model.save_pretrained(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert same(DRAW.from_pretrained(tmp_path), good)
+    with pytest.raises(ValueError, match=words):
+        model.save_pretrained(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = draw()
+    diverged(model)
+    with monkeypatch.context() as patch:
+        patch.setattr("fastdraw.weights.check", lambda *args: None)
+        model.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"model.safetensors: expected finite numbers in initial_canvas"):
         DRAW.from_pretrained(tmp_path)
+
+
+def test_tied_weights_come_back_as_equal_ones(tmp_path: Path) -> None:
+    model = draw()
+    model.decoder.weight_hh = model.encoder.weight_hh
+    model.save_pretrained(tmp_path)
+    loaded = DRAW.from_pretrained(tmp_path)
+    assert same(loaded, model)
+
+
+def test_subclasses_load_what_they_save(tmp_path: Path) -> None:
+    class More(DRAW):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.head = torch.nn.Linear(2, 3)
+
+    class Other(DRAW):
+        def __init__(self, beta: float) -> None:
+            super().__init__((1, 6, 5), 2, 4, 3)
+
+    more, other = More((1, 6, 5), 2, 4, 3), Other(0.5)
+    more.save_pretrained(tmp_path / "more")
+    assert same(More.from_pretrained(tmp_path / "more"), more)
+    other.save_pretrained(tmp_path / "other")
+    assert same(DRAW.from_pretrained(tmp_path / "other"), other)
+
+
+@pytest.mark.parametrize("call", [DRAW.from_pretrained, lambda name: draw().save_pretrained(name)])
+def test_wrong_types_are_one_sentence(call: Any, tmp_path: Path) -> None:
+    for name in (5, None, b"bytes", ["x"]):
+        with pytest.raises(TypeError, match="expected a path, got"):
+            call(name)
+    draw().save_pretrained(tmp_path)
+    for device, error in ((None, TypeError), (1.5, TypeError), ("gpu", ValueError), ("cuda:77", ValueError), (99, ValueError)):
+        with pytest.raises(error, match="device: expected a device"):
+            DRAW.from_pretrained(tmp_path, device=device)
+    for model in ("x", None, DRAW, random, torch.nn.Linear(1, 1), classifier()):
+        with pytest.raises(TypeError, match="model: expected a DRAW"):
+            fastdraw.Sampler(model)  # type: ignore[arg-type]
+    for noise in ("x", None, [1.0], torch.zeros(3), torch.zeros(3, 1, 2, dtype=torch.int64)):
+        with pytest.raises((TypeError, ValueError), match="noise: expected"):
+            fastdraw.Sampler(draw())(noise)
+    model = draw()
+    before, weights = {k: v.clone() for k, v in model.state_dict().items()}, model.state_dict()
+    for change, words in (
+        ({"latent.bias": [1.0]}, r"latent.bias: expected a tensor, got \[1.0\]"),
+        ({"latent.bias": None}, "latent.bias: expected a tensor, got None"),
+        ({"patch.weight": "x"}, "patch.weight: expected a tensor"),
+        ({5: torch.zeros(1)}, "names that are strings, got 5"),
+        (model, r"a mapping of names to tensors, got a DRAW: its .state_dict\(\)"),
+        (7, "a mapping of names to tensors, got 7"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            model.load_state_dict({**weights, **change} if isinstance(change, dict) else change)
+    with pytest.raises(ValueError, match="Unexpected key") as caught:
+        model.load_state_dict({**weights, "\x1b[2J": torch.zeros(1)})
+    assert "\x1b" not in str(caught.value)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 class Bomb:

@@ -88,7 +88,11 @@ def _finished(folder: Path, said: TrainOptions, explicit: set[str]) -> bool:
     """
     saved, before = saved_run(folder)
     options = continued(said, before, explicit)
-    train_images = json.loads((folder / "config.json").read_text())["images"]["train"]
+    about = folder / "config.json"
+    if not about.exists():
+        # Killed right after the first checkpoint.
+        return False
+    train_images = json.loads(about.read_text())["images"]["train"]
     total = (options.epochs or 1) * (train_images // (options.batch_size or 1))
     return saved.step >= min(total, options.steps or total)
 

@@ -27,9 +27,10 @@ from torch import Tensor, nn
 
 from fastdraw import weights
 from fastdraw._version import __version__
+from fastdraw.checks import expected
 from fastdraw.files import write_atomically
-from fastdraw.train.kinds import Config, kind, task_of
-from fastdraw.weights import short
+from fastdraw.text import short
+from fastdraw.train.kinds import KINDS, Config, kind, task_of
 
 NAME = "checkpoint.safetensors"
 FORMAT = 1
@@ -56,22 +57,27 @@ class Checkpoint:
 
 def locate(path: str | os.PathLike[str]) -> Path:
     """The checkpoint's file, from its own path or that of the run's folder."""
-    path = Path(path)
+    path = Path(weights.check_path("path", path))
     return path / NAME if path.is_dir() else path
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     """Writes `checkpoint` to `path`, a file or an existing folder, in place of what was there and in one instant.
 
-    Raises OSError where it cannot be written; the file that was there before is then untouched.
+    Weights that several names share are written once for each. Raises CheckpointError for what `load_checkpoint` would not
+    accept, OSError where it cannot be written; the file that was there before is then untouched.
     """
-    c = checkpoint
+    c, file = checkpoint, locate(path)
+    if not isinstance(c, Checkpoint) or not isinstance(c.config, tuple(k.config for k in KINDS.values())):
+        raise expected("checkpoint", "a Checkpoint with a model's configuration", c, TypeError)
+    if type(c.step) is not int or c.step < 0 or not isinstance(c.training, dict):
+        raise expected("checkpoint", "a step of at least 0 and the training's options", (c.step, c.training), TypeError)
+    _check(file, c)
     parts = {"model": c.model, "ema": c.ema, "optimizer": c.optimizer, "progress": c.progress}
     tensors = {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     about = {"format": FORMAT, "version": __version__, "task": task_of(c.config), "config": c.config.to_dict()}
     text = json.dumps({**about, "step": c.step, "training": c.training})
-    write_atomically(locate(path), save(tensors, {"fastdraw": text}))
+    write_atomically(file, save(weights.plain(tensors), {"fastdraw": text}))
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -86,7 +92,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         # Files from before there were classifiers name no task.
         config = kind(about.get("task", "draw")).config(**about["config"])
         step, training = about["step"], about["training"]
-        if type(step) is not int or step < 0 or not isinstance(training, dict):
+        if type(step) is not int or not 0 <= step < 1 << 53 or not isinstance(training, dict):
             raise ValueError("step: expected a whole number of at least 0, beside the training's options")
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{file}: expected a model's configuration, got {short(error)}") from error
@@ -96,23 +102,40 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         if prefix not in parts:
             raise CheckpointError(f"{file}: expected tensors of a model, its optimizer and its progress, got {short(name)}")
         parts[prefix][rest] = tensor
-    shapes = weights.shapes(file, kind(task_of(config)).specification, config, CheckpointError)
-    weights.check(file, parts["model"], shapes, CheckpointError, "model")
-    if parts["ema"]:
-        weights.check(file, parts["ema"], shapes, CheckpointError, "ema")
-    if parts["optimizer"]:
+    loaded = Checkpoint(config, parts["model"], step, parts["optimizer"], parts["progress"], training, parts["ema"])
+    _check(file, loaded)
+    return loaded
+
+
+def is_checkpoint(file: Path) -> bool:
+    """Whether `file` says of itself that it is a checkpoint of fastdraw; its weights are not looked at."""
+    if not file.is_file():
+        return False
+    try:
+        about = json.loads(weights.metadata(file).get("fastdraw", ""))
+        return {"format", "config", "training"} <= about.keys()
+    except (ValueError, AttributeError, RecursionError):
+        return False
+
+
+def _check(file: Path, c: Checkpoint) -> None:
+    """What holds of every checkpoint, written or read. Raises CheckpointError."""
+    shapes = weights.shapes(file, kind(task_of(c.config)).specification, c.config, CheckpointError)
+    weights.check(file, c.model, shapes, CheckpointError, "model")
+    if c.ema:
+        weights.check(file, c.ema, shapes, CheckpointError, "ema")
+    if c.optimizer:
         adam = {f"{name}.{kind}": (() if kind == "step" else shape) for name, shape in shapes.items() for kind in ADAM}
-        weights.check(file, parts["optimizer"], adam, CheckpointError, "optimizer")
-    return Checkpoint(config, parts["model"], step, parts["optimizer"], parts["progress"], training, parts["ema"])
+        weights.check(file, c.optimizer, adam, CheckpointError, "optimizer")
 
 
 def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu", ema: bool = True) -> Any:
     """The model of a checkpoint's file or a run's folder, DRAW or DRAWClassifier, on `device`, in the dtype it was saved in.
 
     ema: whether to take the moving average of the weights where the run kept one (`--ema`), rather than the last weights.
-    Raises as `load_checkpoint`.
+    Raises as `load_checkpoint`, and ValueError for a device that there is not.
     """
-    checkpoint = load_checkpoint(path)
+    checkpoint, device = load_checkpoint(path), weights.check_device("device", device)
     tensors = checkpoint.ema if ema and checkpoint.ema else checkpoint.model
     model = kind(task_of(checkpoint.config)).model.from_config(checkpoint.config)
     model.to(device, next(iter(tensors.values())).dtype).load_state_dict(tensors)

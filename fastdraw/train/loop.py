@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
 import time
 from collections.abc import Collection
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fastdraw.files import write_atomically
+from fastdraw.files import owned, sweep, write_atomically
 from fastdraw.graphed import GraphedStep
 from fastdraw.train.batches import Batches
 from fastdraw.train.checkpoint import Checkpoint, CheckpointError, load_checkpoint, optimizer_tensors, save_checkpoint
@@ -25,7 +28,7 @@ from fastdraw.train.parallel import lost, processes
 from fastdraw.train.progress import SUMS, Progress
 from fastdraw.train.report import Result, diverged, headline
 from fastdraw.train.schedule import factor, scheduler
-from fastdraw.train.setup import BEST, Setup, find_device, prepare
+from fastdraw.train.setup import ABOUT, BEST, Setup, clear, find_device, prepare, run_folder
 from fastdraw.train.signals import Interrupted, Interruptions
 from fastdraw.train.tasks import Classify, Draw, Task
 
@@ -46,7 +49,11 @@ def train(options: TrainOptions, explicit: Collection[str] | None = None, show: 
     run is gone; in each case the last checkpoint is whole.
     """
     interruptions = Interruptions(options.minutes)
-    with processes(find_device(options.device).type == "cuda") as together:
+    with processes(find_device(options.device).type == "cuda") as together, contextlib.ExitStack() as stack:
+        folder = run_folder(options)
+        if together.is_first:
+            stack.enter_context(owned(folder))
+            sweep(folder)
         setup = prepare(options, explicit, together)
         show = (show or display()) if together.is_first else Silent()
         with numerics(setup.options.precision, setup.options.deterministic), interruptions:
@@ -89,7 +96,8 @@ class Run:
         # On CUDA reading a step's figures would wait for the device: there they are read when a line or a checkpoint is
         # written, and not before. Sums that are not finite stay so till then.
         self.reads_every_step = self.device.type == "cpu"
-        self.metrics = Metrics(setup.folder, self.progress.lines, self.progress.step) if self.processes.is_first else None
+        self.metrics: Metrics | None = None
+        os.makedirs(setup.folder, exist_ok=True)
 
     @property
     def evaluated(self) -> nn.Module:
@@ -98,11 +106,7 @@ class Run:
 
     def __call__(self, interruptions: Interruptions) -> Result:
         progress = self.progress
-        if self.processes.is_first:
-            about = json.dumps(self.setup.about(), indent=2) + "\n"
-            write_atomically(self.setup.folder / "config.json", about.encode())
-        if self._saved < 0:
-            self.save()
+        self._take_place()
         self.show.note(headline(self.setup, self.progress.step))
         self.show.start(progress.step, self.total)
         try:
@@ -126,6 +130,20 @@ class Run:
             self.show.note(f"stopped at step {self._saved}; add --resume to go on")
             raise
         return Result(self.setup.folder, progress.step, self.validation, test, self.processes.rank)
+
+    def _take_place(self) -> None:
+        """Makes the folder this run's. What stood there is whole until the first checkpoint, in one instant, takes its place."""
+        folder, progress = self.setup.folder, self.progress
+        if self._saved < 0:
+            self.save()
+        if not self.processes.is_first:
+            return
+        if progress.step == progress.lines == 0:
+            # Nothing but the checkpoint is this run's yet, also where a kill came between it and this.
+            clear(folder)
+        about = json.dumps(self.setup.about(), indent=2) + "\n"
+        write_atomically(folder / ABOUT, about.encode())
+        self.metrics = Metrics(folder, progress.lines, progress.step)
 
     def _check(self, interruptions: Interruptions) -> None:
         """A signal to one process ends all, after the same step."""
@@ -213,10 +231,11 @@ class Run:
     def save(self) -> None:
         self._finite(self.sums, self.progress.step - 1)
         self._saved = self.progress.step
-        if self.metrics is None:
+        if not self.processes.is_first:
             return
-        self.metrics.sync()
-        self.progress.lines = self.metrics.lines
+        if self.metrics is not None:
+            self.metrics.sync()
+            self.progress.lines = self.metrics.lines
         training = {
             "options": self.options.to_dict(),
             "fingerprint": self.setup.fingerprint,
@@ -225,12 +244,19 @@ class Run:
         optimizer, ema = optimizer_tensors(self.model, self.optimizer), self.average and self.average.model.state_dict()
         config, weights, step = self.model.config, self.model.state_dict(), self.progress.step
         parts = optimizer, {"sums": self.sums}, training, ema or {}
-        save_checkpoint(self.setup.folder, Checkpoint(config, weights, step, *parts))
+        self._write_checkpoint(self.setup.folder, Checkpoint(config, weights, step, *parts))
 
     def _save_best(self) -> None:
         if self.options.patience is not None and self.processes.is_first:
             best = Checkpoint(self.model.config, self.evaluated.state_dict(), self.progress.step)
-            save_checkpoint(self.setup.folder / BEST, best)
+            self._write_checkpoint(self.setup.folder / BEST, best)
+
+    def _write_checkpoint(self, path: Path, made: Checkpoint) -> None:
+        try:
+            save_checkpoint(path, made)
+        except CheckpointError:
+            # Of a model that training made, nothing but its values can be wrong.
+            raise self._diverged(max(self.progress.step - 1, 0)) from None
 
     def _finalist(self) -> nn.Module:
         """The model that is tested: with patience that of the best evaluation."""

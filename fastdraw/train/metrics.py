@@ -7,9 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fastdraw.files import write_atomically
+from fastdraw.files import append_to, write_atomically
 
 NAME = "metrics.jsonl"
+#: Ends the names of TensorBoard's files, which other programs may write to the same folder.
+SUFFIX = ".fastdraw"
 
 
 class Metrics:
@@ -28,8 +30,8 @@ class Metrics:
         kept = written[:lines]
         write_atomically(path, b"".join(kept))
         self.lines = len(kept)
-        self._file = open(path, "ab")  # noqa: SIM115
-        self._board = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        self._file = append_to(path)
+        self._board = SummaryWriter(str(folder), purge_step=step + 1 if step else None, filename_suffix=SUFFIX)
 
     def write(self, record: dict[str, Any]) -> None:
         """One record: step, epoch and split, and the figures that they mean."""

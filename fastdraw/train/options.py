@@ -11,7 +11,7 @@ from fastdraw.config import DRAWConfig
 from fastdraw.train.kinds import Config
 from fastdraw.train.recipes import RECIPES, Recipe, choose
 from fastdraw.train.schedule import SHAPES
-from fastdraw.train.values import check_canvas, check_choice, check_filters
+from fastdraw.train.values import check_canvas, check_choice, check_filters, check_kind
 
 DATA, MODEL, OPTIMISATION, MACHINE, OUTPUT = "Data", "Model", "Optimisation", "Machine", "Output"
 
@@ -210,11 +210,8 @@ class TrainOptions:
     samples: int = option(64, OUTPUT, "Images in samples.png.", metavar="IMAGES")
 
     def __post_init__(self) -> None:
-        for name in WHOLE:
-            if getattr(self, name) is not None:
-                check_size(name, getattr(self, name), least=0 if name in ("seed", "kl_warmup", "warmup_steps") else 1)
-        for name in ("read_size", "write_size"):
-            object.__setattr__(self, name, check_filters(name, getattr(self, name)))
+        for name in DEFAULTS:
+            object.__setattr__(self, name, check_option(name, getattr(self, name)))
         for name in ("clip", "learning_rate", "weight_std", "minutes"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
@@ -223,10 +220,6 @@ class TrainOptions:
             raise expected("forget_bias", "a finite number", self.forget_bias)
         if self.ema is not None and not 0 < self.ema < 1:
             raise expected("ema", "a number between 0 and 1", self.ema)
-        for name in ("task", "schedule", "binarize", "device", "precision"):
-            if getattr(self, name) is not None:
-                check_choice(name, getattr(self, name), METAVARS[name].split("|"))
-        check_canvas(self.initial_canvas)
         if self.preset is not None:
             check_choice("preset", self.preset, RECIPES)
             if self.task not in (None, self.recipe.task):
@@ -299,4 +292,27 @@ WHOLE = (
     *("seed", "patience", "accumulate", "threads", "checkpoint_every", "log_every", "evaluate_every", "eval_batch", "samples"),
 )
 DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(TrainOptions) if f.default is not MISSING}
+#: Of text, yes or no, and numbers that need not be whole.
+KINDS: dict[str, type] = {
+    **dict.fromkeys(("data", "data_dir", "out", "preset"), str),
+    **dict.fromkeys(("conditional", "deterministic", "resume", "overwrite", "skip_test"), bool),
+    **dict.fromkeys(("weight_std", "forget_bias", "learning_rate", "clip", "ema", "minutes"), float),
+}
 METAVARS: dict[str, str] = {f.name: f.metadata["metavar"] for f in fields(TrainOptions)}
+
+
+def check_option(name: str, value: Any) -> Any:
+    """The value of one option, whatever the others are. Raises ValueError or TypeError naming it."""
+    if value is None and DEFAULTS[name] is None:
+        return None
+    if name in WHOLE:
+        return check_size(name, value, least=0 if name in ("seed", "kl_warmup", "warmup_steps") else 1)
+    if name in KINDS:
+        return check_kind(name, value, KINDS[name])
+    if name in ("read_size", "write_size"):
+        return check_filters(name, value)
+    if name == "initial_canvas":
+        check_canvas(value)
+    else:
+        check_choice(name, value, METAVARS[name].split("|"))
+    return value

@@ -51,7 +51,7 @@ class Progress:
         if not isinstance(saved, dict) or saved.keys() != {f.name for f in fields(cls)}:
             raise ValueError("the run's progress")
         for f in fields(cls):
-            if type(saved[f.name]) not in {type(f.default), int} or not saved[f.name] >= f.default:
+            if type(saved[f.name]) not in {type(f.default), int} or not f.default <= saved[f.name] < 1 << 53:
                 raise ValueError(f"a sound {f.name}")
         if saved["step"] != checkpoint.step:
             raise ValueError("one number of steps")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from fastdraw.text import short
 from fastdraw.train import checkpoint
 from fastdraw.train.checkpoint import Checkpoint, CheckpointError
-from fastdraw.train.options import DEFAULTS, TrainOptions
+from fastdraw.train.options import DEFAULTS, TrainOptions, check_option
 from fastdraw.train.progress import Progress
 
 #: What may change when a run goes on: where and how far, not what it computes. Data may move; its contents are compared.
@@ -26,8 +28,6 @@ def saved_run(folder: Path) -> tuple[Checkpoint, TrainOptions]:
     Raises ValueError where there is none, CheckpointError where it was not made by `fastdraw train` or is damaged.
     """
     file = folder / checkpoint.NAME
-    if not file.exists():
-        raise ValueError(f"resume: expected a checkpoint in {folder}, got none: leave --resume out to begin there")
     saved = checkpoint.load_checkpoint(file)
     try:
         options, _ = TrainOptions(**saved.training["options"]), Progress.of(saved)
@@ -37,8 +37,24 @@ def saved_run(folder: Path) -> tuple[Checkpoint, TrainOptions]:
         if bool(saved.ema) != (options.ema is not None):
             raise ValueError("the moving average that its options ask for")
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{file}: expected a checkpoint of `fastdraw train`, got one without {error}") from error
+        raise CheckpointError(f"{file}: expected a checkpoint of `fastdraw train`, got one without {short(error)}") from error
     return saved, options
+
+
+def told(file: Path, saved: Checkpoint) -> dict[str, Any]:
+    """What a checkpoint's run was told, as far as it says and this version knows it; a stranger may have written it.
+
+    Raises CheckpointError for values that are none of the option's.
+    """
+    said = saved.training.get("options")
+    try:
+        return (
+            {name: check_option(name, value) for name, value in said.items() if name in DEFAULTS}
+            if isinstance(said, dict)
+            else {}
+        )
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{file}: expected the options of a run, got {short(error)}") from error
 
 
 def continued(said: TrainOptions, saved: TrainOptions, explicit: Collection[str] | None = None) -> TrainOptions:

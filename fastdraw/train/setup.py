@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
@@ -27,8 +28,9 @@ from fastdraw.train.start import new_model
 
 #: The best weights, of a run with --patience.
 BEST = "best.safetensors"
-#: What a run writes; --overwrite deletes these and nothing else.
-FILES = (checkpoint.NAME, BEST, metrics.NAME, "config.json", "samples.png", "drawing.gif")
+ABOUT = "config.json"
+#: What a run writes, beside TensorBoard's files; --overwrite deletes these and nothing else.
+FILES = (checkpoint.NAME, BEST, metrics.NAME, ABOUT, "samples.png", "drawing.gif")
 
 
 @dataclass
@@ -62,12 +64,25 @@ class Setup:
         }
 
 
+def run_folder(said: TrainOptions) -> Path:
+    """Where the run is, or will be. Raises ValueError, before anything is made, where there can be none."""
+    folder = Path(said.out or Path("runs") / _name(said.data))
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"out: expected a folder, got the file {folder}")
+    if said.resume and not (folder / checkpoint.NAME).exists():
+        raise ValueError(f"resume: expected a checkpoint in {folder}, got none: leave --resume out to begin there")
+    return folder
+
+
 def prepare(said: TrainOptions, explicit: Collection[str] | None, processes: Processes) -> Setup:
-    """Raises ValueError (DataError, CheckpointError), OSError or ModuleNotFoundError for what a user can mend."""
+    """Reads and checks everything, and writes nothing.
+
+    Raises ValueError (DataError, CheckpointError), OSError or ModuleNotFoundError for what a user can mend.
+    """
     # Missing, it must be missed before anything is written.
     import torch.utils.tensorboard
 
-    folder = Path(said.out or Path("runs") / _name(said.data))
+    folder = run_folder(said)
     saved, before = saved_run(folder) if said.resume else (None, None)
     options = said if before is None else continued(said, before, explicit)
     device = find_device(options.device)
@@ -76,7 +91,7 @@ def prepare(said: TrainOptions, explicit: Collection[str] | None, processes: Pro
     _check_precision(options.precision, device)
     torch.set_num_threads(options.threads or processes.threads())
     if not said.resume and processes.is_first:
-        _clear(folder, said.overwrite)
+        _check_free(folder, said.overwrite)
     splits = _load(options, processes)
     train = splits.train
     options = replace(options.resolved(splits.image_shape, torch.get_num_threads()), out=str(folder))
@@ -176,13 +191,37 @@ def _on_device(splits: data.Splits, device: torch.device, options: TrainOptions)
     return splits._replace(train=train, validation=validation, test=test, labels=labels)
 
 
-def _clear(folder: Path, overwrite: bool) -> None:
-    """An existing folder with no run in it; with `overwrite`, by deleting the one that is there."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"out: expected a folder, got the file {folder}")
-    there = [folder / name for name in FILES if (folder / name).exists()] + sorted(folder.glob("events.out.tfevents.*"))
-    if there and not overwrite:
+def written(folder: Path) -> list[Path]:
+    """What stands in `folder` under the names of a run's files."""
+    named = [folder / name for name in FILES if os.path.lexists(folder / name)]
+    return named + sorted(folder.glob(f"events.out.tfevents.*{metrics.SUFFIX}"))
+
+
+def clear(folder: Path) -> None:
+    """Deletes a run's files but for its checkpoint: what an earlier run left, once the checkpoint is that of a new one."""
+    for file in written(folder):
+        if file.name != checkpoint.NAME:
+            file.unlink()
+
+
+def _check_free(folder: Path, overwrite: bool) -> None:
+    """A folder with no run in it; with `overwrite`, one with a run. Files of other programs are never replaced."""
+    there = written(folder)
+    if not there:
+        return
+    if not (checkpoint.is_checkpoint(folder / checkpoint.NAME) or _is_about(folder / ABOUT)):
+        names = ", ".join(file.name for file in there)
+        raise ValueError(
+            f"out: expected a folder with a run or without such files, got {folder} with {names} of something else"
+        )
+    if not overwrite:
         raise ValueError(f"out: expected a folder without a run, got {folder}: add --resume or --overwrite")
-    for file in there:
-        file.unlink()
-    os.makedirs(folder, exist_ok=True)
+
+
+def _is_about(file: Path) -> bool:
+    """Whether a config.json is that of a run."""
+    try:
+        about = json.loads(file.read_text(encoding="utf-8"))
+        return isinstance(about["options"], dict) and "fastdraw" in about["versions"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False

@@ -1,9 +1,11 @@
-"""What values of single options must be. Each raises ValueError naming the option, what was expected and what came."""
+"""What values of single options must be. Each raises ValueError or TypeError naming option, expectation and what came."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Collection
+from numbers import Real
 from typing import Any
 
 from fastdraw.checks import check_size, expected
@@ -13,22 +15,36 @@ def check_filters(name: str, value: Any) -> str | None:
     if value is None or value == "none":
         return value
     try:
-        return str(check_size(name, int(value)))
-    except ValueError:
-        raise expected(name, "a number of at least 1, or none", value) from None
+        return str(check_size(name, int(value) if isinstance(value, str) else value))
+    except (ValueError, TypeError) as error:
+        raise expected(name, "a number of at least 1, or none", value, type(error)) from None
 
 
-def check_canvas(value: str) -> None:
+def check_canvas(value: Any) -> None:
     if value in ("mean", "zero"):
         return
     try:
         finite = math.isfinite(float(value))
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         finite = False
     if not finite:
         raise expected("initial_canvas", "mean, zero or a finite number", value)
 
 
-def check_choice(name: str, value: str, choices: Collection[str]) -> None:
-    if value not in choices:
+def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
+    if not isinstance(value, str) or value not in choices:
         raise expected(name, f"one of {', '.join(choices)}", value)
+
+
+def check_kind(name: str, value: Any, kind: type) -> Any:
+    """`value` as `kind`: text (str, where a path is that too), yes or no (bool), a number (float)."""
+    if kind is float and isinstance(value, Real) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:
+            raise expected(name, "a finite number", value) from None
+    if kind is str and isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if kind is float or not isinstance(value, kind):
+        raise expected(name, {str: "text", bool: "True or False", float: "a number"}[kind], value, TypeError)
+    return value
