@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import re
-import secrets
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -133,7 +132,7 @@ _PART = re.compile(r"\.fastdraw-[0-9a-f]{16}\.part")
 
 def _written(path: Path, data: bytes) -> Path:
     """A new file beside `path` with these bytes, on the disk, with the rights of the file that it is to replace."""
-    part = path.with_name(f".fastdraw-{secrets.token_hex(8)}.part")
+    part = path.with_name(f".fastdraw-{os.urandom(8).hex()}.part")
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK | _BINARY, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -54,7 +54,7 @@ def test_links_are_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     victim, folder = tmp_path / "victim", tmp_path / "run"
     victim.write_bytes(b"precious")
     folder.mkdir()
-    monkeypatch.setattr(files.secrets, "token_hex", lambda n: "0" * 2 * n)
+    monkeypatch.setattr(os, "urandom", bytes)
     for name in ("file.json", ".file.part.json"):
         (folder / name).symlink_to(victim)
     write_atomically(folder / "file.json", b"new")

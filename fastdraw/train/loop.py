@@ -132,7 +132,7 @@ class Run:
         return Result(self.setup.folder, progress.step, self.validation, test, self.processes.rank)
 
     def _take_place(self) -> None:
-        """Makes the folder this run's. What stood there is whole until the first checkpoint, in one instant, takes its place."""
+        """Makes the folder this run's. What stood there is whole until its first checkpoint replaces the old one."""
         folder, progress = self.setup.folder, self.progress
         if self._saved < 0:
             self.save()
