@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,11 @@ class Forge:
         self._running: set[int] = set()
         # One library for matrix products: measuring which is the faster takes longer than the runs do.
         environment = {**os.environ, "FASTDRAW_GEMM": "mkl", "OMP_NUM_THREADS": "1"}
+        # In an empty folder: Python looks where it stands first, and takes any folder named fastdraw for a package.
+        self._folder = tempfile.TemporaryDirectory()
+        command = [sys.executable, "-c", SERVER]
         self._server = subprocess.Popen(
-            [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=self._folder.name
         )
 
     def start(self, args: list[str], log: Path, script: bool = False, **env: str) -> int:
@@ -93,6 +97,7 @@ class Forge:
         assert self._server.stdin is not None
         self._server.stdin.close()
         self._server.wait(30)
+        self._folder.cleanup()
 
     def _ask(self, **wish: Any) -> int:
         assert self._server.stdin is not None

@@ -259,8 +259,8 @@ def test_a_bare_checkout_is_importable(tmp_path):
         "from benchmarks.checkout import activate\n"
         "activate(), activate()\n"
         "import fastdraw.kernels.aten\n"
-        "print(fastdraw.__file__, fastdraw.kernels.aten.__file__)\n"
+        "print(fastdraw.__file__, fastdraw.kernels.aten.__file__, sep='\\n')\n"
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=gpu.environment(), check=True)
-    assert done.stdout.split() == ["not", "yet", str(ROOT / "fastdraw" / "__init__.py"), str(ROOT / "kernels" / "aten.py")]
+    assert done.stdout.splitlines() == ["not yet", str(ROOT / "fastdraw" / "__init__.py"), str(ROOT / "kernels" / "aten.py")]

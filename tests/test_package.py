@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
@@ -16,9 +17,11 @@ ROOT = Path(__file__).parents[1]
 
 
 def python(code: str, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, cwd=ROOT.parent
-    )
+    """Runs in an empty folder: Python looks where it stands first, and takes any folder named fastdraw for a package."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, cwd=folder
+        )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
