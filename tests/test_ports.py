@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -85,6 +87,66 @@ class NatsuPlain(nn.Module):
         return c
 
 
+class NineKPlain(nn.Module):
+    """nine-k/DRAW without attention: flat images, a first canvas and first states that are learned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c_0 = nn.Parameter(torch.empty(1, H * W))
+        self.h_0_enc, self.h_0_dec = nn.Parameter(torch.empty(HIDDEN)), nn.Parameter(torch.empty(HIDDEN))
+        self.encoder_cell, self.decoder_cell = nn.LSTMCell(2 * H * W + HIDDEN, HIDDEN), nn.LSTMCell(Z, HIDDEN)
+        self.mu_matrix, self.sigma_matrix = nn.Linear(HIDDEN, Z), nn.Linear(HIDDEN, Z)
+        self.writer_matrix = nn.Linear(HIDDEN, H * W)
+
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        c, h_enc, h_dec = self.c_0, self.h_0_enc.repeat(len(x), 1), self.h_0_dec.repeat(len(x), 1)
+        c_enc = c_dec = x.new_zeros(len(x), HIDDEN)
+        for e in noise:
+            r = torch.cat([x, x - torch.sigmoid(c)], -1)
+            h_enc, c_enc = self.encoder_cell(torch.cat([r, h_dec], -1), (h_enc, c_enc))
+            z = self.mu_matrix(h_enc) + self.sigma_matrix(h_enc).exp() * e
+            h_dec, c_dec = self.decoder_cell(z, (h_dec, c_dec))
+            c = c + self.writer_matrix(h_dec)
+        return c
+
+
+class LightningPort(nn.Module):
+    """The port on Lightning: pixels from 0 and a symmetric grid, log variances, sums of at least 1e-8, learned beginnings."""
+
+    def __init__(self, read_size: int = 2, write_size: int = 3) -> None:
+        super().__init__()
+        self.read_size, self.write_size = read_size, write_size
+        self.canvas_init = nn.Parameter(torch.empty(1, H, W))
+        self.h_dec_init, self.h_enc_init = nn.Parameter(torch.empty(HIDDEN)), nn.Parameter(torch.empty(HIDDEN))
+        self.encoder, self.decoder = nn.LSTMCell(2 * read_size**2 + HIDDEN, HIDDEN), nn.LSTMCell(Z, HIDDEN)
+        self.sampler, self.writer = nn.Linear(HIDDEN, 2 * Z), nn.Linear(HIDDEN, write_size**2)
+        self.reader_attn, self.writer_attn = nn.Linear(HIDDEN, 5), nn.Linear(HIDDEN, 5)
+
+    def window(self, params: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        g_x, g_y, log_var, log_delta, log_gamma = params.split(1, dim=1)
+        delta = (max(H, W) - 1) / (n - 1) * log_delta.exp()
+        rows = []
+        for g, length in ((g_x, W), (g_y, H)):
+            mu = (length + 1) / 2 * (g + 1) + (torch.arange(n) + 0.5 - n / 2) * delta
+            f = torch.exp(-((torch.arange(length) - mu[..., None]) ** 2) / (2 * log_var.exp()[..., None]))
+            rows.append(f / f.sum(2, keepdim=True).clamp_min(1e-8))
+        return rows[1], rows[0], log_gamma.exp()
+
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        c, h_enc, h_dec = (p.expand(len(x), *p.shape) for p in (self.canvas_init[0], self.h_enc_init, self.h_dec_init))
+        c_enc = c_dec = x.new_zeros(len(x), HIDDEN)
+        for e in noise:
+            f_y, f_x, gamma = self.window(self.reader_attn(h_dec), self.read_size)
+            r = [gamma * (f_y @ image @ f_x.mT).flatten(1) for image in (x[:, 0], x[:, 0] - torch.sigmoid(c))]
+            h_enc, c_enc = self.encoder(torch.cat([*r, h_dec], 1), (h_enc, c_enc))
+            mu, log_var = self.sampler(h_enc).chunk(2, 1)
+            h_dec, c_dec = self.decoder(mu + (log_var / 2).exp() * e, (h_dec, c_dec))
+            f_y, f_x, gamma = self.window(self.writer_attn(h_dec), self.write_size)
+            w = self.writer(h_dec).view(-1, self.write_size, self.write_size)
+            c = c + f_y.mT @ w @ f_x / gamma[..., None]
+        return c
+
+
 def strong(module: nn.Module) -> nn.Module:
     """float64, weights large enough that every path matters, windows that move and mostly stay on the image."""
     torch.manual_seed(5)
@@ -126,6 +188,25 @@ def test_a_port_without_attention_loads_from_two_layers_for_one() -> None:
     torch.testing.assert_close(ours(x, noise).canvas.flatten(1), port(x.flatten(1), noise), rtol=1e-10, atol=1e-10)
 
 
+def test_a_port_that_learns_its_first_states_loads() -> None:
+    port, ours = strong(NineKPlain()), model(None, None)
+    fastdraw.load_port_weights(ours, port.state_dict())
+    x, noise = inputs()
+    torch.testing.assert_close(ours(x, noise).canvas.flatten(1), port(x.flatten(1), noise), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_a_port_whose_grid_begins_at_0_loads_where_a_shift_makes_up_for_it(prefix: str) -> None:
+    """Pixels from 0 are 2/(W+1) of g~x and 2/(H+1) of g~y, whatever delta is; a log variance is twice log sigma."""
+    port, ours = strong(LightningPort()), model(2, 3)
+    weights = {f"{prefix}{name}": tensor for name, tensor in port.state_dict().items()}
+    kept = {name: tensor.clone() for name, tensor in weights.items()}
+    fastdraw.load_port_weights(ours, weights)
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in weights.items())
+    x, noise = inputs()
+    torch.testing.assert_close(ours(x, noise).canvas[:, 0], port(x, noise), rtol=1e-10, atol=1e-10)
+
+
 def test_weights_keep_the_models_dtype() -> None:
     ours = DRAW((1, H, W), T, HIDDEN, Z, 2, 3)
     port = strong(KamenPort(2, 3))
@@ -140,6 +221,10 @@ def layer(name: str, *shape: int) -> dict[str, Tensor]:
 
 CELLS = {f"{name}.{kind}": torch.zeros(4) for name in ("encoder", "decoder") for kind in ("weight_ih", "bias_ih")}
 OTHERS = {
+    "nine-k/DRAW with attention": (
+        {**layer("mu_matrix", 3, 8), **layer("read_attention_params_matrices.g_x", 1, 8), **layer("writer_matrix", 9, 8)},
+        ["from 0", "never the error image", "sigma for sigma^2"],
+    ),
     "Natsu6767": (
         {**CELLS, **layer("fc_mu", 3, 8), **layer("fc_sigma", 3, 8), **layer("fc_write", 9, 8), **layer("fc_attention", 5, 8)},
         ["from 0", "one layer places both"],
@@ -170,6 +255,18 @@ def test_other_maths_is_refused_by_name_and_reason(name: str) -> None:
     assert all(torch.equal(value, before[key]) for key, value in ours.state_dict().items())
 
 
+def wrapped(weights: dict[str, Any], prefix: str) -> None:
+    named = {f"{prefix}{name}": tensor for name, tensor in weights.items()}
+    weights.clear()
+    weights.update(named)
+
+
+def nested(weights: dict[str, Any], key: str, beside: dict[str, Any]) -> None:
+    inside = dict(weights)
+    weights.clear()
+    weights.update({**beside, key: inside, "optimizer": {"state": {}}})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -180,10 +277,18 @@ def test_other_maths_is_refused_by_name_and_reason(name: str) -> None:
         (lambda w: w.update({"head.weight": torch.zeros(1)}), "port with the paper's maths"),
         (lambda w: w.clear(), "got nothing"),
         (lambda w: w.update(model_state_dicts=[]), "got the whole of what the port saved"),
+        (lambda w: w["z_linear.bias"][2].fill_(float("nan")), "expected finite numbers in z_linear.bias, got NaN or infinity"),
+        (lambda w: w["encoder.bias_hh"][0].fill_(float("inf")), "expected finite numbers in encoder.bias_hh"),
+        (lambda w: w.update({"encoder.bias_hh": torch.zeros(32).to_sparse()}), "encoder.bias_hh of shape"),
+        (lambda w: w.update({"\x1b[2J.weight": torch.zeros(1)}), r"\\x1b\[2J.weight"),
+        (lambda w: wrapped(w, "module."), r"take module\. away .*name.removeprefix\(\"module\.\"\)"),
+        (lambda w: wrapped(w, "_orig_mod.module."), r"take _orig_mod.module\. away"),
+        (lambda w: nested(w, "model", {}), r'expected saved\["model"\], got the whole'),
+        (lambda w: nested(w, "state_dict", {"epoch": 3}), r'expected saved\["state_dict"\], got the whole'),
     ],
 )
 def test_damaged_or_unknown_weights_are_refused_and_change_nothing(change, message: str) -> None:
-    weights, ours = dict(strong(KamenPort(2, 3)).state_dict()), model(2, 3)
+    weights, ours = {k: v.clone() for k, v in strong(KamenPort(2, 3)).state_dict().items()}, model(2, 3)
     before = {key: value.clone() for key, value in ours.state_dict().items()}
     change(weights)
     with pytest.raises(ValueError, match=message):
@@ -203,3 +308,7 @@ def test_another_size_and_wrong_types_are_refused() -> None:
         fastdraw.load_port_weights(nn.Linear(1, 1), weights)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="state_dict: expected a mapping"):
         fastdraw.load_port_weights(model(2, 3), None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"state_dict: expected a mapping .*got a KamenPort: its .state_dict\(\)"):
+        fastdraw.load_port_weights(model(2, 3), KamenPort(2, 3))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="names that are strings, got 5"):
+        fastdraw.load_port_weights(model(2, 3), {5: torch.zeros(1)})  # type: ignore[dict-item]

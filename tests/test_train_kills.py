@@ -92,3 +92,5 @@ def test_killed_at_random_moments(forge: Forge, tmp_path: Path, kills: int) -> N
     assert forge.wait(forge.start(arguments(killed, *last, **args), tmp_path / "log")) == 0, (tmp_path / "log").read_text()
     assert_same_run(whole, killed)
     assert [r["step"] for r in records(killed) if r["split"] == "train"] == list(range(1, steps + 1))
+    # Nothing piles up.
+    assert not [name for name in os.listdir(killed) if name.startswith(".")]
