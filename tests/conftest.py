@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ import torch
 
 import fastdraw
 from fastdraw import env
+from fastdraw.kernels import cpu
+from fastdraw.kernels.cpu import pieces
 
 #: The tests of Triton kernels need a CUDA device, or a process of their own in Triton's interpreter (make test starts one).
 TRITON_TESTS = [f"test_triton_{name}.py" for name in ("kernels", "large", "pieces", "recurrence", "classifier")]
@@ -36,6 +39,19 @@ if importlib.util.find_spec("hypothesis") is not None:
     hypothesis.settings.register_profile("explore", derandomize=False, print_blob=True)
     hypothesis.settings.load_profile("same")
 
+
+def lower_levels() -> list[int]:
+    """The instruction sets of the C++ kernels that this machine has, but for the one that they run on by themselves."""
+    if fastdraw.backends()["native"] is not None or env.level() is not None:
+        return []
+    found = []
+    for level in range(3):
+        with contextlib.suppress(RuntimeError):
+            cpu.table(level)
+            found.append(level)
+    return found[:-1]
+
+
 KERNELS = [name for name, reason in fastdraw.backends().items() if reason is None and name != "reference"]
 
 
@@ -57,14 +73,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         # Tests that do not ask for a device keep their tensors on the CPU; DRAW on CUDA is in test_gpu_models.py.
         on_cpu = "device" not in metafunc.fixturenames and not env.triton_interpreted()
         names = [name for name in KERNELS if not (on_cpu and name == "triton")]
+        if metafunc.definition.get_closest_marker("levels") and "native" in names:
+            names += [f"native-{level}" for level in lower_levels()]
         metafunc.parametrize("backend", names, indirect=True)
 
 
 @pytest.fixture
-def backend(request: pytest.FixtureRequest):
-    """Each backend this machine has, in turn, in force during the test."""
-    with fastdraw.backend(request.param):
-        yield request.param
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Each backend this machine has, in turn, in force during the test; of tests marked `levels`, also the native one on each
+    lower instruction set."""
+    name, _, level = request.param.partition("-")
+    if level:
+        chosen, chosen_pieces = cpu.kernels, pieces.functions
+        monkeypatch.setattr(cpu, "kernels", lambda dtype: chosen(dtype, int(level)))
+        monkeypatch.setattr(pieces, "functions", lambda dtype: chosen_pieces(dtype, int(level)))
+    with fastdraw.backend(name):
+        yield name
 
 
 @pytest.fixture

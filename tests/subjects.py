@@ -106,10 +106,10 @@ def kernels(precision: str = "float32") -> Iterator[None]:
         yield
 
 
-def nudge(params: Tensor, dtype: torch.dtype) -> Tensor:
-    """params moved by four roundings of the arithmetic's dtype, the least that any kernel can be asked to bear."""
-    step = 4 * torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps * (1 + params.abs())
-    return (params + step * torch.randn_like(params).sign()).detach().requires_grad_()
+def nudge(tensor: Tensor, dtype: torch.dtype, params: bool) -> Tensor:
+    """Moved by four roundings of the arithmetic's dtype, the least that a kernel can be asked to bear; of params beside 1."""
+    step = 4 * torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps * (params + tensor.abs())
+    return (tensor + step * torch.randn_like(tensor).sign()).detach().requires_grad_()
 
 
 def budget_dtype(precision: str) -> torch.dtype:
@@ -130,7 +130,7 @@ def check(subject: Subject, precision: str) -> None:
     exact = differentiate(subject.specification, exact_inputs, exact_weights)
     allowed = [error(n, e) for n, e in zip(naive, exact, strict=True)]
     for _ in range(0 if subject.params is None else 4):
-        nudged = [nudge(t, dtype) if index == subject.params else t for index, t in enumerate(exact_inputs)]
+        nudged = [nudge(t, dtype, index == subject.params) for index, t in enumerate(exact_inputs)]
         rival = differentiate(subject.specification, nudged, exact_weights)
         allowed = [max(a, error(r, e)) for a, r, e in zip(allowed, rival, exact, strict=True)]
     for index, (a, e) in enumerate(zip(actual, exact, strict=True)):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from budget import GLIMPSES, TOLERANCE, WINDOWS, assert_errors_within_budget, assert_within_budget, error
+from compare import nudge
 from fastdraw import reference
 from fastdraw.kernels import aten, cpu
 
@@ -75,8 +76,8 @@ def kernel_results(kernels: ModuleType, params: Tensor, image: Tensor, patch: Te
 
 
 def assert_glimpses_within_budget(actual: dict[str, Tensor], params: Tensor, image: Tensor, patch: Tensor) -> None:
-    """The budget is the error of the reference in the same dtype, or that of the exact function at params nudged by a few
-    roundings where it is larger: many filters on few pixels hang on the last bits of mu, which any arithmetic rounds."""
+    """The budget is that of `compare.errors`: many filters on few pixels hang on the last bits of mu, which any arithmetic
+    rounds."""
     dtype = image.dtype
     wide = [t.double() for t in (params, image, patch)]
     exact, naive = reference_results(*wide), reference_results(params, image, patch)
@@ -86,9 +87,8 @@ def assert_glimpses_within_budget(actual: dict[str, Tensor], params: Tensor, ima
         got, allowed = error(result, exact[name]), error(naive[name], exact[name])
         if not got <= allowed + TOLERANCE[dtype]:
             if len(rivals) == 1:
-                step = 4 * torch.finfo(wide_dtype(dtype)).eps * (1 + wide[0].abs())
-                nudged = [wide[0] + step * torch.randn_like(step).sign() for _ in range(4)]
-                rivals += [reference_results(p, *wide[1:]) for p in nudged]
+                nudged = nudge((*wide[1:], wide[0]), dtype)
+                rivals += [reference_results(moved, *data) for *data, moved in nudged]
             allowed = max(error(rival[name], exact[name]) for rival in rivals)
         assert_errors_within_budget(name, got, allowed, dtype)
 

@@ -52,6 +52,7 @@ def data(name: str, batch: int, windows: int | None, channels: int, image_size: 
     return torch.randn(batch, *several, channels, size, size, dtype=torch.float64)
 
 
+@pytest.mark.levels
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", ["read", "write"])
 @pytest.mark.parametrize("values", [*WINDOWS, *FAR_WINDOWS])
@@ -60,6 +61,7 @@ def test_windows_on_a_large_image(backend: str, device: str, values: tuple[float
     compare(*both(7, IMAGE_SIZE)[name], (data(name, 1, None, 2, IMAGE_SIZE, 7), params), dtype, device)
 
 
+@pytest.mark.levels
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     shape=st.tuples(
@@ -82,6 +84,7 @@ def test_any_large_image_and_windows(
     compare(*both(size, (image_size[0], image_size[1]))[name], inputs, torch.float32, device)
 
 
+@pytest.mark.levels
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["read", "write"])
 def test_several_windows(backend: str, device: str, name: str, dtype: torch.dtype) -> None:
@@ -90,6 +93,7 @@ def test_several_windows(backend: str, device: str, name: str, dtype: torch.dtyp
     compare(*both(4, image_size)[name], (data(name, 2, 3, 2, image_size, 4), params), dtype, device)
 
 
+@pytest.mark.levels
 def test_several_windows_are_those_windows(backend: str, device: str) -> None:
     """The specification of [B, K, 5], in its own words."""
     image = torch.rand(2, 3, HEIGHT, WIDTH, dtype=torch.float64, device=device)
@@ -102,6 +106,7 @@ def test_several_windows_are_those_windows(backend: str, device: str) -> None:
     torch.testing.assert_close(fastdraw.write(patches, params, (33, 44)), torch.stack(parts).sum(0))
 
 
+@pytest.mark.levels
 @pytest.mark.parametrize("shape", [(0, 2, 3), (2, 0, 3), (2, 2, 0)])
 def test_nothing_to_read(backend: str, device: str, shape: tuple[int, int, int]) -> None:
     batch, several, channels = shape
@@ -118,6 +123,7 @@ def test_nothing_to_read(backend: str, device: str, shape: tuple[int, int, int])
     assert torch.equal(image.grad, torch.zeros_like(image))
 
 
+@pytest.mark.levels
 @pytest.mark.parametrize("layout", ["channels last", "rows of a wider image", "transposed", "every other pixel"])
 def test_images_of_any_strides(backend: str, device: str, layout: str) -> None:
     plain = torch.rand(2, 3, HEIGHT, WIDTH, device=device)
@@ -171,6 +177,7 @@ def test_what_no_window_sees_is_not_loaded(memory_format: torch.memory_format) -
     assert not drawn.any()
 
 
+@pytest.mark.levels
 def test_the_smallest_weights_make_the_gradient_of_a_sharp_window(backend: str, device: str) -> None:
     """Sigma of 0.14 pixels: the pixel beside the filter's weighs 1e-12, and is all that the window's gradient is made of."""
     image = torch.randn(1, 2, 99, 101, dtype=torch.float64)

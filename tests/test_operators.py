@@ -40,6 +40,7 @@ def glimpse_inputs(name: str, shape: tuple[int, ...], params: Tensor) -> tuple[T
     return torch.randn(batch, channels, *sides, dtype=torch.float64), params
 
 
+@pytest.mark.levels
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", GLIMPSES)
 @pytest.mark.parametrize("name", ["read", "write"])
@@ -48,6 +49,7 @@ def test_read_and_write(backend: str, device: str, name: str, shape: tuple[int, 
     compare(operator, specification, glimpse_inputs(name, shape, moderate_params(shape[0])), dtype, device)
 
 
+@pytest.mark.levels
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["read", "write"])
 def test_several_windows_of_an_image(backend: str, device: str, name: str, dtype: torch.dtype) -> None:
@@ -59,6 +61,7 @@ def test_several_windows_of_an_image(backend: str, device: str, name: str, dtype
     compare(operator, specification, inputs, dtype, device)
 
 
+@pytest.mark.levels
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", GLIMPSES)
 def test_filterbank(backend: str, device: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -72,6 +75,7 @@ def test_filterbank(backend: str, device: str, shape: tuple[int, ...], dtype: to
     )
 
 
+@pytest.mark.levels
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", ["read", "write"])
 @pytest.mark.parametrize("values", WINDOWS)
@@ -81,6 +85,7 @@ def test_extreme_windows(backend: str, device: str, values: tuple[float, ...], n
     compare(operator, specification, inputs, dtype, device)
 
 
+@pytest.mark.levels
 @pytest.mark.parametrize("values", WINDOWS)
 def test_rows_sum_to_one(backend: str, device: str, values: tuple[float, ...]) -> None:
     bank = fastdraw.filterbank(torch.tensor([values], device=device), 6, (11, 40))
@@ -89,6 +94,7 @@ def test_rows_sum_to_one(backend: str, device: str, values: tuple[float, ...]) -
         assert (rows >= 0).all()
 
 
+@pytest.mark.levels
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     shape=st.tuples(*(st.integers(1, high) for high in (3, 4, 40, 40, 20))),
@@ -101,6 +107,7 @@ def test_any_shape_and_window(backend: str, device: str, shape: tuple[int, ...],
     compare(operator, specification, inputs, torch.float32, device)
 
 
+@pytest.mark.levels
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(64, 1, 1), (5, 3, 7), (33, 65, 17), (1, 130, 64)])
 def test_lstm_step(backend: str, device: str, shape: tuple[int, int, int], dtype: torch.dtype) -> None:
@@ -116,6 +123,7 @@ def test_lstm_step(backend: str, device: str, shape: tuple[int, int, int], dtype
     compare(step(fastdraw.lstm_step), step(reference.lstm_step), tuple(tensors), dtype, device)
 
 
+@pytest.mark.levels
 def test_saturated_lstm_gates_are_not_nan(backend: str, device: str) -> None:
     weights = [torch.zeros(8, 3), torch.zeros(8, 2), torch.tensor([300.0, -300.0] * 4), torch.zeros(8)]
     x, h, c = torch.zeros(4, 3), torch.zeros(4, 2), torch.tensor([[1e4, -1e4]] * 4)
@@ -145,6 +153,7 @@ def test_empty_batches(backend: str, device: str, shape: tuple[int, ...]) -> Non
     assert [tuple(t.shape) for t in bank] == [(0, 3, 4), (0, 3, 5), (0,)]
 
 
+@pytest.mark.levels
 def test_strided_and_expanded_inputs(backend: str, device: str) -> None:
     wide = torch.rand(5, 9, 3, 8, device=device)
     image = wide.permute(0, 2, 3, 1)[::2]
@@ -270,6 +279,7 @@ def test_same_bits_twice(backend: str, device: str) -> None:
         assert torch.equal(first, second)
 
 
+@pytest.mark.levels
 def test_nan_goes_in_and_comes_out(backend: str, device: str) -> None:
     params = torch.zeros(2, 5, device=device)
     params[0, 0] = float("nan")

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from fastdraw import env
 from fastdraw.kernels.cpu.gemm import product
 from fastdraw.kernels.cpu.pages import prefer_large, read_buffer
 
@@ -80,13 +81,15 @@ def _load() -> tuple[ctypes.CDLL | None, str | None]:
 
 @cache
 def table(level: int | None = None) -> Any:
-    """The addresses of all functions. level: 0 for any machine, 1 AVX2, 2 AVX-512; None takes the highest that runs here.
+    """The addresses of all functions. level: 0 for any machine, 1 AVX2, 2 AVX-512; None takes the one that FASTDRAW_LEVEL
+    names, or the highest that runs here.
 
     Raises RuntimeError where the library, or that level on this machine, is missing.
     """
     library, reason = _load()
     if library is None:
         raise RuntimeError(reason)
+    level = env.level() if level is None else level
     for candidate in (2, 1, 0) if level is None else (level,):
         if addresses := library.fastdraw_kernels(candidate):
             return addresses
