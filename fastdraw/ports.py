@@ -255,8 +255,13 @@ def _tensor(
     state_dict: Mapping[str, Any], name: str, shapes: Sequence[torch.Size], own: Tensor, model: reference.DRAW
 ) -> Tensor:
     tensor = state_dict.get(name)
-    plain = isinstance(tensor, Tensor) and tensor.layout == torch.strided and not tensor.is_meta
-    if not plain or tensor.shape not in shapes or not tensor.is_floating_point():
+    if (
+        not isinstance(tensor, Tensor)
+        or tensor.shape not in shapes
+        or not tensor.is_floating_point()
+        or tensor.is_meta
+        or tensor.layout != torch.strided
+    ):
         came = "nothing" if tensor is None else checks.describe(tensor)
         raise StateDictError(f"state_dict: expected {name} of shape {tuple(shapes[0])} for {model.config}, got {came}")
     # Wide enough for both: a port's own weights may be of any precision.

@@ -113,12 +113,66 @@ def test_a_mistake_is_one_line(arguments, said, capsys):
     assert said in shown.err
 
 
-def test_comparing_with_another_file_is_a_mistake(tmp_path, capsys):
+ROW = {"name": "fastdraw", "low": 1e-3, "median": 2e-3, "high": 3e-3}
+CASE = {"operator": "read", "shape": "2x1x12x10,N=3,window=0.5", "dtype": "float32", "device": "cpu", "rows": [ROW]}
+REPORT = {"fastdraw profile": 1, "when": "today", "machine": {"cpu": "old"}, "cases": [CASE]}
+
+
+def foreign() -> list[object]:
+    """Reports that are none, each wrong in one place."""
+    found: list[object] = [None, 7, "text", [], {}, [REPORT], {**REPORT, "fastdraw profile": 2}, {"cases": []}]
+    found += [
+        {**REPORT, name: value}
+        for name in ("when", "machine", "cases")
+        for value in (None, 3, {"a": 1} if name != "machine" else [])
+    ]
+    found += [{**REPORT, "cases": [case]} for case in (None, [], "x", {}, {**CASE, "rows": None}, {**CASE, "rows": {"a": 1}})]
+    found += [
+        {**REPORT, "cases": [CASE, {**CASE, name: value}]}
+        for name in ("operator", "shape", "dtype", "device")
+        for value in (None, 1, [])
+    ]
+    rows: list[object] = [None, [], "x", {}, {"name": "fastdraw"}, {**ROW, "name": 1}, {**ROW, "low": None}]
+    for value in ("fast", True, [], {}, -1, 0, 10**400, float("nan"), float("inf"), 1e-300):
+        rows += [{**ROW, "median": value}, {**ROW, "high": value}]
+    return found + [{**REPORT, "cases": [{**CASE, "rows": [row]}]} for row in rows]
+
+
+def test_comparing_with_another_file_is_a_mistake_that_is_found_first(tmp_path, capsys, monkeypatch):
+    def measured(*args):
+        raise AssertionError("measured before everything was checked")
+
+    monkeypatch.setattr("fastdraw.profile.command.roofs", measured)
     path = tmp_path / "other.json"
-    for text in ("{", "[]", '{"cases": []}'):
-        path.write_text(text)
-        assert main(["profile", "--compare", str(path)]) == 2
-        assert "a file that `fastdraw profile --json` wrote" in capsys.readouterr().err
+    others = [json.dumps(report).encode() for report in foreign()]
+    for content in [b"{", b"", b"\xff\xfe{}", b"[" * 200_000, b'{"a":' * 100_000, *others]:
+        path.write_bytes(content)
+        assert main(["profile", "--compare", str(path)]) == 2, content[:200]
+        error = capsys.readouterr().err
+        assert "compare: expected a file that `fastdraw profile --json` wrote" in error, content[:200]
+        assert error.count("\n") == 1
+    assert main(["profile", "--compare", str(tmp_path)]) == 2
+    for report in (
+        REPORT,
+        {**REPORT, "cases": []},
+        {**REPORT, "cases": [{**CASE, "rows": [{**ROW, "median": None, "low": None}]}]},
+    ):
+        path.write_text(json.dumps(report))
+        assert compare.load(str(path)) == report
+
+
+def test_text_of_another_file_is_neither_markup_nor_commands(tmp_path, capsys):
+    evil = "[/nothing][red]\x1b]0;owned\x07\x1b[2J\u202e"
+    path = tmp_path / "old[bold].json"
+    rows = [{**ROW, "name": evil}, ROW]
+    path.write_text(
+        json.dumps({**REPORT, "when": evil, "machine": {"cpu": evil, "cores": [evil]}, "cases": [{**CASE, "rows": rows}]})
+    )
+    assert main(["profile", "read", "--shape", CASE["shape"], *QUICK, "--peers", "none", "--compare", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "old[bold].json" in out
+    assert r"[/nothing][red]\x1b]0;owned\x07" in "".join(out.split("\n"))
+    assert not {"\x1b", "\x07", "\u202e"} & set(out)
 
 
 def test_standard_shapes_can_be_parsed():

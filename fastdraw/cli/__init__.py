@@ -2,11 +2,13 @@
 
 # Annotations are objects here, not strings: typer reads them, and knows no names of the functions around its own.
 import importlib
+import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 from fastdraw._version import __version__
+from fastdraw.text import printable, short
 
 if TYPE_CHECKING:
     import typer
@@ -52,6 +54,13 @@ def guarded(work: Callable[[], int]) -> int:
         if package not in EXTRA:
             raise
         return error_line(f'{package} is not installed: pip install "fastdraw[train]"', 2)
+    except (MemoryError, OverflowError) as error:
+        return error_line(_too_large(error), 2)
+    except RuntimeError as error:
+        # Torch has no type of its own for this on the CPU.
+        if not re.search("allocate|out of memory|overflow", str(error)):
+            raise
+        return error_line(_too_large(error), 2)
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
         return error_line(f"{where}{error.strerror or error}", 2)
@@ -111,7 +120,16 @@ def _is_users(error: Exception) -> bool:
     return ": expected " in str(error) or type(error) not in (ValueError, TypeError)
 
 
+def _too_large(error: Exception) -> str:
+    return f"memory: expected sizes that this machine's holds, got: {short(error) or 'no room left'}"
+
+
+def say(text: object) -> None:
+    """Prints a line, or lines: strangers' text in it, from a checkpoint, say, commands no terminal."""
+    print(printable(text))
+
+
 def error_line(message: str, code: int) -> int:
     """Prints the one line that says what went wrong, and gives the exit code back."""
-    print(f"fastdraw: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"fastdraw: error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from fastdraw.cli import say
+
 if TYPE_CHECKING:
     import typer
 
@@ -67,7 +69,7 @@ def register(app: "typer.Typer") -> None:
         if json is not None:
             write_atomically(Path(json), text.encode())
         for line in lines(report):
-            print(line)
+            say(line)
 
     app.command("evaluate")(evaluate)
 

@@ -4,6 +4,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from fastdraw.cli import say
+
 if TYPE_CHECKING:
     import typer
 
@@ -46,6 +48,6 @@ def register(app: "typer.Typer") -> None:
         from fastdraw.view.command import save_samples
 
         for path in save_samples(run, Path(out), number, seed, labels, device, npz, nearest, gif, mp4, data, data_dir):
-            print(path)
+            say(path)
 
     app.command("sample")(sample)

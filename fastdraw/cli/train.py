@@ -5,7 +5,7 @@ import inspect
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from fastdraw.cli import error_line
+from fastdraw.cli import error_line, say
 
 if TYPE_CHECKING:
     import typer
@@ -34,7 +34,7 @@ def _train(options: Any, explicit: set[str]) -> int:
         return 128 + error.signum
     if result.rank == 0:
         for line in summary(result):
-            print(line)
+            say(line)
     return 0
 
 

@@ -5,6 +5,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from fastdraw.cli import say
+from fastdraw.text import printable
+
 if TYPE_CHECKING:
     import typer
 
@@ -43,8 +46,17 @@ def register(app: "typer.Typer") -> None:
 
         folder = Path(out) if out is not None else None
         for path in view_run(
-            run, what, folder, number, seed, data, data_dir, split, device, lambda line: print(line, file=sys.stderr)
+            run,
+            what,
+            folder,
+            number,
+            seed,
+            data,
+            data_dir,
+            split,
+            device,
+            lambda line: print(printable(line), file=sys.stderr),
         ):
-            print(path)
+            say(path)
 
     app.command("view")(view)

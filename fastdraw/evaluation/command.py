@@ -19,6 +19,7 @@ from fastdraw.train.checkpoint import load_checkpoint, load_model, locate
 from fastdraw.train.kinds import task_of
 from fastdraw.train.numerics import numerics
 from fastdraw.train.randomness import generator
+from fastdraw.train.resume import told
 from fastdraw.train.setup import find_device
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def evaluate_run(
 ) -> Report:
     """Evaluates the model of a run's folder or a checkpoint's file; None means what the run was trained with.
 
-    data, data_dir  images of the model's shape, as for training
+    data, data_dir  images of the model's shape, as for training; a data set that only the checkpoint names is not downloaded,
+                    nor opened outside of the run's folder, the present one and data_dir
     split           test, validation or train
     samples         K, of the importance-weighted estimate; 1 for a classifier, which has none
     limit           evaluate the first so many images of the split
@@ -94,9 +96,7 @@ def evaluate_run(
     seed = check_size("seed", options.get("seed", 0) if seed is None else seed, least=0)
     precision = precision or options.get("precision", "fp32")
     _check_precision(precision, where)
-    data_dir = data_dir or (None if data else options.get("data_dir"))
-    run = Run(path, data or options.get("data"), data_dir, split, seed, str(where))
-    run.options, run.binary = options, options.get("binarize") == "dynamic"
+    run = Run(path, data, data_dir, split, seed, str(where), options)
     model = load_model(path, where, ema).eval()
     images, labels = _images(run, limit, seed), None
     if task == "classify" or getattr(weights.config, "num_classes", None) is not None:
@@ -121,9 +121,8 @@ def _options(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The options that the run was trained with; a run's best weights find them in the checkpoint beside them."""
     file = locate(path)
     for one in (file, file.with_name(checkpoint.NAME)):
-        saved = load_checkpoint(one).training.get("options") if one.exists() else None
-        if isinstance(saved, dict):
-            return saved
+        if one.exists() and (options := told(one, load_checkpoint(one))):
+            return options
     return {}
 
 

@@ -45,8 +45,8 @@ def run(options: Options, command: list[str] | None = None) -> int:
     """
     from rich.console import Console
 
-    cases = _cases(options)
     old = None if options.compare is None else compare.load(options.compare)
+    cases = _cases(options)
     if options.fail_slower and old is None:
         raise expected("fail-slower", "--compare with it", "none")
     _check_files(options)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastdraw.checks import expected
 from fastdraw.profile.figures import time_text
+from fastdraw.text import printable, short
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
 #: A median that rose by less is not called slower, nor one whose quartiles still overlap with the old ones.
 THRESHOLD = 1.1
 VERSION = 1
+#: Bytes of a report at most, and seconds of a call at least and at most: others were not measured.
+LARGEST, SHORTEST, LONGEST = 1 << 26, 1e-12, 1e9
 
 
 class Change(NamedTuple):
@@ -31,15 +32,44 @@ class Change(NamedTuple):
 
 
 def load(path: str) -> dict[str, Any]:
-    """An earlier report. Raises ValueError where the file is something else, OSError where there is none."""
+    """An earlier report, checked. Raises ValueError for another file, OSError where there is none."""
+    with open(path, "rb") as file:
+        content = file.read(LARGEST + 1)
     try:
-        report = json.loads(Path(path).read_text())
-        whole = report["fastdraw profile"] == VERSION and isinstance(report["cases"], list)
-    except (ValueError, KeyError, TypeError):
-        whole = False
-    if not whole:
-        raise expected("compare", "a file that `fastdraw profile --json` wrote", path)
+        report = json.loads(content) if len(content) <= LARGEST else None
+        wrong = _wrong(report)
+    except (ValueError, RecursionError):
+        wrong = "no JSON"
+    if wrong:
+        raise ValueError(f"compare: expected a file that `fastdraw profile --json` wrote, got {printable(path)} with {wrong}")
     return report
+
+
+def _wrong(report: Any) -> str:
+    """What is not as `fastdraw profile --json` writes it; empty where nothing is."""
+    if not isinstance(report, dict) or report.get("fastdraw profile") != VERSION:
+        return f"no version {VERSION} of a report"
+    if not isinstance(report.get("when"), str) or not isinstance(report.get("machine"), dict):
+        return "no time and machine"
+    if not isinstance(cases := report.get("cases"), list):
+        return "no cases"
+    for number, case in enumerate(cases, 1):
+        names = ("operator", "shape", "dtype", "device")
+        if not isinstance(case, dict) or not all(isinstance(case.get(name), str) for name in names):
+            return f"a case {number} without {', '.join(names)}"
+        if not isinstance(rows := case.get("rows"), list) or not all(map(_is_row, rows)):
+            return f"a case {number} whose rows are not names with their seconds"
+    return ""
+
+
+def _is_row(row: Any) -> bool:
+    if not isinstance(row, dict) or not isinstance(row.get("name"), str) or "median" not in row:
+        return False
+    if row["median"] is None:
+        return True
+    times: list[Any] = [row.get(name) for name in ("low", "median", "high")]
+    # Compared as they are: a whole number may be too large for a float.
+    return all(type(t) in (int, float) and SHORTEST < t < LONGEST for t in times) and times == sorted(times)
 
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
@@ -73,23 +103,26 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """What is not the same about the machine: reasons other than the code for another time."""
     one, other = old["machine"], new["machine"]
     names = ("cpu", "cores", "threads", "device", "python", "torch", "triton", "fastdraw")
-    return [f"{name} was {one.get(name)}, is {other.get(name)}" for name in names if one.get(name) != other.get(name)]
+    return [
+        f"{name} was {short(one.get(name))}, is {short(other.get(name))}" for name in names if one.get(name) != other.get(name)
+    ]
 
 
 def show(console: Console, found: list[Change], old: dict[str, Any], new: dict[str, Any], path: str) -> None:
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
-    console.print(f"[bold]Against {escape(path)}[/], of {old['when']}", highlight=False)
+    # Text: nothing in it is markup, whoever wrote it.
+    console.print(Text.assemble((f"Against {printable(path)}", "bold"), f", of {short(old['when'])}"))
     for text in differences(old, new):
-        console.print(f"  {text}", style="yellow", highlight=False)
+        console.print(Text(f"  {text}", style="yellow"))
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
     for name, right in (("case", False), ("variant", False), ("was", True), ("is", True), ("new / old", True), ("", False)):
         table.add_column(name, justify="right" if right else "left", no_wrap=name != "case")
     styles = {"slower": "bold red", "faster": "green", "": ""}
     for c in found:
         cells = (c.case, c.variant, time_text(c.old), time_text(c.new), f"{c.new / c.old:.2f}", c.verdict.upper())
-        table.add_row(*cells, style=styles[c.verdict])
+        table.add_row(*(Text(printable(cell)) for cell in cells), style=styles[c.verdict])
     console.print(table)
     slower = [c for c in found if c.own and c.verdict == "slower"]
     also = [c for c in found if not c.own and c.verdict == "slower"]

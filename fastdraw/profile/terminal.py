@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastdraw.profile.figures import count_text, digits, time_text
 from fastdraw.profile.measure import SAME, Result
+from fastdraw.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,7 +54,7 @@ def explain(device: str) -> str:
 
 
 def show_head(console: Console, report: dict[str, Any]) -> None:
-    console.print(report["about"], style="dim", highlight=False)
+    console.print(report["about"], style="dim", highlight=False, markup=False)
     copies = {r["copy_bytes_per_second"] for r in report["cases"]}
     products = {(r["dtype"], r["operations_per_second"]) for r in report["cases"]}
     low, high = min(copies), max(copies)
@@ -85,7 +86,8 @@ def show_case(console: Console, result: Result) -> None:
         notes += [f"  {r['name']}: {text}" for text in remarks(result, r)]
     console.print(rows)
     for text in notes:
-        console.print(text, style="dim", highlight=False)
+        # An error's text may hold brackets, which are no markup.
+        console.print(printable(text), style="dim", highlight=False, markup=False)
     console.print()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any, TextIO
 
+from fastdraw.text import printable
+
 
 def figures(record: dict[str, Any]) -> str:
     """The figures of a record of metrics, in one short text: nats, or the error and its cross-entropy."""
@@ -32,7 +34,7 @@ class Display:
         self.note(f"step {record['step']}/{self.total}  epoch {record['epoch']}  {record['split']:<10}  {figures(record)}")
 
     def note(self, text: str) -> None:
-        print(text, file=self.stream, flush=True)
+        print(printable(text), file=self.stream, flush=True)
 
     def stop(self) -> None:
         """Gives the terminal back. May be called twice."""
@@ -72,7 +74,7 @@ class TerminalDisplay(Display):
             super().metrics(record)
 
     def note(self, text: str) -> None:
-        self._bar.console.print(text, markup=False, soft_wrap=True)
+        self._bar.console.print(printable(text), markup=False, soft_wrap=True)
 
     def stop(self) -> None:
         self._bar.stop()

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fastdraw.checks import check_tensor, expected
 from fastdraw.data.splits import needs_extra
+from fastdraw.text import printable
 from fastdraw.view import picture
 
 
@@ -35,7 +36,9 @@ def save_kl(kl: Tensor, path: str | os.PathLike[str], title: str = "") -> None:
     axes.set(xlabel="glimpse", ylabel="KL, nats", ylim=(0, None), xlim=(0.5, len(kl) + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     images = f"{kl.shape[1]:,} images" if kl.shape[1] > 1 else "one image"
-    axes.set_title(f"{title + ': ' if title else ''}{mean.sum():.2f} nats in {len(kl)} glimpses, {images}", fontsize=10)
+    text = f"{title + ': ' if title else ''}{mean.sum():.2f} nats in {len(kl)} glimpses, {images}"
+    # A "$" in the name of somebody's folder begins no formula.
+    axes.set_title(printable(text), fontsize=10, parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.3)
     axes.legend(frameon=False)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,14 +16,18 @@ from fastdraw.checks import expected
 from fastdraw.train.checkpoint import load_checkpoint, load_model, locate
 from fastdraw.train.evaluate import to_input
 from fastdraw.train.kinds import task_of
+from fastdraw.train.options import check_option
 from fastdraw.train.randomness import generator
+from fastdraw.train.resume import told
 
 
 class Run:
     """A run's folder or a checkpoint's file.
 
-    data_name, data_dir: where the images are, if not where the run's own options say. split: train, validation or test.
-    seed: decides which images are shown.
+    data_name, data_dir: where the images are, if not where the run's own options say. Those are a stranger's, who may have
+    sent the file: a data set that only they name is not downloaded, nor opened outside of the folders of the call, which are
+    the run's, the present one and data_dir. split: train, validation or test. seed: decides which images are shown.
+    options: those of the run, where the file itself does not hold them.
     """
 
     def __init__(
@@ -32,19 +38,19 @@ class Run:
         split: str = "test",
         seed: int = 0,
         device: str = "cpu",
+        options: dict[str, Any] | None = None,
     ) -> None:
         if split not in ("train", "validation", "test"):
             raise expected("split", "train, validation or test", split)
-        checkpoint = load_checkpoint(path)
-        saved = checkpoint.training.get("options")
         self.path, self.file, self.split, self.seed = path, locate(path), split, seed
+        checkpoint = load_checkpoint(path)
+        self.options: dict[str, Any] = told(self.file, checkpoint) if options is None else options
         self.model, self.task = load_model(path, device).eval(), task_of(checkpoint.config)
         self.config: Any = checkpoint.config
         self.step, self.device = checkpoint.step, torch.device(device)
-        self.options: dict[str, Any] = saved if isinstance(saved, dict) else {}
-        self.data_name = data_name or self.options.get("data")
-        # Where other data are asked for, the folder of the run's own says nothing.
-        self.data_dir = data_dir or (None if data_name else self.options.get("data_dir"))
+        self.asked = data_name is not None
+        self.data_name = self.options.get("data") if data_name is None else check_option("data", data_name)
+        self.data_dir = check_option("data_dir", data_dir)
         self.binary = self.options.get("binarize") == "dynamic"
 
     @cached_property
@@ -53,13 +59,41 @@ class Run:
         if self.data_name is None:
             raise expected("data", "the name or path of the images, which this checkpoint does not tell", None)
         size = self.options.get("image_size")
-        splits = data.load(self.data_name, data_dir=self.data_dir, image_size=None if size is None else (size, size))
+        if size is not None and (size, size) != tuple(self.config.image_shape[1:]):
+            raise self._other_shape(f"{size}x{size}")
+        image_size = None if size is None else (size, size)
+        if self.asked:
+            splits = data.load(self.data_name, data_dir=self.data_dir, image_size=image_size)
+        else:
+            splits = self._unasked(self.data_name, image_size)
         if splits.image_shape != tuple(self.config.image_shape):
-            shape = "x".join(map(str, self.config.image_shape))
-            raise ValueError(
-                f"data: expected images of {shape}, as {self.file} takes them, got {'x'.join(map(str, splits.image_shape))}"
-            )
+            raise self._other_shape("x".join(map(str, splits.image_shape)))
         return splits
+
+    def _other_shape(self, came: str) -> ValueError:
+        shape = "x".join(map(str, self.config.image_shape))
+        return ValueError(f"data: expected images of {shape}, as {self.file} takes them, got {came}")
+
+    def _unasked(self, name: str, image_size: tuple[int, int] | None) -> data.Splits:
+        """The data set that the checkpoint names, from where the call may look for it."""
+        inside = [Path.cwd(), self.file.parent] + ([] if self.data_dir is None else [Path(self.data_dir)])
+        if name not in data.names():
+            if not _lies_in(name, inside):
+                raise ValueError(
+                    f"data: expected images in the folders of this call, or named by it (--data {shlex.quote(name)}), "
+                    f"got {name}, which only {self.file} names"
+                )
+            return data.load(name, image_size=image_size)
+        own = self.options.get("data_dir")
+        folder = self.data_dir or (own if own is not None and _lies_in(own, inside) else None)
+        try:
+            return data.load(name, data_dir=folder, image_size=image_size, download=False)
+        except data.DataError as error:
+            where = "" if own is None or folder == own else f" --data-dir {shlex.quote(own)}"
+            raise data.DataError(
+                f"data: expected {name} where this call may look, or named by it (--data {name}{where}), since only "
+                f"{self.file} names it, got: {error}"
+            ) from error
 
     def data_problem(self) -> Exception | None:
         """Why the images cannot be had; None where they can."""
@@ -106,3 +140,12 @@ class Run:
         if labels is None:
             raise ValueError(f"data: expected images with classes, which {self.file} is conditioned on, got none")
         return {"labels": labels}
+
+
+def _lies_in(path: str, folders: list[Path]) -> bool:
+    """Whether `path`, with all links followed, is in one of the folders."""
+    try:
+        place = Path(path).resolve()
+        return any(place.is_relative_to(folder.resolve()) for folder in folders)
+    except (OSError, ValueError, RuntimeError):
+        return False

@@ -18,6 +18,7 @@ from torch import Tensor
 from fastdraw.checks import check_tensor, expected
 from fastdraw.data.splits import needs_extra
 from fastdraw.reference import Window
+from fastdraw.text import printable
 from fastdraw.view import picture, windows
 from fastdraw.view.record import Record
 
@@ -65,7 +66,7 @@ def save_page(groups: Sequence[Group], path: str | os.PathLike[str], title: str 
     if not groups:
         raise expected("groups", "at least one", groups)
     size = sum(part.numel() for g in groups for part in (g.record.frames, g.record.images) if part is not None)
-    data = {"title": title, "facts": facts, "groups": [_group(g, exact=size <= EXACT) for g in groups]}
+    data = {"title": printable(title), "facts": printable(facts), "groups": [_group(g, exact=size <= EXACT) for g in groups]}
     # "<" could end the element that holds the text.
     text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     page = _part("page.html").replace("/*STYLE*/", _part("page.css"), 1).replace("/*SCRIPT*/", _part("page.js"), 1)
@@ -96,7 +97,7 @@ def _group(g: Group, exact: bool) -> dict[str, Any]:
             sheets[name] = _sheets(patches if name == "seen" else _signed(patches), exact=True)
     items: list[dict[str, Any]] = []
     for i in range(n):
-        item: dict[str, Any] = {"name": f"image {i + 1}", "note": g.notes[i] if g.notes else ""}
+        item: dict[str, Any] = {"name": f"image {i + 1}", "note": printable(g.notes[i]) if g.notes else ""}
         item |= {name: made[i] for name, made in sheets.items()}
         item |= {name: [_numbers(box) for box in boxes[:, i]] for name, boxes in found.items() if boxes is not None}
         if g.curve is not None:
@@ -107,7 +108,14 @@ def _group(g: Group, exact: bool) -> dict[str, Any]:
         top = float(g.curve.max())
         curve = {"name": g.curve_name, "unit": g.curve_unit, "top": top if top > 0 else 1.0, "digits": 2}
     size = [int(height), int(width)]
-    return {"name": g.name, "about": g.about, "size": size, "steps": int(steps), "curve": curve, "items": items}
+    return {
+        "name": printable(g.name),
+        "about": printable(g.about),
+        "size": size,
+        "steps": int(steps),
+        "curve": curve,
+        "items": items,
+    }
 
 
 def _boxes(found: Window | None, size: int | None) -> np.ndarray | None:
