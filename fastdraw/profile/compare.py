@@ -36,7 +36,7 @@ def load(path: str) -> dict[str, Any]:
     with open(path, "rb") as file:
         content = file.read(LARGEST + 1)
     try:
-        report = json.loads(content) if len(content) <= LARGEST else None
+        report: Any = json.loads(content) if len(content) <= LARGEST else None
         wrong = _wrong(report)
     except (ValueError, RecursionError):
         wrong = "no JSON"
