@@ -16,6 +16,13 @@ from fastdraw import env
 from fastdraw.kernels import cpu
 from fastdraw.kernels.cpu import pieces
 
+#: sm_80 or sm_90: Triton's kernels run in the emulator of these tests (emulator/), for CPU tensors.
+EMULATED = os.environ.get("FASTDRAW_EMULATE", "")
+if EMULATED:
+    from emulator import device as emulated_device
+
+    emulated_device.stand_for(EMULATED)
+
 #: The tests of Triton kernels need a CUDA device, or a process of their own in Triton's interpreter (make test starts one).
 TRITON_TESTS = [f"test_triton_{name}.py" for name in ("kernels", "large", "pieces", "recurrence", "classifier")]
 collect_ignore = [] if fastdraw.backends()["triton"] is None else TRITON_TESTS
@@ -71,7 +78,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
         # Tests that do not ask for a device keep their tensors on the CPU; DRAW on CUDA is in test_gpu_models.py.
-        on_cpu = "device" not in metafunc.fixturenames and not env.triton_interpreted()
+        on_cpu = "device" not in metafunc.fixturenames and not env.triton_interpreted() and not EMULATED
         names = [name for name in KERNELS if not (on_cpu and name == "triton")]
         if metafunc.definition.get_closest_marker("levels") and "native" in names:
             names += [f"native-{level}" for level in lower_levels()]
