@@ -17,9 +17,9 @@ from fastdraw.view.run import Run
 SAMPLES, PAIRS, DRAWN = 64, 24, 6
 
 
-def draw(run_folder: Path, folder: Path) -> list[Path]:
-    """Writes PNGs into `folder`; gives their paths. run_folder: a finished seed's."""
-    paths, run = [curve(folder)], Run(run_folder)
+def draw(run: Run, folder: Path) -> list[Path]:
+    """Writes PNGs of a finished seed's run into `folder`; gives their paths."""
+    paths = [curve(folder)]
     if run.task == "classify":
         x, found, notes = gallery._attended(run, DRAWN)
         paths.append(folder / "attention.png")

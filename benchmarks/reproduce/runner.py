@@ -25,6 +25,7 @@ from fastdraw.train import Interrupted, TrainOptions, checkpoint, train  # noqa:
 from fastdraw.train.options import DEFAULTS  # noqa: E402
 from fastdraw.train.resume import continued, saved_run  # noqa: E402
 from fastdraw.train.signals import TIME_IS_UP  # noqa: E402
+from fastdraw.view.run import Run  # noqa: E402
 
 #: What a seed's folder has once its test images were evaluated.
 TESTED = "test.json"
@@ -78,7 +79,8 @@ def reproduce(said: Said) -> list[Path]:
             train(options, {*chosen, *now})
         _test(folder, said)
         report.write(said.folder, said.experiment)
-    return [*pictures.draw(said.folder / f"seed-{said.seeds[0]}", said.folder), *report.write(said.folder, said.experiment)]
+    run = Run(said.folder / f"seed-{said.seeds[0]}", chosen["data"], chosen.get("data_dir"))
+    return [*pictures.draw(run, said.folder), *report.write(said.folder, said.experiment)]
 
 
 def _finished(folder: Path, said: TrainOptions, explicit: set[str]) -> bool:
@@ -109,6 +111,7 @@ def _test(folder: Path, said: Said) -> None:
     began = time.perf_counter()
     found = evaluate_run(
         folder,
+        data=saved.training["options"]["data"],
         data_dir=said.options.get("data_dir"),
         samples=samples,
         batch_size=said.batch,
