@@ -12,9 +12,10 @@ from torch import Tensor
 
 import fastdraw
 from fastdraw import reference
+from fastdraw.products import float32_products
 from fastdraw.profile import cost
 from fastdraw.profile.cost import Cost
-from fastdraw.profile.gradients import Function, as_list, differentiate, leaves, matmul_precision
+from fastdraw.profile.gradients import Function, as_list, differentiate, leaves
 from fastdraw.profile.timing import Variant
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -97,7 +98,7 @@ def operator_case(
         if narrow_all:
             inputs = [leaves([t.detach() for t in first], [dtype] * len(first), constants) for _ in range(sets)]
             weights = [[t.to(dtype) for t in narrow] for _ in range(sets)]
-        setting = partial(matmul_precision, "high" if precision == "tf32" else "highest")
+        setting = partial(float32_products, "high" if precision == "tf32" else "highest")
         return Variant(name, lambda k: differentiate(function, inputs[k], weights[k]), backend, setting)
 
     variants = [variant(f"fastdraw {name}", operator, name) for name in fastdraw_backends()]

@@ -15,8 +15,8 @@ import fastdraw
 from benchmarks.cases import DEVICE, Case, fastdraw_backends
 from benchmarks.steps import PRECISIONS
 from fastdraw import reference
+from fastdraw.products import float32_products
 from fastdraw.profile.cost import Cost
-from fastdraw.profile.gradients import matmul_precision
 from fastdraw.profile.timing import Variant
 
 #: (h, c) from (x, (h, c), weights).
@@ -53,7 +53,7 @@ def sequence_case(batch: int, inputs: int, hidden: int, steps: int) -> Case:
         return torch.stack(found)
 
     def variant(name: str, forward: Callable[..., Tensor], precision: str, backend: str | None = None) -> Variant:
-        dtype, setting = PRECISIONS[precision][0] or torch.float32, partial(matmul_precision, PRECISIONS[precision][1])
+        dtype, setting = PRECISIONS[precision][0] or torch.float32, partial(float32_products, PRECISIONS[precision][1])
         given = leaves(dtype)
         if name == "nn.LSTM":
             # cuDNN wants all weights in one piece of memory, which the module makes.

@@ -21,8 +21,8 @@ from benchmarks.cases import DEVICE, Case, fastdraw_backends
 from benchmarks.models import Problem, products, training_case, with_weights
 from fastdraw import reference
 from fastdraw.config import DRAWConfig
+from fastdraw.products import float32_products
 from fastdraw.profile.cost import Cost
-from fastdraw.profile.gradients import matmul_precision
 from fastdraw.profile.timing import Variant
 
 #: Beyond any gradient here: clipping is computed, and changes nothing.
@@ -54,7 +54,7 @@ def _variant(
         with torch.autocast(DEVICE, autocast, enabled=autocast is not None), time_limit(limit if first else None):
             yield
 
-    setting = partial(matmul_precision, products)
+    setting = partial(float32_products, products)
     timed = stepwise.Timed(make, around)
     step = timed if limit is not None else lambda k: timed(k)
     return Variant(f"{name}, {precision}", step, backend, setting, dtype=dtype, captured=False)
@@ -232,7 +232,7 @@ def forward_case(config: DRAWConfig, title: str, batch: int) -> Case:
             return run
 
         def variant(name: str, kind: Model, precision: str, backend: str | None = None) -> Variant:
-            setting = partial(matmul_precision, PRECISIONS[precision][1])
+            setting = partial(float32_products, PRECISIONS[precision][1])
             return Variant(name, forward(kind, precision), backend, setting, dtype=PRECISIONS[precision][2])
 
         backend = fastdraw_backends()[0]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fastdraw.profile.gradients import matmul_precision
+from fastdraw.products import float32_products
 
 #: A kernel's launches in one graph, and replays of it.
 LAUNCHES, REPLAYS = 100, 7
@@ -75,7 +75,7 @@ def piece_subjects(setting: str, batch: int | None, precision: str) -> list[Subj
     }
 
     def launches() -> dict[str, Any]:
-        with matmul_precision("high" if precision == "tf32" else "highest"):
+        with float32_products("high" if precision == "tf32" else "highest"):
             found = [*aot_pieces.product_launches("tuned", dtype, kind), *aot_pieces.canvas_launches("tuned", dtype, kind)]
         return dict(found)
 

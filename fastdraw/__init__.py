@@ -1,5 +1,11 @@
 """DRAW (Gregor et al. 2015) and its Gaussian glimpses for PyTorch: the paper's exact maths in fused kernels."""
 
+import os as _os
+
+# In a checkout that is not installed fastdraw.kernels lies beside this package, in kernels/; an installed one has its own.
+if not _os.path.isdir(_os.path.join(__path__[0], "kernels")):
+    __path__.append(_os.path.dirname(__path__[0]))
+
 from fastdraw import reference
 from fastdraw._version import __version__
 from fastdraw.classifier import DRAWClassifier

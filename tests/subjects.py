@@ -20,7 +20,8 @@ from benchmarks.cases import window_params
 from benchmarks.models import gradients, rounded
 from budget import assert_errors_within_budget, error
 from fastdraw import reference
-from fastdraw.profile.gradients import as_list, differentiate, leaves, matmul_precision
+from fastdraw.products import float32_products
+from fastdraw.profile.gradients import as_list, differentiate, leaves
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
@@ -102,7 +103,7 @@ def weights_for(function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> lis
 
 @contextmanager
 def kernels(precision: str = "float32") -> Iterator[None]:
-    with fastdraw.backend(BACKEND), matmul_precision("high" if precision == "tf32" else "highest"):
+    with fastdraw.backend(BACKEND), float32_products("high" if precision == "tf32" else "highest"):
         yield
 
 

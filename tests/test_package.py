@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,18 @@ model(torch.rand(2, 1, 6, 5)).loss.backward()
 print("trained")
 """
     assert python(code) == "trained\n"
+
+
+def test_a_checkout_that_is_not_installed_has_its_kernels(tmp_path: Path) -> None:
+    """As on a machine where nothing can be installed: a copy whose own kernels are found, by import and by -m."""
+    for folder in ("fastdraw", "kernels"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    code = "import fastdraw.kernels.aten as a, fastdraw; print(a.__file__); print(*fastdraw.kernels.__path__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == f"{tmp_path / 'kernels' / 'aten.py'}\n{tmp_path / 'kernels'}\n", done.stderr
+    done = subprocess.run([sys.executable, "-m", "fastdraw", "info"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "fastdraw.kernels" not in done.stdout + done.stderr
 
 
 def test_everything_works_without_the_native_kernels(tmp_path: Path) -> None:

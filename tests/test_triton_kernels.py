@@ -13,6 +13,7 @@ from fastdraw import reference
 from fastdraw.kernels import triton as kernels
 from fastdraw.kernels.triton import launch, lstm, tables
 from fastdraw.kernels.triton.filterbank import filterbank_launch
+from fastdraw.products import float32_products
 from triton_forms import DEVICE, check_glimpse, moderate_params
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
@@ -123,14 +124,10 @@ def test_tf32_follows_torchs_switch(monkeypatch):
     monkeypatch.setattr(launch, "tf32_allowed", lambda: False)
     assert read_error() < 1e-5
     monkeypatch.undo()
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
-    try:
+    with float32_products("high"):
         assert launch.tf32_allowed() == (torch.version.hip is None)
         if launch.tf32_allowed():
             assert 1e-5 < read_error() < 2e-3
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 #: (B, I, H), each with what it is there for.

@@ -15,6 +15,7 @@ from budget import WINDOWS, assert_within_budget, error
 from fastdraw.kernels import aten_pieces
 from fastdraw.kernels.triton import launch, piece_tables, pieces, tiles
 from fastdraw.ops.glimpses import Shape
+from fastdraw.products import float32_products
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -313,15 +314,11 @@ def test_tf32_follows_torchs_switch() -> None:
         aten_pieces.glimpse(*wide, exact, s, True)
         return error(out, h.double() @ weight.double().T), error(r, exact)
 
-    before = torch.get_float32_matmul_precision()
-    try:
-        torch.set_float32_matmul_precision("highest")
+    with float32_products("highest"):
         assert max(errors()) < 1e-5
         assert tiles.kind(torch.float32) == "ieee"
-        torch.set_float32_matmul_precision("high")
+    with float32_products("high"):
         if launch.tf32_allowed():
             assert tiles.kind(torch.float32) == "tf32"
             for one in errors():
                 assert 1e-5 < one < 2e-3
-    finally:
-        torch.set_float32_matmul_precision(before)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from fastdraw.products import float32_products
 from fastdraw.profile.cost import Cost
 
 #: Side of the square products; large enough for the full rate, small enough for a few milliseconds on two cores.
@@ -40,13 +41,8 @@ def product_rate(device: str, precision: str) -> float:
     if device == "cpu" and torch.backends.mkldnn.is_available():
         # torch.mm goes to MKL in float32, which on some chips is the slower of the two libraries.
         products.append(lambda: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], ""))
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    try:
-        with torch.no_grad():
-            return 2 * side**3 / min(_best(device, product) for product in products)
-    finally:
-        torch.set_float32_matmul_precision(before)
+    with float32_products("high" if precision == "tf32" else "highest"), torch.no_grad():
+        return 2 * side**3 / min(_best(device, product) for product in products)
 
 
 @cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -30,14 +29,3 @@ def leaves(tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype], constants: 
     """Copies that want gradients, but for those numbered in `constants`."""
     pairs = enumerate(zip(tensors, dtypes, strict=True))
     return tuple(t.to(dtype, copy=True).requires_grad_(i not in constants) for i, (t, dtype) in pairs)
-
-
-@contextmanager
-def matmul_precision(name: str):
-    """torch's switch for float32 products: "high" lets them run in tf32."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(name)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

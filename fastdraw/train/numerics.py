@@ -9,17 +9,18 @@ from typing import Any
 
 import torch
 
+from fastdraw.products import float32_products
+
 
 @contextmanager
 def numerics(precision: str, deterministic: bool) -> Iterator[None]:
     """precision: fp32, tf32 or bf16 (whose products are autocast's business). deterministic: only such algorithms."""
     # Any: mypy does not see the properties of this module.
     memory: Any = torch.utils.deterministic
-    matmul, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn
+    cudnn = torch.backends.cudnn
     flags = cudnn.deterministic, cudnn.benchmark, memory.fill_uninitialized_memory
     before, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     try:
-        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
         if deterministic:
             # cuBLAS wants this before it is first used.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -27,8 +28,8 @@ def numerics(precision: str, deterministic: bool) -> Iterator[None]:
             # All memory is written before it is read: filling it first costs time and changes nothing.
             memory.fill_uninitialized_memory = False
             cudnn.deterministic, cudnn.benchmark = True, False
-        yield
+        with float32_products("high" if precision == "tf32" else "highest"):
+            yield
     finally:
-        torch.set_float32_matmul_precision(matmul)
         torch.use_deterministic_algorithms(before, warn_only=warns)
         cudnn.deterministic, cudnn.benchmark, memory.fill_uninitialized_memory = flags

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fastdraw.ops.glimpses import Shape
+from fastdraw.products import float32_products
 
 from .canvas import canvas_launch
 from .canvas_grad import canvas_grad_launch
@@ -55,17 +56,13 @@ DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch
 
 def piece_cases(hip: bool) -> Iterator[tuple[str, Launch]]:
     """(name, launch) for every kernel of the pieces. hip: for an AMD device, which has no tf32 here."""
-    before = torch.get_float32_matmul_precision()
     for cases, launches in ((PRODUCTS, product_launches), (CANVASES, canvas_launches)):
         for model, dtype in cases:
             if hip and dtype == "tf32":
                 continue
             kind = "hip" if hip else "tf32" if dtype == "tf32" else "ieee"
-            torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
-            try:
+            with float32_products("high" if dtype == "tf32" else "highest"):
                 found = list(launches(model, DTYPES[dtype], kind))
-            finally:
-                torch.set_float32_matmul_precision(before)
             for name, launch in found:
                 yield f"{name}, {dtype}, {model}", launch
 

@@ -13,6 +13,8 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
+from fastdraw import products
+
 from .dependent import dependent
 
 TL_DTYPES = {
@@ -81,9 +83,7 @@ def tl_dtype(dtype: torch.dtype) -> Any:
 
 def tf32_allowed() -> bool:
     """torch's own switches; ROCm has none that reaches Triton on all of its devices."""
-    if torch.version.hip is not None:
-        return False
-    return torch.get_float32_matmul_precision() != "highest" or torch.backends.cuda.matmul.allow_tf32
+    return torch.version.hip is None and products.tf32_allowed()
 
 
 def dot_precision(dtype: torch.dtype) -> str:
