@@ -24,6 +24,7 @@ from .dependent import after_the_last_kernel
 from .launch import Launch
 from .piece_tables import canvas_blocks
 from .rows import column_sums, filters, offsets, product, row_sums, window
+from .small_canvas import small_canvas_kernel
 
 
 @triton.jit
@@ -50,7 +51,6 @@ def canvas_kernel(
     R_ROW: tl.constexpr,
     WRITES: tl.constexpr,
     READS: tl.constexpr,
-    DOT: tl.constexpr,
     PRECISION: tl.constexpr,
     SINGLE: tl.constexpr,
     BLOCK_WRITE: tl.constexpr,
@@ -90,7 +90,7 @@ def canvas_kernel(
         o_h = i_h + tl.arange(0, BLOCK_H)
         if WRITES and WRITE_SIZE > 0:
             b_f_y = filters(b_w_y[None, :], o_h[:, None], HEIGHT, w_inverse, tl.float32)
-            b_v = product(b_f_y, b_patch, tl.zeros([BLOCK_H, BLOCK_WRITE], tl.float32), DOT, PRECISION)
+            b_v = product(b_f_y, b_patch, tl.zeros([BLOCK_H, BLOCK_WRITE], tl.float32), True, PRECISION)
         if READS and READ_SIZE > 0:
             b_t = tl.zeros([BLOCK_H, BLOCK_READ], tl.float32)
             b_t_error = tl.zeros([BLOCK_H, BLOCK_READ], tl.float32)
@@ -102,7 +102,7 @@ def canvas_kernel(
             if WRITES:
                 if WRITE_SIZE > 0:
                     b_f_x = filters(b_w_x[:, None], o_w[None, :], WIDTH, w_inverse, tl.float32)
-                    b_canvas = product(b_v, b_f_x, b_canvas, DOT, PRECISION)
+                    b_canvas = product(b_v, b_f_x, b_canvas, True, PRECISION)
                 else:
                     b_canvas += tl.load(p_own_head + i_c * PIXELS + o_tile, mask=m_tile, other=0.0)
                 tl.store(p_own_canvas + o_tile, b_canvas, mask=m_tile)
@@ -112,16 +112,16 @@ def canvas_kernel(
                 b_error = b_x - sigmoid(b_canvas)
                 if READ_SIZE > 0:
                     b_f_x = filters(b_r_x[None, :], o_w[:, None], WIDTH, r_inverse, tl.float32)
-                    b_t = product(b_x, b_f_x, b_t, DOT, PRECISION)
-                    b_t_error = product(b_error, b_f_x, b_t_error, DOT, PRECISION)
+                    b_t = product(b_x, b_f_x, b_t, True, PRECISION)
+                    b_t_error = product(b_error, b_f_x, b_t_error, True, PRECISION)
                 else:
                     p_own_r = p_r + i_b * R_ROW + i_c * PIXELS + o_tile
                     tl.store(p_own_r, b_x.to(p_r.dtype.element_ty), mask=m_tile)
                     tl.store(p_own_r + CHANNELS * PIXELS, b_error.to(p_r.dtype.element_ty), mask=m_tile)
         if READS and READ_SIZE > 0:
             b_f_y = filters(b_r_y[:, None], o_h[None, :], HEIGHT, r_inverse, tl.float32)
-            b_read = product(b_f_y, b_t, b_read, DOT, PRECISION)
-            b_read_error = product(b_f_y, b_t_error, b_read_error, DOT, PRECISION)
+            b_read = product(b_f_y, b_t, b_read, True, PRECISION)
+            b_read_error = product(b_f_y, b_t_error, b_read_error, True, PRECISION)
     if READS and READ_SIZE > 0:
         b_scale = tl.exp(r_gamma) / (b_r_z_y[:, None] * b_r_z_x[None, :])
         o_n = tl.arange(0, BLOCK_READ)
@@ -148,7 +148,8 @@ def canvas_launch(
     head: Tensor, before: Tensor, canvas: Tensor, x: Tensor | None, r: Tensor | None, s: Shape, writes: bool, kind: str
 ) -> Launch:
     """kind: tiles.canvas_kind() on the machine that this is for."""
-    blocks = canvas_blocks("canvas", s.read_size if x is not None else 0, s.write_size, s.height, s.width, kind)
+    sizes = (None if x is None else s.read_size, s.write_size if writes else None)
+    blocks = canvas_blocks("canvas", *sizes, s, kind)
     arguments = {
         "p_head": head,
         # Without a write there is nothing before.
@@ -160,8 +161,10 @@ def canvas_launch(
         **image_constants(s, head, r),
         "WRITES": writes,
         "READS": x is not None,
-        "PRECISION": "tf32" if kind == "tf32" else "ieee",
         **blocks.constants,
     }
+    kernel = small_canvas_kernel
+    if not blocks.small:
+        kernel, arguments["PRECISION"] = canvas_kernel, "tf32" if kind == "tf32" else "ieee"
     grid = (s.batch * s.channels,)
-    return Launch(canvas_kernel, grid, arguments, blocks.num_warps, blocks.num_stages, max_registers=255)
+    return Launch(kernel, grid, arguments, blocks.num_warps, blocks.num_stages, max_registers=255)

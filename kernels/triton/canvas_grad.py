@@ -25,13 +25,7 @@ from .dependent import after_the_last_kernel
 from .launch import Launch
 from .piece_tables import canvas_blocks
 from .rows import product, row_means, rows, store_params_grad
-
-
-@triton.jit
-def store_zeros(p_out, COUNT: tl.constexpr, BLOCK: tl.constexpr):
-    for i in range(0, COUNT, BLOCK):
-        o = i + tl.arange(0, BLOCK)
-        tl.store(p_out + o, tl.zeros([BLOCK], p_out.dtype.element_ty), mask=o < COUNT)
+from .small_canvas_grad import small_canvas_grad_kernel, store_zeros
 
 
 @triton.jit
@@ -77,7 +71,6 @@ def canvas_grad_kernel(
     READ_PARAMS: tl.constexpr,
     GRAD_X: tl.constexpr,
     REBUILD: tl.constexpr,
-    DOT: tl.constexpr,
     PRECISION: tl.constexpr,
     SINGLE: tl.constexpr,
     BLOCK_WRITE: tl.constexpr,
@@ -144,8 +137,8 @@ def canvas_grad_kernel(
                 if READ_WINDOW:
                     b_zeros = tl.zeros([BLOCK_READ, BLOCK_H], tl.float32)
                     b_f_y, b_d_y, b_e_y = rows(b_mu_y[:, None], o_h[None, :], HEIGHT, inverse, tl.float32)
-                    b_v = product(tl.trans(b_p), b_f_y, b_zeros, DOT, PRECISION)
-                    b_v_error = product(tl.trans(b_p_error), b_f_y, b_zeros, DOT, PRECISION)
+                    b_v = product(tl.trans(b_p), b_f_y, b_zeros, True, PRECISION)
+                    b_v_error = product(tl.trans(b_p_error), b_f_y, b_zeros, True, PRECISION)
                     b_t = tl.zeros([BLOCK_READ, BLOCK_H], tl.float32)
                     b_t_error = tl.zeros([BLOCK_READ, BLOCK_H], tl.float32)
                 for i_w in range(0, END_W, BLOCK_W):
@@ -160,16 +153,16 @@ def canvas_grad_kernel(
                         # Past the image's end x^ is no zero; the filters are.
                         b_error = b_x - b_sigmoid
                         b_f_x, b_d_x, b_e_x = rows(b_mu_x[:, None], o_w[None, :], WIDTH, inverse, tl.float32)
-                        b_t = product(b_f_x, tl.trans(b_x), b_t, DOT, PRECISION)
-                        b_t_error = product(b_f_x, tl.trans(b_error), b_t_error, DOT, PRECISION)
-                        b_g = product(b_v, b_x, tl.zeros([BLOCK_READ, BLOCK_W], tl.float32), DOT, PRECISION)
-                        b_g = b_f_x * product(b_v_error, b_error, b_g, DOT, PRECISION)
+                        b_t = product(b_f_x, tl.trans(b_x), b_t, True, PRECISION)
+                        b_t_error = product(b_f_x, tl.trans(b_error), b_t_error, True, PRECISION)
+                        b_g = product(b_v, b_x, tl.zeros([BLOCK_READ, BLOCK_W], tl.float32), True, PRECISION)
+                        b_g = b_f_x * product(b_v_error, b_error, b_g, True, PRECISION)
                         b_dmu_x += tl.sum(b_g * (b_d_x - b_mean_d_x[:, None]), axis=1)
                         b_de += tl.sum(b_g * (b_e_x - b_mean_e_x[:, None]), axis=1)
                         b_grad_error = tl.zeros([BLOCK_H, BLOCK_W], tl.float32)
-                        b_grad_error = product(tl.trans(b_v_error), b_f_x, b_grad_error, DOT, PRECISION)
+                        b_grad_error = product(tl.trans(b_v_error), b_f_x, b_grad_error, True, PRECISION)
                         if GRAD_X:
-                            b_grad_x = product(tl.trans(b_v), b_f_x, b_grad_error, DOT, PRECISION)
+                            b_grad_x = product(tl.trans(b_v), b_f_x, b_grad_error, True, PRECISION)
                     else:
                         p_own_grad_r = p_grad_r + i_b * R_ROW + i_c * PIXELS + o_in_image
                         b_grad_error = tl.load(p_own_grad_r + CHANNELS * PIXELS, mask=m_tile, other=0.0).to(tl.float32)
@@ -181,8 +174,8 @@ def canvas_grad_kernel(
                         b_grad_x += tl.load(p_grad_x + o_tile, mask=m_tile, other=0.0)
                         tl.store(p_grad_x + o_tile, b_grad_x, mask=m_tile)
                 if READ_WINDOW:
-                    b_g = product(b_p, b_t, tl.zeros([BLOCK_READ, BLOCK_H], tl.float32), DOT, PRECISION)
-                    b_g = b_f_y * product(b_p_error, b_t_error, b_g, DOT, PRECISION)
+                    b_g = product(b_p, b_t, tl.zeros([BLOCK_READ, BLOCK_H], tl.float32), True, PRECISION)
+                    b_g = b_f_y * product(b_p_error, b_t_error, b_g, True, PRECISION)
                     b_l += tl.sum(b_g, axis=1)
                     b_dmu_y += tl.sum(b_g * (b_d_y - b_mean_d_y[:, None]), axis=1)
                     b_de += tl.sum(b_g * (b_e_y - b_mean_e_y[:, None]), axis=1)
@@ -198,7 +191,7 @@ def canvas_grad_kernel(
                 if WRITE_WINDOW:
                     b_zeros = tl.zeros([BLOCK_WRITE, BLOCK_H], tl.float32)
                     b_f_y, b_d_y, b_e_y = rows(b_w_mu_y[:, None], o_h[None, :], HEIGHT, w_inverse, tl.float32)
-                    b_v = product(tl.trans(b_w_p), b_f_y, b_zeros, DOT, PRECISION)
+                    b_v = product(tl.trans(b_w_p), b_f_y, b_zeros, True, PRECISION)
                     b_t = tl.zeros([BLOCK_WRITE, BLOCK_H], tl.float32)
                 for i_w in range(0, END_W, BLOCK_W):
                     o_w = i_w + tl.arange(0, BLOCK_W)
@@ -211,13 +204,13 @@ def canvas_grad_kernel(
                         b_canvas = tl.load(p_canvas + o_tile, mask=m_tile, other=0.0)
                     if WRITE_WINDOW:
                         b_f_x, b_d_x, b_e_x = rows(b_w_mu_x[:, None], o_w[None, :], WIDTH, w_inverse, tl.float32)
-                        b_t = product(b_f_x, tl.trans(b_grad), b_t, DOT, PRECISION)
-                        b_g = product(b_v, b_grad, tl.zeros([BLOCK_WRITE, BLOCK_W], tl.float32), DOT, PRECISION)
+                        b_t = product(b_f_x, tl.trans(b_grad), b_t, True, PRECISION)
+                        b_g = product(b_v, b_grad, tl.zeros([BLOCK_WRITE, BLOCK_W], tl.float32), True, PRECISION)
                         b_g = b_f_x * b_g
                         b_w_dmu_x += tl.sum(b_g * (b_d_x - b_w_mean_d_x[:, None]), axis=1)
                         b_w_de += tl.sum(b_g * (b_e_x - b_w_mean_e_x[:, None]), axis=1)
                         if REBUILD:
-                            b_canvas = product(tl.trans(-b_v), b_f_x, b_canvas, DOT, PRECISION)
+                            b_canvas = product(tl.trans(-b_v), b_f_x, b_canvas, True, PRECISION)
                     else:
                         tl.store(p_own_grad_head + i_c * PIXELS + o_in_image, b_grad.to(out), mask=m_tile)
                         if REBUILD:
@@ -225,12 +218,12 @@ def canvas_grad_kernel(
                     if REBUILD:
                         tl.store(p_canvas + o_tile, b_canvas, mask=m_tile)
                 if WRITE_WINDOW:
-                    b_g = product(b_w_p, b_t, tl.zeros([BLOCK_WRITE, BLOCK_H], tl.float32), DOT, PRECISION)
+                    b_g = product(b_w_p, b_t, tl.zeros([BLOCK_WRITE, BLOCK_H], tl.float32), True, PRECISION)
                     b_g = b_f_y * b_g
                     b_w_l += tl.sum(b_g, axis=1)
                     b_w_dmu_y += tl.sum(b_g * (b_d_y - b_w_mean_d_y[:, None]), axis=1)
                     b_w_de += tl.sum(b_g * (b_e_y - b_w_mean_e_y[:, None]), axis=1)
-                    b_grad_patch = product(b_f_y, tl.trans(b_t), b_grad_patch, DOT, PRECISION)
+                    b_grad_patch = product(b_f_y, tl.trans(b_t), b_grad_patch, True, PRECISION)
         if WRITE_WINDOW:
             b_out = (b_grad_patch * b_w_scale).to(out)
             tl.store(p_own_grad_head + i_c * WRITE_PART + o_w_patch, b_out, mask=m_w_patch)
@@ -259,8 +252,8 @@ def canvas_grad_launch(
 ) -> Launch:
     """kind: tiles.canvas_kind() on the machine that this is for."""
     reads = grad_r is not None
-    sizes = (s.read_size if reads else 0, s.write_size if writes else 0)
-    blocks = canvas_blocks("canvas_grad", *sizes, s.height, s.width, kind)
+    sizes = (s.read_size if reads else None, s.write_size if writes else None)
+    blocks = canvas_blocks("canvas_grad", *sizes, s, kind)
     arguments = {
         "p_head": head,
         "p_canvas": canvas,
@@ -276,7 +269,10 @@ def canvas_grad_launch(
         "READ_PARAMS": head.shape[1] > s.patch_numel + (5 if s.write_size else 0),
         "GRAD_X": reads and grad_x is not None,
         "REBUILD": rebuild,
-        "PRECISION": "tf32" if kind == "tf32" else "ieee",
         **blocks.constants,
     }
-    return Launch(canvas_grad_kernel, (s.batch,), arguments, blocks.num_warps, blocks.num_stages, max_registers=255)
+    kernel, parts = small_canvas_grad_kernel, 2 if reads and not rebuild else 1
+    if not blocks.small:
+        parts = 1
+        kernel, arguments["PRECISION"] = canvas_grad_kernel, "tf32" if kind == "tf32" else "ieee"
+    return Launch(kernel, (s.batch, parts), arguments, blocks.num_warps, blocks.num_stages, max_registers=255)

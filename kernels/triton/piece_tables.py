@@ -7,7 +7,9 @@ least, and about 64 to 132 of them keep the SMs busy. Not measured. tests/test_t
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from fastdraw.ops.glimpses import Shape
 
 from .tables import ANY, Blocks, next_power_of_2
 
@@ -80,51 +82,78 @@ POINTWISE = Blocks({"BLOCK_B": 4, "BLOCK_N": 128, "BLOCK_K": 16}, 4, 1)
 
 
 class CanvasRow(NamedTuple):
-    """Up to these N of read and write: the largest tile of the image, pixels; warps; whether products are a tl.dot."""
+    """Up to these N of read and write: the largest tile of the image, pixels; warps."""
 
     read: int
     write: int
     block_h: int
     block_w: int
     num_warps: int
-    dot: bool = True
 
 
 #: The largest N of the kernels around the canvas; beyond it the plain pieces take over, whose products are then large enough.
 MAX_CANVAS_SIZE = 32
-#: By kernel and kind of product. One stage: with more, registers hold addresses of loads to come. "hip" has tl.dot throughout:
-#: Triton's AMD backend fails at some sums of products as they stand.
+#: By kernel and kind of product, all of which are a tl.dot. One stage: with more, registers hold addresses of loads to come.
 CANVAS_ROWS: dict[tuple[str, str], tuple[CanvasRow, ...]] = {
-    ("canvas", "ieee"): (CanvasRow(8, 8, 32, 32, 4, dot=False), CanvasRow(16, 16, 64, 64, 8), CanvasRow(32, 32, 32, 32, 8)),
-    ("canvas", "tf32"): (CanvasRow(8, 8, 32, 32, 4, dot=False), CanvasRow(16, 16, 64, 64, 8), CanvasRow(32, 32, 32, 32, 8)),
+    ("canvas", "ieee"): (CanvasRow(16, 16, 64, 64, 8), CanvasRow(32, 32, 32, 32, 8)),
+    ("canvas", "tf32"): (CanvasRow(16, 16, 64, 64, 8), CanvasRow(32, 32, 32, 32, 8)),
     ("canvas_grad", "ieee"): (
-        CanvasRow(2, 8, 32, 32, 8, dot=False),
         CanvasRow(8, 8, 16, 32, 8),
         CanvasRow(16, 16, 32, 32, 8),
         CanvasRow(32, 32, 16, 16, 8),
     ),
-    ("canvas_grad", "tf32"): (
-        CanvasRow(2, 8, 32, 32, 8, dot=False),
-        CanvasRow(16, 16, 16, 32, 8),
-        CanvasRow(32, 32, 16, 16, 8),
-    ),
+    ("canvas_grad", "tf32"): (CanvasRow(16, 16, 16, 32, 8), CanvasRow(32, 32, 16, 16, 8)),
     ("canvas", "hip"): (CanvasRow(32, 32, 32, 32, 4),),
     ("canvas_grad", "hip"): (CanvasRow(32, 32, 16, 16, 4),),
 }
 
 
-def canvas_blocks(kernel: str, read_size: int, write_size: int, height: int, width: int, kind: str) -> Blocks:
-    """Blocks for a read and a write of these N, 0 where there is no such window, on a height x width image."""
-    row = next(row for row in CANVAS_ROWS[kernel, kind] if read_size <= row.read and write_size <= row.write)
+class SmallCanvasRow(NamedTuple):
+    """Up to this N of read and write, on images of up to this side and so many channels: warps of a program."""
+
+    size: int
+    side: int
+    channels: float
+    num_warps: int
+
+
+#: Where the kernels of few filters are taken. More warps share the pixels, and wait for each other at every sum. A gradient
+#: over several channels would keep the filters of all of them in registers, which are too few.
+SMALL_CANVAS_ROWS: dict[str, tuple[SmallCanvasRow, ...]] = {
+    "canvas": (SmallCanvasRow(8, 32, ANY, 1), SmallCanvasRow(8, 64, ANY, 4)),
+    "canvas_grad": (SmallCanvasRow(5, 32, 1, 1), SmallCanvasRow(8, 32, 1, 4)),
+}
+
+
+class CanvasBlocks(NamedTuple):
+    """small: for the kernels of small_canvas.py and small_canvas_grad.py."""
+
+    constants: dict[str, Any]
+    num_warps: int
+    num_stages: int
+    small: bool
+
+
+def canvas_blocks(kernel: str, read_size: int | None, write_size: int | None, s: Shape, kind: str) -> CanvasBlocks:
+    """Blocks for a read and a write of these N on images of this shape; 0: without attention, None: there is none."""
+    height, width = s.height, s.width
+    sizes = [size for size in (read_size, write_size) if size is not None]
+    for row in SMALL_CANVAS_ROWS[kernel] if min(sizes) > 0 else ():
+        if max(sizes) <= row.size and max(height, width) <= row.side and s.channels <= row.channels:
+            constants = {"BLOCK_H": max(next_power_of_2(height), 16), "BLOCK_W": max(next_power_of_2(width), 16)}
+            return CanvasBlocks(constants, row.num_warps, 1, True)
+    read_size, write_size = read_size or 1, write_size or 1
+    large = next(row for row in CANVAS_ROWS[kernel, kind] if read_size <= row.read and write_size <= row.write)
     # Every side of a tl.dot is 16 at least.
-    least = 16 if row.dot else 2
-    block_h, block_w = min(max(next_power_of_2(height), 16), row.block_h), min(max(next_power_of_2(width), 16), row.block_w)
+    block_h, block_w = (
+        min(max(next_power_of_2(height), 16), large.block_h),
+        min(max(next_power_of_2(width), 16), large.block_w),
+    )
     constants = {
-        "DOT": row.dot,
         "SINGLE": height <= block_h and width <= block_w,
-        "BLOCK_READ": max(next_power_of_2(max(read_size, 1)), least),
-        "BLOCK_WRITE": max(next_power_of_2(max(write_size, 1)), least),
+        "BLOCK_READ": max(next_power_of_2(read_size), 16),
+        "BLOCK_WRITE": max(next_power_of_2(write_size), 16),
         "BLOCK_H": block_h,
         "BLOCK_W": block_w,
     }
-    return Blocks(constants, row.num_warps, 1)
+    return CanvasBlocks(constants, large.num_warps, 1, False)

@@ -130,14 +130,15 @@ def nearest(b_mu, last):
 
 
 @triton.jit
-def rows(b_mu, o_a, length, inverse, DTYPE: tl.constexpr):
-    """(f, d, e) for centres and pixels shaped to broadcast against each other; f is 0 past the axis's end."""
+def rows(b_mu, o_a, length, inverse, DTYPE: tl.constexpr, FIRST: tl.constexpr = 0):
+    """(f, d, e) for centres and pixels shaped to broadcast against each other; f is 0 past the axis's end. FIRST: what the
+    pixels in o_a are counted from."""
     last = tl.cast(length - 1, DTYPE)
     b_k = nearest(b_mu, last)
-    b_d = o_a.to(DTYPE) - b_k
+    b_d = o_a.to(DTYPE) - (b_k + FIRST)
     b_e = b_d * (b_d + 2.0 * (b_k - b_mu)) * inverse
     # Past the end e could be below zero, and f infinite.
-    b_e = tl.where((b_e > CUT) | (o_a >= length), CUT, b_e)
+    b_e = tl.where((b_e > CUT) | (o_a >= length + FIRST), CUT, b_e)
     return tl.exp(-b_e), b_d, b_e
 
 
@@ -211,10 +212,40 @@ def to_tf32(b):
 
 @triton.jit
 def product(b_a, b_b, b_sum, DOT: tl.constexpr, PRECISION: tl.constexpr):
-    """b_sum + a b. Sides below 16 are no tl.dot: there the products are summed as they stand."""
+    """b_sum + a b. Sides below 16 are no tl.dot: there the shortest side is unrolled.
+
+    No sum of a product [M, K, 1] [1, K, N] stands here. Triton takes that for a tl.dot, in tf32 and with K padded wrongly:
+    tests/test_triton_aot.py keeps such dots out.
+    """
     if DOT:
         if PRECISION == "tf32":
             b_a = to_tf32(b_a)
             b_b = to_tf32(b_b)
         return tl.dot(b_a, b_b, b_sum, input_precision=PRECISION, out_dtype=b_sum.dtype)
-    return b_sum + tl.sum(b_a[:, :, None] * b_b[None, :, :], axis=1)
+    M: tl.constexpr = b_a.shape[0]
+    K: tl.constexpr = b_a.shape[1]
+    N: tl.constexpr = b_b.shape[1]
+    if K <= M and K <= N:
+        for k in tl.static_range(K):
+            b_sum += column(b_a, k)[:, None] * row(b_b, k)[None, :]
+    elif M <= N:
+        for m in tl.static_range(M):
+            b_own = tl.sum(row(b_a, m)[:, None] * b_b, axis=0)
+            b_sum += tl.where((tl.arange(0, M) == m)[:, None], b_own[None, :], 0.0)
+    else:
+        for n in tl.static_range(N):
+            b_own = tl.sum(b_a * column(b_b, n)[None, :], axis=1)
+            b_sum += tl.where((tl.arange(0, N) == n)[None, :], b_own[:, None], 0.0)
+    return b_sum
+
+
+@triton.jit
+def row(b, i):
+    """Row i of a block [M, K]."""
+    return tl.sum(tl.where((tl.arange(0, b.shape[0]) == i)[:, None], b, 0.0), axis=0)
+
+
+@triton.jit
+def column(b, i):
+    """Column i of a block [M, K]."""
+    return tl.sum(tl.where((tl.arange(0, b.shape[1]) == i)[None, :], b, 0.0), axis=1)

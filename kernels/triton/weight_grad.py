@@ -1,8 +1,8 @@
 """A layer's weight and bias gradient over the rows of many glimpses: weight += grad_out^T inputs, bias += grad_out's rows.
 
 One launch where operands go to tensor cores, one program a tile [BLOCK_B, BLOCK_N] of the weight, which walks over all rows
-and adds its sums once. Programs of the weight's first columns sum the bias too. Torch multiplies float32 without tf32, whose
-products it is better at.
+and adds its sums once. The bias has programs of its own: a tile that a product and a sum both used would be loaded into
+fewer buffers than wgmma, which reads it late, needs. Torch multiplies float32 without tf32, whose products it is better at.
 """
 
 from __future__ import annotations
@@ -46,30 +46,35 @@ def weight_grad_kernel(
     first SPLIT columns are one matrix, the others the second."""
     after_the_last_kernel(DEPENDENT)
     o_m = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
-    o_n = tl.program_id(1).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
-    m_m, m_n = o_m < M, o_n < K
-    b_sum = tl.zeros([BLOCK_B, BLOCK_N], tl.float32)
-    b_bias = tl.zeros([BLOCK_B, BLOCK_K], tl.float32)
-    for i_row in range(0, rows, BLOCK_K):
-        o_row = (i_row + tl.arange(0, BLOCK_K)).to(tl.int64)
-        m_row = o_row < rows
-        p_grad = tl.multiple_of(p_grad_out + o_row[None, :] * GRAD_ROW + o_m[:, None], (GRAD_ALIGN, 1))
-        b_grad = tl.load(p_grad, mask=m_m[:, None] & m_row[None, :], other=0.0).to(OPERANDS)
-        p_own_inputs = tl.multiple_of(p_inputs + o_row[:, None] * A_ROW + o_n[None, :], (1, ALIGN))
-        b_inputs = tl.load(p_own_inputs, mask=m_row[:, None] & m_n[None, :], other=0.0).to(OPERANDS)
-        b_bias += b_grad.to(tl.float32)
-        if PRECISION == "tf32":
-            b_grad = to_tf32(b_grad)
-            b_inputs = to_tf32(b_inputs)
-        b_sum = tl.dot(b_grad, b_inputs, b_sum, input_precision=PRECISION)
-    p_own = p_weight + o_m[:, None] * SPLIT + o_n[None, :]
-    if SPLIT < K:
-        p_other = p_second + o_m[:, None] * (K - SPLIT) + (o_n[None, :] - SPLIT)
-        p_own = tl.where(o_n[None, :] < SPLIT, p_own, p_other)
-    mask = m_m[:, None] & m_n[None, :]
-    tl.store(p_own, tl.load(p_own, mask=mask, other=0.0) + b_sum, mask=mask)
-    if tl.program_id(1) == 0:
-        tl.store(p_bias + o_m, tl.load(p_bias + o_m, mask=m_m, other=0.0) + tl.sum(b_bias, axis=1), mask=m_m)
+    m_m = o_m < M
+    if tl.program_id(1) == tl.num_programs(1) - 1:
+        b_bias = tl.zeros([BLOCK_K, BLOCK_B], tl.float32)
+        for i_row in range(0, rows, BLOCK_K):
+            o_row = (i_row + tl.arange(0, BLOCK_K)).to(tl.int64)
+            p_grad = tl.multiple_of(p_grad_out + o_row[:, None] * GRAD_ROW + o_m[None, :], (1, GRAD_ALIGN))
+            b_bias += tl.load(p_grad, mask=(o_row < rows)[:, None] & m_m[None, :], other=0.0).to(tl.float32)
+        tl.store(p_bias + o_m, tl.load(p_bias + o_m, mask=m_m, other=0.0) + tl.sum(b_bias, axis=0), mask=m_m)
+    else:
+        o_n = tl.program_id(1).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
+        m_n = o_n < K
+        b_sum = tl.zeros([BLOCK_B, BLOCK_N], tl.float32)
+        for i_row in range(0, rows, BLOCK_K):
+            o_row = (i_row + tl.arange(0, BLOCK_K)).to(tl.int64)
+            m_row = o_row < rows
+            p_grad = tl.multiple_of(p_grad_out + o_row[None, :] * GRAD_ROW + o_m[:, None], (GRAD_ALIGN, 1))
+            b_grad = tl.load(p_grad, mask=m_m[:, None] & m_row[None, :], other=0.0).to(OPERANDS)
+            p_own_inputs = tl.multiple_of(p_inputs + o_row[:, None] * A_ROW + o_n[None, :], (1, ALIGN))
+            b_inputs = tl.load(p_own_inputs, mask=m_row[:, None] & m_n[None, :], other=0.0).to(OPERANDS)
+            if PRECISION == "tf32":
+                b_grad = to_tf32(b_grad)
+                b_inputs = to_tf32(b_inputs)
+            b_sum = tl.dot(b_grad, b_inputs, b_sum, input_precision=PRECISION)
+        p_own = p_weight + o_m[:, None] * SPLIT + o_n[None, :]
+        if SPLIT < K:
+            p_other = p_second + o_m[:, None] * (K - SPLIT) + (o_n[None, :] - SPLIT)
+            p_own = tl.where(o_n[None, :] < SPLIT, p_own, p_other)
+        mask = m_m[:, None] & m_n[None, :]
+        tl.store(p_own, tl.load(p_own, mask=mask, other=0.0) + b_sum, mask=mask)
 
 
 def weight_grad_launch(grad_out: Tensor, inputs: Tensor, weights: Sequence[Tensor], bias: Tensor) -> Launch | None:
@@ -91,7 +96,7 @@ def weight_grad_launch(grad_out: Tensor, inputs: Tensor, weights: Sequence[Tenso
         "GRAD_ALIGN": alignment(grad_out),
         **product_constants(inputs, kinds),
     }
-    grid = (triton.cdiv(columns, blocks.constants["BLOCK_B"]), triton.cdiv(depth, blocks.constants["BLOCK_N"]))
+    grid = (triton.cdiv(columns, blocks.constants["BLOCK_B"]), triton.cdiv(depth, blocks.constants["BLOCK_N"]) + 1)
     return Launch(
         weight_grad_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages, max_registers=255
     )
