@@ -60,6 +60,13 @@ def piece_subjects(setting: str, batch: int | None, precision: str) -> list[Subj
     dtype = aot_pieces.DTYPES[precision]
     kind = "tf32" if precision == "tf32" else "ieee"
     operands = precision if precision == "tf32" else "ieee" if precision == "float32" else "half"
+
+    def canvas(kernel: str) -> tuple[Table, str, str]:
+        """The table that this kernel's launch takes its row from."""
+        if piece_tables.canvas_blocks(kernel, shape.read_size, shape.write_size, shape, kind).small:
+            return piece_tables.SMALL_CANVAS_ROWS, kernel, "few"
+        return piece_tables.CANVAS_ROWS, kernel, kind
+
     tables = {
         "cell_forward": (piece_tables.PRODUCT_ROWS, "cell", operands),
         "cell_forward, two places": (piece_tables.PRODUCT_ROWS, "cell", operands),
@@ -69,9 +76,9 @@ def piece_subjects(setting: str, batch: int | None, precision: str) -> list[Subj
         "cell_backward, latent": (piece_tables.PRODUCT_ROWS, "cell_grad", operands),
         "latent_grad": (piece_tables.PRODUCT_ROWS, "input_grad", operands),
         "input_grad": (piece_tables.PRODUCT_ROWS, "input_grad", operands),
-        "weight_grad": (piece_tables.PRODUCT_ROWS, "weight_grad", operands),
-        "canvas": (piece_tables.CANVAS_ROWS, "canvas", kind),
-        "canvas_grad, rebuild and x": (piece_tables.CANVAS_ROWS, "canvas_grad", kind),
+        "canvas": canvas("canvas"),
+        "canvas_grad": canvas("canvas_grad"),
+        "canvas_grad, rebuild and x": canvas("canvas_grad"),
     }
 
     def launches() -> dict[str, Any]:

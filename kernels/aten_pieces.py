@@ -26,6 +26,22 @@ def prepared(parts: Sequence[Tensor], role: str, backward: bool) -> Any:
     return torch.cat(list(parts), 1) if len(parts) > 1 else parts[0].contiguous()
 
 
+#: Rows (glimpses times images) of gate gradients that are kept before they go into the weights' gradients, at most, and how
+#: many numbers they may be for each LSTM: with more the products are no faster, and memory grows.
+CHUNK_ROWS = 1024
+CHUNK_GATES = 1 << 19
+
+
+def chunk_rows(hidden: int, dtype: torch.dtype) -> int:
+    """How many rows of gradients go into the weights' gradients at once."""
+    return min(CHUNK_ROWS, CHUNK_GATES // (4 * hidden))
+
+
+def latent_parts(s: Shape, dtype: torch.dtype) -> int:
+    """In how many parts `latent` gives each image's KL where it is handed kl [parts, B], which the loop sums up at its end."""
+    return 1
+
+
 def lstm(inputs: Tensor, weight: Tensor, bias: Tensor, c: Tensor, gates: Tensor, c_new: Tensor, h_outs: list[Tensor]) -> None:
     """gates [B, 4h] = activated inputs [B, K] weight^T + bias; c_new [B, h]; h [B, h] into every one of h_outs."""
     i, f, g, o = linear(inputs, weight, bias).to(c.dtype).chunk(4, 1)

@@ -96,9 +96,9 @@ class Launches(TorchDispatchMode):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_launches_of_a_glimpse(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At most 5 forward and 7 backward, with weight gradients every 8 glimpses, as they are at the paper's B = 128."""
+    """At most 5 forward and 5 backward; weight gradients once for all glimpses, as they are at the paper's B = 128."""
     torch.use_deterministic_algorithms(False)
-    monkeypatch.setattr(glimpses, "CHUNK_ROWS", 8 * 2)
+    monkeypatch.setattr(pieces, "chunk_rows", lambda hidden, dtype: 16 * 2)
     forward, backward = [], []
     for steps in (8, 16):
         model, _ = models(glimpses=steps, image_shape=(1, 9, 7))
@@ -115,7 +115,7 @@ def test_launches_of_a_glimpse(dtype: torch.dtype, monkeypatch: pytest.MonkeyPat
         with Launches(monkeypatch) as counted:
             glimpses.backward(pieces, *grads, x, noise, weights, shape, tape, True, True)
         backward.append(len(counted.names))
-        kernels = [name for name in counted.names if name.endswith("_kernel") and name != "weight_grad_kernel"]
+        kernels = [name for name in counted.names if name.endswith("_kernel")]
         assert len(kernels) == 5 * steps + 2, kernels
     assert (forward[1] - forward[0]) / 8 <= 5, (forward, counted.names)
-    assert (backward[1] - backward[0]) / 8 <= 7, (backward, counted.names)
+    assert (backward[1] - backward[0]) / 8 <= 5, (backward, counted.names)

@@ -93,7 +93,6 @@ def test_every_kernel_of_a_step_has_a_row_that_can_be_changed(precision):
     names = {subject.name for subject in subjects}
     expected = {"cell_forward", "latent", "linear", "cell_backward, head", "latent_grad", "input_grad", "canvas"}
     assert expected <= names
-    assert ("weight_grad" in names) == (precision != "float32")
     for subject in subjects:
         # The batch of 128 takes the rows for few results.
         changed = subject.present._replace(num_warps=1 if subject.present.num_warps != 1 else 2)

@@ -161,7 +161,9 @@ def forward(
     r, h_decoder_again, h_encoder = (tape.encoder_in[..., c].unbind() for c in (slice(s.read_numel), enc_dec_h, enc_h))
     decoder_in, decoder_gates, decoder_c = (b.unbind() for b in (tape.decoder_in, tape.decoder_gates, tape.decoder_c))
     encoder_in, encoder_gates, encoder_c = (b.unbind() for b in (tape.encoder_in, tape.encoder_gates, tape.encoder_c))
-    noises, kl = noise.unbind(), tape.kl.unbind()
+    noises, parts = noise.unbind(), 1 if x is None else pieces.latent_parts(s, tape.decoder_in.dtype)
+    kl_parts = tape.kl if parts == 1 else tape.kl.new_empty(s.glimpses, parts, s.batch)
+    kl = kl_parts.unbind()
     h_decoder[0].copy_(w.h_decoder)
     decoder_c[0].zero_()
     canvases[0].copy_(w.canvas)
@@ -191,6 +193,8 @@ def forward(
         pieces.lstm(_at(decoder_in, t), w.decoder, w.decoder_bias, c, _at(decoder_gates, t), c_new, h_outs)
         pieces.head(h_outs[0], w.head, w.head_bias, _at(heads, t + 1))
     pieces.glimpse(_at(heads, s.glimpses), _at(canvases, s.glimpses - 1), tape.canvas, None, None, s, writes=True)
+    if parts > 1:
+        torch.sum(kl_parts, 1, out=tape.kl)
 
 
 class WeightGradients(NamedTuple):
@@ -235,12 +239,6 @@ def _zero_gradients(s: Shape, infers: bool, like: Tensor) -> WeightGradients:
     )
 
 
-#: Rows (glimpses times images) of gate gradients that are kept before they go into the weights' gradients, at most, and how
-#: many numbers they may be for each LSTM: with more the products are no faster, and memory grows.
-CHUNK_ROWS = 1024
-CHUNK_GATES = 1 << 19
-
-
 def backward(
     pieces: ModuleType,
     grad_canvas: Tensor,
@@ -256,7 +254,8 @@ def backward(
     """The reverse of `forward`, glimpse by glimpse.
 
     Only input gradients run through time. A weight's gradient is a product over all rows of its layer's inputs; it is
-    summed up in chunks of at most CHUNK_ROWS rows (or one glimpse), so that the gradients of gates never need T slots.
+    summed up in chunks of as many rows as the backend has it (or one glimpse), so that the gradients of gates need not have T
+    slots.
     """
     w, s, infers = weights, shape, x is not None
     grads = _zero_gradients(s, infers, tape.canvas)
@@ -264,8 +263,7 @@ def backward(
     grad_noise = torch.empty_like(noise) if need_noise else None
     grad_canvas = grad_canvas.clone(memory_format=torch.contiguous_format)
     rebuilt = tape.canvas.clone() if len(tape.canvases) < s.glimpses else None
-    most = min(CHUNK_ROWS, CHUNK_GATES // (4 * s.hidden))
-    chunk = min(s.glimpses, max(1, most // s.batch))
+    chunk = min(s.glimpses, max(1, pieces.chunk_rows(s.hidden, tape.decoder_in.dtype) // s.batch))
 
     def rows(like: Tensor) -> Tensor:
         return tape.decoder_in.new_empty(chunk, s.batch, like.shape[-1])

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from fastdraw.kernels import aten_pieces, cpu
+from fastdraw.kernels.aten_pieces import chunk_rows as chunk_rows
+from fastdraw.kernels.aten_pieces import latent_parts as latent_parts
 from fastdraw.kernels.cpu import pages
 from fastdraw.ops.glimpses import Shape
 

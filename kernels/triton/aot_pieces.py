@@ -10,13 +10,14 @@ from torch import Tensor
 from fastdraw.ops.glimpses import Shape
 from fastdraw.products import float32_products
 
+from . import tiles
 from .canvas import canvas_launch
 from .canvas_grad import canvas_grad_launch
 from .cells import cell_backward_launch, cell_forward_launch
 from .latents import input_grad_launch, latent_grad_launch, latent_launch
 from .launch import Launch
 from .linear import linear_launch
-from .weight_grad import weight_grad_launch
+from .piece_tables import kl_parts
 
 #: The paper's models (Shape: T, B, C, H, W, h, Z, read N, write N), and sizes that are multiples of nothing.
 MODELS = {
@@ -83,20 +84,19 @@ def product_launches(model: str, dtype: torch.dtype, kind: str) -> Iterator[tupl
     encoder_in, decoder_in, gates, bias = operand(b, r + 2 * h), operand(b, z + h), operand(b, 4 * h), operand(4 * h)
     encoder, decoder, latent, head = (operand(*n) for n in ((4 * h, r + 2 * h), (4 * h, z + h), (2 * z, h), (columns, h)))
     c, latents, h_dec, grad_latent = _state(b, h), _state(b, 2 * z), decoder_in[:, z:], operand(b, 2 * z)
+    kl = _state(kl_parts(b, z, h, tiles.kind(dtype)), b)
     places = [h_dec, encoder_in[:, r : r + h]]
     sampled = (latents, _state(b, z), _state(b), grad_latent)
-    weight_grad = ([_state(4 * h, r + h), _state(4 * h, h)], _state(4 * h))
     input_grad = input_grad_launch(gates, decoder, decoder_in, sampled, sampled[1])
     launches = {
         "cell_forward": cell_forward_launch(encoder_in, encoder, bias, c, gates, c, places[1:]),
         "cell_forward, two places": cell_forward_launch(decoder_in, decoder, bias, c, gates, c, places),
-        "latent": latent_launch(h_dec, latent, bias, sampled[1], latents, decoder_in, _state(b)),
+        "latent": latent_launch(h_dec, latent, bias, sampled[1], latents, decoder_in, kl),
         "linear": linear_launch(h_dec, head, bias, _state(b, columns)),
         "cell_backward, head": cell_backward_launch(operand(b, columns), head, places, gates, c, c, c, gates),
         "cell_backward, latent": cell_backward_launch(grad_latent, latent, places[:1], gates, c, c, c, gates),
         "latent_grad": input_grad or latent_grad_launch(gates, decoder, decoder_in, sampled, sampled[1]),
         "input_grad": input_grad_launch(gates, encoder, encoder_in),
-        "weight_grad": weight_grad_launch(gates, encoder_in, *weight_grad),
     }
     for name, launch in launches.items():
         if launch is not None:

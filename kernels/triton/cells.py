@@ -56,6 +56,12 @@ def cell_forward_kernel(
     mask = m_b[:, None] & m_h[None, :]
     o_state = o_b[:, None] * HIDDEN + o_h[None, :]
     o_gates = o_b[:, None] * (4 * HIDDEN) + o_h[None, :]
+    # Asked for first, so that they arrive while the product is made; converted after it, so that no load waits for another.
+    b_c_old = tl.load(p_c + o_state, mask=mask, other=0.0)
+    b_bias_i = tl.load(p_bias + o_h, mask=m_h, other=0.0)
+    b_bias_f = tl.load(p_bias + HIDDEN + o_h, mask=m_h, other=0.0)
+    b_bias_g = tl.load(p_bias + 2 * HIDDEN + o_h, mask=m_h, other=0.0)
+    b_bias_o = tl.load(p_bias + 3 * HIDDEN + o_h, mask=m_h, other=0.0)
     if FUSED:
         # Rows of W in the order i, f, g, o of one unit, then of the next: one product makes all four gates of BLOCK_N units.
         o_own = tl.arange(0, 4 * BLOCK_N)
@@ -73,11 +79,11 @@ def cell_forward_kernel(
         b_f = tl.load(p_inputs + o_gates + HIDDEN, mask=mask, other=0.0)
         b_g = tl.load(p_inputs + o_gates + 2 * HIDDEN, mask=mask, other=0.0)
         b_o = tl.load(p_inputs + o_gates + 3 * HIDDEN, mask=mask, other=0.0)
-    b_i = sigmoid(b_i + tl.load(p_bias + o_h, mask=m_h, other=0.0).to(tl.float32)[None, :])
-    b_f = sigmoid(b_f + tl.load(p_bias + HIDDEN + o_h, mask=m_h, other=0.0).to(tl.float32)[None, :])
-    b_g = tanh(b_g + tl.load(p_bias + 2 * HIDDEN + o_h, mask=m_h, other=0.0).to(tl.float32)[None, :])
-    b_o = sigmoid(b_o + tl.load(p_bias + 3 * HIDDEN + o_h, mask=m_h, other=0.0).to(tl.float32)[None, :])
-    b_c = b_f * tl.load(p_c + o_state, mask=mask, other=0.0) + b_i * b_g
+    b_i = sigmoid(b_i + b_bias_i.to(tl.float32)[None, :])
+    b_f = sigmoid(b_f + b_bias_f.to(tl.float32)[None, :])
+    b_g = tanh(b_g + b_bias_g.to(tl.float32)[None, :])
+    b_o = sigmoid(b_o + b_bias_o.to(tl.float32)[None, :])
+    b_c = b_f * b_c_old + b_i * b_g
     out = p_gates.dtype.element_ty
     tl.store(p_gates + o_gates, b_i.to(out), mask=mask)
     tl.store(p_gates + o_gates + HIDDEN, b_f.to(out), mask=mask)
@@ -124,14 +130,18 @@ def cell_backward_kernel(
     mask = m_b[:, None] & m_h[None, :]
     o_state = o_b[:, None] * HIDDEN + o_h[None, :]
     o_gates = o_b[:, None] * (4 * HIDDEN) + o_h[None, :]
-    # Asked for first, so that they arrive while the product is made.
-    b_i = tl.load(p_gates + o_gates, mask=mask, other=0.0).to(tl.float32)
-    b_f = tl.load(p_gates + o_gates + HIDDEN, mask=mask, other=0.0).to(tl.float32)
-    b_g = tl.load(p_gates + o_gates + 2 * HIDDEN, mask=mask, other=0.0).to(tl.float32)
-    b_o = tl.load(p_gates + o_gates + 3 * HIDDEN, mask=mask, other=0.0).to(tl.float32)
+    # Asked for first, so that they arrive while the product is made; converted after it, so that no load waits for another.
+    b_i = tl.load(p_gates + o_gates, mask=mask, other=0.0)
+    b_f = tl.load(p_gates + o_gates + HIDDEN, mask=mask, other=0.0)
+    b_g = tl.load(p_gates + o_gates + 2 * HIDDEN, mask=mask, other=0.0)
+    b_o = tl.load(p_gates + o_gates + 3 * HIDDEN, mask=mask, other=0.0)
     b_c = tl.load(p_c + o_state, mask=mask, other=0.0)
-    b_tanh = tanh(tl.load(p_c_new + o_state, mask=mask, other=0.0))
+    b_c_new = tl.load(p_c_new + o_state, mask=mask, other=0.0)
     b_dc = tl.load(p_grad_c + o_state, mask=mask, other=0.0)
+    if OTHER_ROW > 0:
+        b_other = tl.load(p_other + o_b[:, None] * OTHER_ROW + o_h[None, :], mask=mask, other=0.0)
+    if OTHER_2_ROW > 0:
+        b_other_2 = tl.load(p_other_2 + o_b[:, None] * OTHER_2_ROW + o_h[None, :], mask=mask, other=0.0)
     if FUSED:
         b_dh = tl.zeros([BLOCK_B, BLOCK_N], tl.float32)
         b_dh = rows_times_columns(
@@ -140,9 +150,11 @@ def cell_backward_kernel(
     else:
         b_dh = tl.load(p_grad_out + o_state, mask=mask, other=0.0)
     if OTHER_ROW > 0:
-        b_dh += tl.load(p_other + o_b[:, None] * OTHER_ROW + o_h[None, :], mask=mask, other=0.0).to(tl.float32)
+        b_dh += b_other.to(tl.float32)
     if OTHER_2_ROW > 0:
-        b_dh += tl.load(p_other_2 + o_b[:, None] * OTHER_2_ROW + o_h[None, :], mask=mask, other=0.0).to(tl.float32)
+        b_dh += b_other_2.to(tl.float32)
+    b_i, b_f, b_g, b_o = b_i.to(tl.float32), b_f.to(tl.float32), b_g.to(tl.float32), b_o.to(tl.float32)
+    b_tanh = tanh(b_c_new)
     b_dc += b_dh * b_o * (1.0 - b_tanh * b_tanh)
     out = p_grad_gates.dtype.element_ty
     tl.store(p_grad_gates + o_gates, (b_dc * b_g * b_i * (1.0 - b_i)).to(out), mask=mask)

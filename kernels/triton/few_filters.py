@@ -35,7 +35,7 @@ def all_filters(centre, delta, SIZE: tl.constexpr, o_a, LENGTH: tl.constexpr, in
     """F of every filter of an axis."""
     b_rows = ()
     for i in tl.static_range(SIZE):
-        b_rows += (filter_row(centre, delta, i, SIZE, o_a, LENGTH, inverse),)
+        b_rows += (filter_row(centre, delta, i, SIZE, o_a, LENGTH, inverse),)  # type: ignore[assignment]
     return b_rows
 
 
@@ -44,7 +44,7 @@ def patch_column(p_patch, j, SIZE: tl.constexpr):
     """The column j of the patch at p_patch, N scalars."""
     values = ()
     for i in tl.static_range(SIZE):
-        values += (tl.load(p_patch + (i * SIZE + j)).to(tl.float32),)
+        values += (tl.load(p_patch + (i * SIZE + j)).to(tl.float32),)  # type: ignore[assignment]
     return values
 
 
@@ -62,7 +62,7 @@ def add_weighted(b_q, values, b_t, SIZE: tl.constexpr):
     """values[i] t added to q[i], for all i."""
     b_new = ()
     for i in tl.static_range(SIZE):
-        b_new += (b_q[i] + values[i] * b_t,)
+        b_new += (b_q[i] + values[i] * b_t,)  # type: ignore[assignment]
     return b_new
 
 
@@ -71,7 +71,7 @@ def many(b, SIZE: tl.constexpr):
     """`b` for each filter."""
     b_new = ()
     for _ in tl.static_range(SIZE):
-        b_new += (b,)
+        b_new += (b,)  # type: ignore[assignment]
     return b_new
 
 

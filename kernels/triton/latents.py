@@ -4,8 +4,10 @@
     input_grad     grad_inputs = grad_out W; with latents in its first columns their gradients as well:
                    d mu = dz + dkl mu;  d log sigma = dz sigma noise + dkl (sigma^2 - 1);  d noise = dz sigma
 
-Where the design stops: in `latent` one program walks over all latents of its rows, since KL's sum must have one order and no
-atomics; B = 128 fills 8 SMs (32 in float32), and each reads the whole weight.
+A program of `latent` has a tile of rows and latents and gives its part of their KL: the loop over glimpses sums the parts
+once, at its end, in one order and without atomics.
+
+Where the design stops: every tile of rows reads the whole weight.
 """
 
 from __future__ import annotations
@@ -93,30 +95,32 @@ def latent_kernel(
     BLOCK_K: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):
+    """p_kl: [parts, B], the KL of each tile of latents."""
     after_the_last_kernel(DEPENDENT)
+    i_part = tl.program_id(1)
     o_b = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
-    m_b = o_b < batch
-    b_kl = tl.zeros([BLOCK_B], tl.float32)
-    for i_z in range(0, LATENT, BLOCK_N):
-        o_z = (i_z + tl.arange(0, BLOCK_N)).to(tl.int64)
-        m_z = o_z < LATENT
-        b_mu, b_log_sigma = latent_sums(
-            p_h, p_weight, o_b, o_z, m_b, m_z,
-            LATENT, FUSED, K, A_ROW, ALIGN, OPERANDS, PRECISION, BLOCK_B, BLOCK_N, BLOCK_K,
-        )  # fmt: skip
-        b_mu += tl.load(p_bias + o_z, mask=m_z, other=0.0).to(tl.float32)[None, :]
-        b_log_sigma += tl.load(p_bias + LATENT + o_z, mask=m_z, other=0.0).to(tl.float32)[None, :]
-        mask = m_b[:, None] & m_z[None, :]
-        b_sigma = tl.exp(b_log_sigma)
-        b_noise = tl.load(p_noise + o_b[:, None] * LATENT + o_z[None, :], mask=mask, other=0.0)
-        p_own = p_out + o_b[:, None] * (2 * LATENT) + o_z[None, :]
-        tl.store(p_own, b_mu, mask=mask)
-        tl.store(p_own + LATENT, b_log_sigma, mask=mask)
-        b_z = b_mu + b_sigma * b_noise
-        tl.store(p_z + o_b[:, None] * Z_ROW + o_z[None, :], b_z.to(p_z.dtype.element_ty), mask=mask)
-        # Latents beyond the last have mu 0 and sigma 1, which count nothing.
-        b_kl += tl.sum(0.5 * (b_mu * b_mu + b_sigma * b_sigma - 1.0) - b_log_sigma, axis=1)
-    tl.store(p_kl + o_b, b_kl, mask=m_b)
+    o_z = (i_part * BLOCK_N + tl.arange(0, BLOCK_N)).to(tl.int64)
+    m_b, m_z = o_b < batch, o_z < LATENT
+    mask = m_b[:, None] & m_z[None, :]
+    # Asked for first, so that they arrive while the product is made.
+    b_noise = tl.load(p_noise + o_b[:, None] * LATENT + o_z[None, :], mask=mask, other=0.0)
+    b_bias_mu = tl.load(p_bias + o_z, mask=m_z, other=0.0)
+    b_bias_log_sigma = tl.load(p_bias + LATENT + o_z, mask=m_z, other=0.0)
+    b_mu, b_log_sigma = latent_sums(
+        p_h, p_weight, o_b, o_z, m_b, m_z,
+        LATENT, FUSED, K, A_ROW, ALIGN, OPERANDS, PRECISION, BLOCK_B, BLOCK_N, BLOCK_K,
+    )  # fmt: skip
+    b_mu += b_bias_mu.to(tl.float32)[None, :]
+    b_log_sigma += b_bias_log_sigma.to(tl.float32)[None, :]
+    b_sigma = tl.exp(b_log_sigma)
+    p_own = p_out + o_b[:, None] * (2 * LATENT) + o_z[None, :]
+    tl.store(p_own, b_mu, mask=mask)
+    tl.store(p_own + LATENT, b_log_sigma, mask=mask)
+    b_z = b_mu + b_sigma * b_noise
+    tl.store(p_z + o_b[:, None] * Z_ROW + o_z[None, :], b_z.to(p_z.dtype.element_ty), mask=mask)
+    # Latents beyond the last have mu 0 and sigma 1, which count nothing.
+    b_kl = tl.sum(0.5 * (b_mu * b_mu + b_sigma * b_sigma - 1.0) - b_log_sigma, axis=1)
+    tl.store(p_kl + i_part * batch + o_b, b_kl, mask=m_b)
 
 
 @triton.jit(do_not_specialize=["batch"])
@@ -153,6 +157,15 @@ def input_grad_kernel(
     m_b, m_n = o_b < batch, o_n < N
     p_own = p_grad_inputs + o_b[:, None] * OUT_ROW + o_n[None, :]
     mask = m_b[:, None] & m_n[None, :]
+    if LATENT > 0:
+        # Tiles without a latent load and store nothing here: their masks are empty. Asked for before the product is made.
+        m_z = m_b[:, None] & (o_n < LATENT)[None, :]
+        o_z = o_b[:, None] * LATENT + o_n[None, :]
+        o_mu = o_b[:, None] * (2 * LATENT) + o_n[None, :]
+        b_mu = tl.load(p_latent + o_mu, mask=m_z, other=0.0)
+        b_log_sigma = tl.load(p_latent + o_mu + LATENT, mask=m_z, other=0.0)
+        b_noise = tl.load(p_noise + o_z, mask=m_z, other=0.0)
+        b_grad_kl = tl.load(p_grad_kl + o_b * KL_STRIDE, mask=m_b, other=0.0)[:, None]
     if FUSED:
         b_sum = tl.zeros([BLOCK_B, BLOCK_N], tl.float32)
         b_sum = rows_times_columns(
@@ -162,14 +175,7 @@ def input_grad_kernel(
     else:
         b_sum = tl.load(p_own, mask=mask, other=0.0).to(tl.float32)
     if LATENT > 0:
-        # Tiles without a latent load and store nothing here: their masks are empty.
-        m_z = m_b[:, None] & (o_n < LATENT)[None, :]
-        o_z = o_b[:, None] * LATENT + o_n[None, :]
-        o_mu = o_b[:, None] * (2 * LATENT) + o_n[None, :]
-        b_mu = tl.load(p_latent + o_mu, mask=m_z, other=0.0)
-        b_sigma = tl.exp(tl.load(p_latent + o_mu + LATENT, mask=m_z, other=0.0))
-        b_noise = tl.load(p_noise + o_z, mask=m_z, other=0.0)
-        b_grad_kl = tl.load(p_grad_kl + o_b * KL_STRIDE, mask=m_b, other=0.0)[:, None]
+        b_sigma = tl.exp(b_log_sigma)
         out = p_grad_latent.dtype.element_ty
         tl.store(p_grad_latent + o_mu, (b_sum + b_grad_kl * b_mu).to(out), mask=m_z)
         b_grad_sigma = b_sum * b_sigma * b_noise + b_grad_kl * (b_sigma * b_sigma - 1.0)
@@ -179,6 +185,7 @@ def input_grad_kernel(
 
 
 def latent_launch(h: Tensor, weight: Tensor, bias: Tensor, noise: Tensor, out: Tensor, z: Tensor, kl: Tensor) -> Launch:
+    """kl: [parts, B] where the table has more than one tile of latents."""
     (batch, latents), kinds = noise.shape, kind(h.dtype)
     blocks = product_blocks("latent", kinds, batch, latents, 2 * latents, h.shape[1])
     arguments = {
@@ -196,7 +203,7 @@ def latent_launch(h: Tensor, weight: Tensor, bias: Tensor, noise: Tensor, out: T
         **product_constants(h, kinds),
     }
     blocks = blocks or POINTWISE
-    grid = (triton.cdiv(batch, blocks.constants["BLOCK_B"]),)
+    grid = (triton.cdiv(batch, blocks.constants["BLOCK_B"]), triton.cdiv(latents, blocks.constants["BLOCK_N"]))
     return Launch(
         latent_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages, max_registers=255
     )

@@ -7,6 +7,7 @@ least, and about 64 to 132 of them keep the SMs busy. Not measured. tests/test_t
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from fastdraw.ops.glimpses import Shape
@@ -29,11 +30,14 @@ class ProductRow(NamedTuple):
 
 
 #: By kernel and kind of operands. "cell": an LSTM's product and cell; "cell_grad": its reverse; "linear": product and bias;
-#: "input_grad": products with a weight as it lies; "latent": one program sees all latents of its rows, for KL's sum;
-#: "weight_grad": block_b are rows of the weight here. ieee products are no matter of tensor cores but of FMA units: they take
+#: "input_grad": products with a weight as it lies. ieee products are no matter of tensor cores but of FMA units: they take
 #: more, smaller programs.
 PRODUCT_ROWS: dict[tuple[str, str], tuple[ProductRow, ...]] = {
-    ("cell", "half"): (ProductRow(2**16, 32, 8, 128, 4, 3), ProductRow(ANY, 64, 32, 32, 8, 3)),
+    ("cell", "half"): (
+        ProductRow(2**16, 32, 8, 128, 4, 3),
+        ProductRow(2**17, 64, 16, 64, 4, 3),
+        ProductRow(ANY, 128, 32, 64, 8, 3),
+    ),
     ("cell", "tf32"): (ProductRow(2**16, 32, 8, 64, 4, 3), ProductRow(ANY, 64, 32, 32, 8, 3)),
     ("cell", "ieee"): (ProductRow(2**16, 32, 8, 32, 4, 3), ProductRow(ANY, 32, 16, 32, 8, 3)),
     ("cell_grad", "half"): (ProductRow(2**16, 16, 16, 128, 4, 3), ProductRow(ANY, 32, 32, 64, 8, 3)),
@@ -50,18 +54,22 @@ PRODUCT_ROWS: dict[tuple[str, str], tuple[ProductRow, ...]] = {
         ProductRow(ANY, 64, 64, 32, 4, 3),
     ),
     ("linear", "ieee"): (ProductRow(2**15, 16, 16, 32, 4, 3), ProductRow(ANY, 32, 32, 32, 4, 3)),
-    ("input_grad", "half"): (ProductRow(2**17, 32, 32, 128, 4, 3), ProductRow(ANY, 64, 64, 64, 4, 3)),
+    ("input_grad", "half"): (
+        ProductRow(2**16, 16, 32, 256, 4, 3),
+        ProductRow(2**17, 32, 32, 128, 4, 3),
+        ProductRow(ANY, 64, 64, 64, 4, 3),
+    ),
     ("input_grad", "tf32"): (ProductRow(2**17, 32, 32, 64, 4, 3), ProductRow(ANY, 64, 64, 32, 4, 3)),
     ("input_grad", "ieee"): (ProductRow(2**17, 16, 32, 32, 4, 3), ProductRow(ANY, 32, 64, 32, 8, 3)),
-    ("latent", "half"): (ProductRow(ANY, 16, 128, 32, 8, 4),),
-    ("latent", "tf32"): (ProductRow(ANY, 16, 64, 64, 4, 3),),
-    ("latent", "ieee"): (ProductRow(ANY, 4, 128, 16, 8, 4),),
-    ("weight_grad", "half"): (ProductRow(ANY, 64, 64, 64, 4, 3),),
-    ("weight_grad", "tf32"): (ProductRow(ANY, 64, 64, 32, 4, 3),),
+    ("latent", "half"): (ProductRow(2**15, 16, 16, 128, 4, 3), ProductRow(ANY, 64, 32, 64, 4, 3)),
+    ("latent", "tf32"): (ProductRow(2**15, 16, 16, 64, 4, 3), ProductRow(ANY, 64, 32, 32, 4, 3)),
+    ("latent", "ieee"): (ProductRow(2**15, 16, 16, 32, 4, 3), ProductRow(ANY, 32, 32, 32, 8, 3)),
 }
-#: A product of more multiplications than this goes to torch, and what follows it is a launch of its own. A float32 weight
-#: gradient always does.
-FUSED_LIMIT = {"ieee": 2**27, "tf32": 2**30, "half": 2**30}
+#: A product of more multiplications than this goes to torch, and what follows it is a launch of its own.
+FUSED_LIMIT = {"ieee": 2**27, "tf32": 2**30, "half": 2**33}
+#: How many bytes the gradients of an LSTM's gates may be that are kept before torch makes the weights' gradients from them, by
+#: the bytes of a number: 8,192 rows (64 glimpses of 128 images) of 256 hidden units in half precision, 2,048 in float32.
+CHUNK_BYTES = {2: 2**24, 4: 2**23, 8: 2**23}
 
 
 def product_blocks(kernel: str, kind: str, batch: int, units: int, columns: int, depth: int) -> Blocks | None:
@@ -75,6 +83,12 @@ def product_blocks(kernel: str, kind: str, batch: int, units: int, columns: int,
         "BLOCK_K": min(row.block_k, max(next_power_of_2(depth), 16)),
     }
     return Blocks(constants, row.num_warps, row.num_stages)
+
+
+def kl_parts(batch: int, latents: int, depth: int, kind: str) -> int:
+    """In how many tiles, and so parts of KL, `latent` goes over the latents."""
+    blocks = product_blocks("latent", kind, batch, latents, 2 * latents, depth) or POINTWISE
+    return math.ceil(latents / blocks.constants["BLOCK_N"])
 
 
 #: Tile of what remains of a piece where torch multiplies: BLOCK_B x BLOCK_N, one element or unit each.
@@ -119,9 +133,9 @@ class SmallCanvasRow(NamedTuple):
 
 #: Where the kernels of few filters are taken. More warps share the pixels, and wait for each other at every sum. A gradient
 #: over several channels would keep the filters of all of them in registers, which are too few.
-SMALL_CANVAS_ROWS: dict[str, tuple[SmallCanvasRow, ...]] = {
-    "canvas": (SmallCanvasRow(8, 32, ANY, 1), SmallCanvasRow(8, 64, ANY, 4)),
-    "canvas_grad": (SmallCanvasRow(5, 32, 1, 1), SmallCanvasRow(8, 32, 1, 4)),
+SMALL_CANVAS_ROWS: dict[tuple[str, str], tuple[SmallCanvasRow, ...]] = {
+    ("canvas", "few"): (SmallCanvasRow(8, 32, ANY, 1), SmallCanvasRow(8, 64, ANY, 4)),
+    ("canvas_grad", "few"): (SmallCanvasRow(5, 32, 1, 1), SmallCanvasRow(8, 32, 1, 4)),
 }
 
 
@@ -138,7 +152,7 @@ def canvas_blocks(kernel: str, read_size: int | None, write_size: int | None, s:
     """Blocks for a read and a write of these N on images of this shape; 0: without attention, None: there is none."""
     height, width = s.height, s.width
     sizes = [size for size in (read_size, write_size) if size is not None]
-    for row in SMALL_CANVAS_ROWS[kernel] if min(sizes) > 0 else ():
+    for row in SMALL_CANVAS_ROWS[kernel, "few"] if min(sizes) > 0 else ():
         if max(sizes) <= row.size and max(height, width) <= row.side and s.channels <= row.channels:
             constants = {"BLOCK_H": max(next_power_of_2(height), 16), "BLOCK_W": max(next_power_of_2(width), 16)}
             return CanvasBlocks(constants, row.num_warps, 1, True)

@@ -23,9 +23,8 @@ from .cells import cell_backward_launch, cell_forward_launch
 from .latents import input_grad_launch, latent_grad_launch, latent_launch
 from .launch import run
 from .linear import linear_launch
-from .piece_tables import MAX_CANVAS_SIZE
-from .tiles import canvas_kind, wide_product
-from .weight_grad import weight_grad_launch
+from .piece_tables import CHUNK_BYTES, MAX_CANVAS_SIZE, kl_parts
+from .tiles import canvas_kind, kind, wide_product
 
 
 def lstm(inputs: Tensor, weight: Tensor, bias: Tensor, c: Tensor, gates: Tensor, c_new: Tensor, h_outs: list[Tensor]) -> None:
@@ -34,10 +33,20 @@ def lstm(inputs: Tensor, weight: Tensor, bias: Tensor, c: Tensor, gates: Tensor,
     return run(cell_forward_launch(inputs, weight, bias, c, gates, c_new, h_outs))
 
 
+def latent_parts(s: Shape, dtype: torch.dtype) -> int:
+    return 1 if dtype == torch.float64 else kl_parts(s.batch, s.latent, s.hidden, kind(dtype))
+
+
 def latent(h: Tensor, weight: Tensor, bias: Tensor, noise: Tensor, out: Tensor, z: Tensor, kl: Tensor) -> None:
     if out.dtype == torch.float64:
         return aten_pieces.latent(h, weight, bias, noise, out, z, kl)
-    return run(latent_launch(h, weight, bias, noise, out, z, kl))
+    (batch, latents), depth = noise.shape, h.shape[1]
+    parts = kl_parts(batch, latents, depth, kind(h.dtype))
+    own = kl if kl.dim() == 2 or parts == 1 else kl.new_empty(parts, batch)
+    run(latent_launch(h, weight, bias, noise, out, z, own))
+    if own is not kl:
+        torch.sum(own, 0, out=kl)
+    return None
 
 
 def head(h: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> None:
@@ -106,14 +115,15 @@ def glimpse_backward(
     return run(launch)
 
 
+def chunk_rows(hidden: int, dtype: torch.dtype) -> int:
+    """Torch's products over many rows at once share them out to all of the device, and each costs a launch."""
+    return CHUNK_BYTES[dtype.itemsize] // (4 * hidden * dtype.itemsize)
+
+
 def weight_gradient(grad_out: Tensor, inputs: Tensor, weights: Sequence[Tensor], bias: Tensor) -> None:
-    launch = weight_grad_launch(grad_out, inputs, weights, bias) if bias.dtype != torch.float64 else None
-    if launch is not None:
-        return run(launch)
     for weight, columns in zip(weights, inputs.split([weight.shape[1] for weight in weights], 1), strict=True):
         if grad_out.dtype == weight.dtype:
             weight.addmm_(grad_out.t(), columns)
         else:
             weight.add_(wide_product(grad_out.t(), columns))
     bias.add_(grad_out.sum(0, dtype=bias.dtype))
-    return None
