@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from collections.abc import Iterator
@@ -49,6 +50,24 @@ class Handler(BaseHTTPRequestHandler):
         if kind == "stalled":
             self.server.done.wait(20)
             return
+        if kind in ("led", "circling"):
+            self.send_response(302)
+            # Of a body that nobody needs, more than anybody could read.
+            self.send_header("Location", f"/{'right' if kind == 'led' else kind}/{name}")
+            self.send_header("Content-Length", str(1 << 60))
+            self.end_headers()
+            self.wfile.write(bytes(1 << 16))
+            return
+        if kind == "waiting":
+            self.pour(b"HTTP/1.1 100 Continue\r\n\r\n", pause=0.01)
+            return
+        if kind in ("endless", "dripping", "absurd"):
+            self.send_response(200)
+            if kind == "absurd":
+                self.send_header("Content-Length", "9" * 400)
+            self.end_headers()
+            self.pour(b"x" if kind == "dripping" else bytes(1 << 16), pause=0.05 if kind == "dripping" else 0)
+            return
         if kind == "forgetful":
             start = 0
         self.send_response(206 if start else 200)
@@ -73,6 +92,12 @@ class Handler(BaseHTTPRequestHandler):
             self.server.done.wait(20)
         else:
             self.wfile.write(rest)
+
+    def pour(self, some: bytes, pause: float) -> None:
+        """The same bytes again and again, until nobody reads them any more."""
+        with contextlib.suppress(OSError):
+            while not self.server.done.wait(pause):
+                self.wfile.write(some)
 
     def log_message(self, *_: object) -> None:
         pass

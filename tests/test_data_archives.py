@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import functools
 import gzip
 import io
+import lzma
 import tarfile
 import tempfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +72,56 @@ def test_archives_that_fill_the_memory(tmp_path, monkeypatch):
     assert len(bomb) < 5000
     with pytest.raises(DataError, match=r"expected at most .* bytes unpacked for a file of its size"):
         taken(tmp_path, bomb)
+
+
+def header(kind: bytes, size: int, name: str = "some/a.txt") -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (header(tarfile.GNUTYPE_LONGNAME, 1 << 26) + bytes(1 << 26), "bytes of headers before a member, got more"),
+        (header(tarfile.GNUTYPE_LONGLINK, 1 << 26) + bytes(1 << 26), "bytes of headers before a member, got more"),
+        (header(tarfile.XHDTYPE, 1 << 26) + bytes(1 << 26), "bytes of headers before a member, got more"),
+        (header(tarfile.XGLTYPE, 1 << 26) + bytes(1 << 26), "bytes of headers before a member, got more"),
+        ((header(tarfile.GNUTYPE_LONGNAME, 512) + bytes(512)) * 2000, "expected a whole .tar archive"),
+        (header(tarfile.REGTYPE, 1 << 80), "bytes unpacked for a file of its size"),
+        (header(tarfile.REGTYPE, 1 << 80, "other"), "bytes unpacked for a file of its size"),
+        (header(tarfile.REGTYPE, -512), "expected a whole .tar archive"),
+        (header(tarfile.REGTYPE, -512, "other"), "expected a whole .tar archive"),
+    ],
+)
+def test_headers_that_fill_the_memory(tmp_path, content, message):
+    """Packed they are small; unpacked, none of it is kept."""
+    packed = gzip.compress(content, 1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=rf"some\.tar\.gz: .*{message}"):
+            taken(tmp_path, packed)
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_many_members_take_no_memory(tmp_path):
+    packed = gzip.compress(header(tarfile.REGTYPE, 0, "other") * 5_000, 1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="got none named"):
+            taken(tmp_path, packed)
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress])
+def test_archives_packed_otherwise(tmp_path, pack):
+    """Unpackers of these kinds take as much memory as the file tells them to."""
+    with pytest.raises(DataError, match=r"some\.tar\.gz: expected a whole \.tar archive, plain or gzipped"):
+        taken(tmp_path, pack(gzip.decompress(tar_bytes(FILES))))
 
 
 def test_damaged_archives(tmp_path):

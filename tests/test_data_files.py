@@ -137,6 +137,8 @@ NONE = "expected arrays named train, validation and test"
         ({"train": pixels(5, 4, 4), "test": pixels(5, 4, 5)}, "expected images of one shape"),
         ({"images": pixels(5, 4, 4), "labels": pixels(4)}, "expected 5 labels"),
         ({"images": pixels(5, 4, 4), "labels": np.zeros(5)}, "expected 5 labels, integers"),
+        ({"images": pixels(5, 4, 4), "labels": np.arange(5) - 1}, "expected class numbers from 0 to 65,535, got some from -1"),
+        ({"images": pixels(5, 4, 4), "labels": np.full(5, 2**64 - 1, np.uint64)}, "expected class numbers from 0 to 65,535"),
         ({"train": pixels(5, 98), "shape": np.array([[5, 783]])}, "expected rows of packed bits"),
         ({"train": pixels(5, 98), "shape": np.array([[5, 900]])}, "expected rows of packed bits"),
         ({"train": pixels(5, 98), "shape": np.zeros((0, 2), int)}, "expected rows of packed bits"),
@@ -147,6 +149,12 @@ def test_npz_of_another_form(tmp_path, named, message):
     with pytest.raises(DataError, match=message) as caught:
         load_npz(tmp_path, **named)
     assert str(tmp_path / "some.npz") in str(caught.value) or str(caught.value).startswith("some: ")
+
+
+def npy_bytes(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
 
 
 def npz_with(header: bytes, content: bytes = b"") -> bytes:
@@ -174,6 +182,9 @@ def header(shape: str, dtype: str = "|u1") -> bytes:
         npz_with(header("(5, 4, 4)"), bytes(81)),
         npz_with(header("(1000000, 1000000, 1000000)"), bytes(80)),
         npz_with(header("(5, -4, -4)"), bytes(80)),
+        npz_with(header(f"({2**63}, 0, 4)")),
+        npz_with(header(f"({2**64}, 4, 4)"), bytes(80)),
+        npz_with(header(f"({'1,' * 70})"), bytes(1)),
         npz_with(header("(5, 4, 4)", "|O"), bytes(80)),
         npz_with(b"(" * 5000),
     ],
@@ -182,6 +193,21 @@ def test_hostile_npz(tmp_path, content):
     (tmp_path / "some.npz").write_bytes(content)
     with pytest.raises(DataError, match=r"some\.npz.*: expected "):
         data.load(tmp_path / "some.npz")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_npz_packed_otherwise(tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "some.npz", "w", method) as archive:
+        archive.writestr("a.npy", npy_bytes(pixels(5, 4, 4)))
+    with pytest.raises(DataError, match=rf"some\.npz: a: expected a deflated array, got one packed by method {method}"):
+        data.load(tmp_path / "some.npz")
+
+
+def test_packed_bits_count_as_what_they_unpack_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrays, "LARGEST_SMALL", 1 << 16)
+    named = {"train": np.zeros((10, 1250), np.uint8), "shape": np.array([[10, 10_000]])}
+    with pytest.raises(DataError, match=r"train: expected at most [\d,]+ bytes unpacked for a file of its size, got 100,000"):
+        load_npz(tmp_path, **named)
 
 
 @pytest.mark.parametrize("kind", ["npz", "idx.gz", "idx of nothing"])
@@ -214,6 +240,8 @@ def test_decompression_bombs(tmp_path, monkeypatch, kind):
         (idx_bytes(pixels(9, 4, 4))[:-1], "expected 144 bytes for 9 x 4 x 4 values, got 143"),
         (idx_bytes(pixels(9, 4, 4)) + b"x", "expected 144 bytes for 9 x 4 x 4 values, got more"),
         (idx_bytes(pixels(0, 4, 4)), "expected at least one image"),
+        (struct.pack(">4B3I", 0, 0, 8, 3, 0, 2**32 - 1, 2**32 - 1), "expected at least one image"),
+        (struct.pack(">4B3I", 0, 0, 8, 3, 1, 2**32 - 1, 2**32 - 1), "bytes unpacked for a file of its size"),
         (gzip.compress(idx_bytes(pixels(9, 4, 4)))[:-9], "expected a whole gzip file"),
         (gzip.compress(b"text", mtime=0), "expected an idx file"),
     ],

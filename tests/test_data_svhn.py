@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import sys
+import zlib
 
 import h5py
 import numpy as np
@@ -26,7 +28,7 @@ from datafiles import (
 from PIL import Image
 
 from fastdraw import data
-from fastdraw.data import DataError, housenumbers, svhn
+from fastdraw.data import DataError, arrays, housenumbers, svhn
 from fastdraw.data.crops import RandomCrops, central
 
 
@@ -157,6 +159,55 @@ def test_boxes_of_another_form(tmp_path, boxes, message):
     with pytest.raises(DataError, match=message) as caught:
         housenumbers.read_boxes(file)
     assert str(file) in str(caught.value)
+
+
+def test_boxes_that_are_not_there(tmp_path):
+    """HDF5 takes a file's word for rows that it does not hold, and for files that hold them."""
+    file = tmp_path / "digitStruct.mat"
+    (tmp_path / "other").write_bytes(bytes(80))
+    makers = {
+        "rows": {"shape": (400_000_000, 1), "dtype": h5py.ref_dtype, "chunks": (1000, 1)},
+        "elsewhere": {"shape": (5, 1), "dtype": "u8", "external": [("other", 0, 40)]},
+        "wide": {"shape": (1, 400_000_000), "dtype": "u8", "chunks": (1, 1000)},
+    }
+    for kind, how in makers.items():
+        with h5py.File(file, "w") as made:
+            struct = made.create_group("digitStruct")
+            for key in ("name", "bbox"):
+                struct.create_dataset(key, **how)
+        message = "kept in the file" if kind == "elsewhere" else "expected columns of at most"
+        with pytest.raises(DataError, match=rf"digitStruct\.mat: .*{message}"):
+            housenumbers.read_boxes(file)
+    with h5py.File(file, "w") as made:
+        made["digitStruct"] = h5py.ExternalLink("other", "/")
+    with pytest.raises(DataError, match=r"digitStruct\.mat: expected "):
+        housenumbers.read_boxes(file)
+
+
+def test_photographs_that_fill_the_memory(tmp_path):
+    svhn_folder(tmp_path / "train", 2)
+    Image.new("RGB", (9000, 9000)).save(tmp_path / "train" / "2.png", compress_level=1)
+    with pytest.raises(DataError, match=r"2\.png: expected at most 67,108,864 bytes unpacked, got 9000 x 9000 pixels"):
+        housenumbers.read(tmp_path / "train", "train")
+
+
+@pytest.mark.parametrize("kind", ["zeros", "a name", "twice"])
+def test_mat_files_that_fill_the_memory(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(arrays, "LARGEST_SMALL", 1 << 16)
+    if kind == "zeros":
+        content = mat_bytes(X=np.zeros((32, 32, 3, 300), np.uint8), y=np.ones(300))
+    elif kind == "twice":
+        one, other = (mat_bytes(X=pixels(8, 8, 3, n), y=np.ones(n)) for n in (5, 6))
+        content = one + other[128:]
+    else:
+        # An array whose name goes on for a mebibyte.
+        head = struct.pack("<12I", 14, 1 << 30, 6, 8, 6, 0, 5, 8, 5, 5, 1, 1 << 20)
+        packed = zlib.compress(head + bytes(1 << 20))
+        content = mat_bytes()[:128] + struct.pack("<2I", 15, len(packed)) + packed
+    (tmp_path / "some.mat").write_bytes(content)
+    message = "a name that comes twice" if kind == "twice" else "bytes unpacked for a file of its size"
+    with pytest.raises(DataError, match=rf"some\.mat: .*{message}"):
+        data.load(tmp_path / "some.mat")
 
 
 def test_files_that_hold_no_boxes(tmp_path):

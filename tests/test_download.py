@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from datafiles import MD5, PAYLOAD, cached
@@ -47,14 +48,20 @@ FAILURES = {
     "stalled": "no answer in 0.5 s",
     "silent": "no answer in 0.5 s",
     "crooked": "HTTP 206",
+    "endless": "more than the 1,000,000 bytes that it may have",
+    "absurd": "more than the 1,000,000 bytes that it may have",
+    "dripping": "no answer in 0.5 s",
+    "waiting": "no answer in 0.5 s",
+    "circling": "HTTP 302",
 }
 #: Requests that a mirror gets before it is given up: each that brings something is worth another one.
-REQUESTS = {"broken": 5, "silent": 2, "crooked": 2}
+REQUESTS = {"broken": 5, "silent": 2, "crooked": 2, "circling": 6}
 
 
 def be_quick(monkeypatch, kind: str) -> None:
     # Long enough for a busy machine to answer in, where it means to.
     monkeypatch.setattr(download, "TIMEOUT", 0.5)
+    monkeypatch.setattr(download, "LARGEST", 1_000_000)
     if kind == "silent":
         monkeypatch.setattr(download, "ATTEMPTS", 2)
 
@@ -65,7 +72,7 @@ def test_download_from_the_next_mirror(tmp_path, monkeypatch, server, kind):
     assert download.fetch("some.gz", MD5, server.mirrors(kind, "right")).read_bytes() == PAYLOAD
     assert server.asked == [f"/{kind}/some.gz"] * REQUESTS.get(kind, 1) + ["/right/some.gz"]
     # What a mirror brought is not asked for again, unless it was wrong.
-    assert (server.starts[-1] > 0) == (kind in REQUESTS)
+    assert (server.starts[-1] > 0) == (kind in REQUESTS and kind != "circling")
     assert cached(tmp_path) == ["some.gz"]
 
 
@@ -77,7 +84,50 @@ def test_failed_download(tmp_path, monkeypatch, server, kind):
     ) as caught:
         download.fetch("some.gz", MD5, server.mirrors(kind))
     assert "\n" not in str(caught.value)
-    assert cached(tmp_path) == ([PART] if kind in REQUESTS else [])
+    assert cached(tmp_path) == ([PART] if kind in REQUESTS and kind != "circling" else [])
+
+
+def test_an_address_that_leads_to_another(server):
+    assert download.fetch("some.gz", MD5, server.mirrors("led")).read_bytes() == PAYLOAD
+    assert server.asked == ["/led/some.gz", "/right/some.gz"]
+
+
+def test_a_download_has_a_deadline(tmp_path, monkeypatch, server):
+    monkeypatch.setattr(download, "DEADLINE", 0.5)
+    monkeypatch.setattr(download, "BLOCK", 1)
+    monkeypatch.setattr(download, "ATTEMPTS", 2)
+    with pytest.raises(DataError, match=r"127\.0\.0\.1:\d+: no end in 0\.5 s; "):
+        download.fetch("some.gz", None, server.mirrors("dripping"), check=lambda path: None)
+    assert server.asked == ["/dripping/some.gz"]
+
+
+@pytest.mark.parametrize("kind", ["right", "endless"])
+def test_a_download_leaves_room_on_the_disk(tmp_path, monkeypatch, server, kind):
+    """Where the server says how much will come, nothing is written."""
+    free = [len(PAYLOAD) + 99 if kind == "right" else 5_000_000]
+    written = []
+
+    def usage(folder: Path) -> object:
+        written.append(sum(file.stat().st_size for file in folder.glob(".*.gz")))
+        return SimpleNamespace(total=2000, free=free[0] - written[-1])
+
+    monkeypatch.setattr(download.shutil, "disk_usage", usage)
+    # As large as blocks are, so that none is kept back before it is written.
+    monkeypatch.setattr(download, "BLOCK", 1 << 16)
+    with pytest.raises(DataError, match=r"expected room for some\.gz, got: too little room on the disk for"):
+        download.fetch("some.gz", MD5, server.mirrors(kind))
+    assert cached(tmp_path) == []
+    assert max(written) <= free[0]
+    assert (max(written) > 0) == (kind == "endless")
+
+
+def test_no_link_is_followed(tmp_path, server):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "file").write_bytes(b"of somebody else")
+    (tmp_path / "cache" / PART).symlink_to(tmp_path / "file")
+    with pytest.raises(DataError, match="expected room for"):
+        download.fetch("some.gz", MD5, server.mirrors("broken"))
+    assert (tmp_path / "file").read_bytes() == b"of somebody else"
 
 
 def test_no_network(tmp_path, server):

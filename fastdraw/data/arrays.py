@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,8 @@ from fastdraw.data.splits import DataError, needs_extra
 #: 90 times smaller; a file that goes further was made to fill the memory.
 LARGEST_RATIO = 200
 LARGEST_SMALL = 1 << 26
+#: Class numbers, which decide how many weights a model has for them.
+LARGEST_LABEL = (1 << 16) - 1
 
 
 def check_unpacked(where: str, path: Path, size: int) -> None:
@@ -21,6 +26,24 @@ def check_unpacked(where: str, path: Path, size: int) -> None:
     limit = max(LARGEST_SMALL, LARGEST_RATIO * path.stat().st_size)
     if size > limit:
         raise DataError(f"{where}: expected at most {limit:,} bytes unpacked for a file of its size, got {size:,}")
+
+
+def check_memory(where: str, size: int) -> None:
+    """Refuses what would take `size` bytes of memory where there are not as many, before any of it is taken."""
+    free = _free_memory()
+    if size > free:
+        raise DataError(f"{where}: expected images that fit into {free:,.0f} bytes of free memory, got {size:,} bytes")
+
+
+def _free_memory() -> float:
+    """Bytes; without end where the system does not tell."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return math.inf
 
 
 def as_images(array: np.ndarray, where: str) -> np.ndarray:
@@ -63,9 +86,15 @@ def _channels_first(array: np.ndarray, where: str) -> np.ndarray:
 
 def as_labels(array: np.ndarray, count: int, where: str) -> np.ndarray:
     """One class number for each image: integers [n]. Raises DataError."""
+    shape = list(array.shape)
+    if shape in ([count, 1], [1, count]):
+        array = array.ravel()
     if array.shape != (count,) or array.dtype.kind not in "iu":
-        shape = list(array.shape)
         raise DataError(f"{where}: expected {count} labels, integers of shape [{count}], got {array.dtype} of shape {shape}")
+    low, high = int(array.min()), int(array.max())
+    # Each class has weights of its own.
+    if low < 0 or high > LARGEST_LABEL:
+        raise DataError(f"{where}: expected class numbers from 0 to {LARGEST_LABEL:,}, got some from {low:,} to {high:,}")
     return array
 
 

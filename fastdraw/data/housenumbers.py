@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fastdraw.data import archive
+from fastdraw.data.arrays import check_memory
 from fastdraw.data.progress import bar
 from fastdraw.data.splits import DataError, needs_extra
 
@@ -27,6 +28,9 @@ BOXES = "digitStruct.mat"
 #: Bytes; the largest of the originals have 50 million and 2 million.
 _LARGEST_BOXES = 1 << 30
 _LARGEST_IMAGE = 1 << 26
+_MOST_DIGITS = 100
+#: Bytes of a photograph once unpacked; the largest of the originals have three million.
+_LARGEST_UNPACKED = 1 << 26
 _NAME = re.compile(r"[0-9]{1,9}\.png")
 
 #: (left, top, right, bottom) in pixels.
@@ -42,6 +46,7 @@ def read(source: Path, part: str, progress: bool = False) -> np.ndarray:
     """
     with tempfile.TemporaryDirectory() as scratch:
         boxes = read_boxes(_boxes_file(source, part, Path(scratch)), f"{source.name}, boxes", progress)
+    check_memory(str(source), len(boxes) * 3 * SIDE * SIDE)
     images = np.empty((len(boxes), 3, SIDE, SIDE), np.uint8)
     place = {name: i for i, name in enumerate(boxes)}
     with bar(f"{source.name}, {SIDE} x {SIDE}", progress) as report:
@@ -87,7 +92,11 @@ def read_boxes(path: Path, text: str = BOXES, progress: bool = False) -> dict[st
     try:
         with h5py.File(path, "r") as file:
             struct, boxes = file["digitStruct"], {}
-            rows = list(zip(struct["name"][:, 0], struct["bbox"][:, 0], strict=True))
+            if not all(isinstance(link, h5py.HardLink) for link in (file.get("digitStruct", getlink=True), *_links(struct))):
+                raise DataError("expected boxes kept in the file, got a link to others")
+            # Each row refers to a name and a group of its own.
+            most = path.stat().st_size // 64
+            rows = list(zip(_column(struct["name"], most), _column(struct["bbox"], most), strict=True))
             with bar(text, progress) as report:
                 for done, row in enumerate(rows):
                     name, box = _box(file, *row)
@@ -105,7 +114,7 @@ def read_boxes(path: Path, text: str = BOXES, progress: bool = False) -> dict[st
 
 
 def _box(file: Any, name: Any, group: Any) -> tuple[str, Box]:
-    text = bytes(file[name][:, 0].astype(np.uint8)).decode("ascii", "replace")
+    text = bytes(_column(file[name], 255).astype(np.uint8)).decode("ascii", "replace")
     # It becomes part of a path.
     if not _NAME.fullmatch(text):
         raise DataError(f"expected image names such as 1.png, got {text[:40]!r}")
@@ -118,10 +127,24 @@ def _box(file: Any, name: Any, group: Any) -> tuple[str, Box]:
 
 
 def _numbers(file: Any, dataset: Any) -> np.ndarray:
-    values = dataset[:, 0]
+    values = _column(dataset, _MOST_DIGITS)
     if values.dtype.kind != "O":
         return values.astype(np.float64)
-    return np.array([file[reference][0, 0] for reference in values], np.float64)
+    return np.array([_column(file[reference], 1)[0] for reference in values], np.float64)
+
+
+def _links(struct: Any) -> list[Any]:
+    return [struct.get(key, getlink=True) for key in ("name", "bbox")]
+
+
+def _column(dataset: Any, most: int) -> np.ndarray:
+    """The first column of a dataset [n, 1] of at most so many rows: HDF5 takes the file's word for rows that are not there."""
+    if dataset.ndim != 2 or dataset.shape[1] != 1 or dataset.shape[0] > most or dataset.dtype.itemsize > 8:
+        raise DataError(f"expected columns of at most {most:,} numbers, got {dataset.dtype} of shape {list(dataset.shape)}")
+    # Rows kept in another file could be of any file.
+    if dataset.external or dataset.is_virtual:
+        raise DataError("expected rows kept in the file, got some that are kept in others")
+    return dataset[:, 0]
 
 
 def _decoded(content: bytes, box: Box, where: str) -> np.ndarray:
@@ -132,7 +155,11 @@ def _decoded(content: bytes, box: Box, where: str) -> np.ndarray:
             # Pillow only warns of the smaller ones of images that unpack to more than they should.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+                if 3 * image.width * image.height > _LARGEST_UNPACKED:
+                    raise DataError(f"at most {_LARGEST_UNPACKED:,} bytes unpacked, got {image.width} x {image.height} pixels")
                 return cut(image, box)
+    except DataError as error:
+        raise DataError(f"{where}: expected {error}") from error
     except Exception as error:
         raise DataError(f"{where}: expected a whole PNG image, got: {error}") from error
 

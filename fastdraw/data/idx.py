@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import math
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +25,13 @@ def read(path: Path, dimensions: tuple[int, ...] = (3, 4)) -> np.ndarray:
                 return _read(raw, path, dimensions)
             with gzip.GzipFile(fileobj=raw) as file:
                 return _read(file, path, dimensions)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except DataError:
+        raise
+    # What a damaged file raises hangs on where it is damaged.
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise DataError(f"{path}: expected a readable file, got: {error.strerror}") from error
         raise DataError(f"{path}: expected a whole gzip file, got a truncated or damaged one ({error})") from error
-    except OSError as error:
-        raise DataError(f"{path}: expected a readable file, got: {error.strerror or error}") from error
 
 
 def _read(file, path: Path, dimensions: tuple[int, ...]) -> np.ndarray:
@@ -44,6 +46,8 @@ def _read(file, path: Path, dimensions: tuple[int, ...]) -> np.ndarray:
         raise DataError(f"{path}: expected an idx header of {4 + 4 * head[3]} bytes, got {4 + len(sizes)}")
     shape = struct.unpack(f">{head[3]}I", sizes)
     size = math.prod(shape)
+    if size == 0:
+        raise DataError(f"{path}: expected at least one image with at least one pixel, got {' x '.join(map(str, shape))}")
     check_unpacked(str(path), path, size)
     # One byte more than there should be, to see whether there are more.
     data = file.read(size + 1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,13 @@ def names(path: Path) -> dict[str, tuple[int, ...]]:
     with needs_extra("a .mat file"):
         from scipy.io import whosmat
     try:
-        return {name: shape for name, shape, kind in whosmat(path) if kind in _NUMBERS}
+        _check_elements(path)
+        there = [(name, shape) for name, shape, kind in whosmat(path) if kind in _NUMBERS]
+        if len(dict(there)) < len(there) or any(size < 0 for _, shape in there for size in shape):
+            raise ValueError("a name that comes twice, or a negative size")
+        return dict(there)
+    except DataError:
+        raise
     except Exception as error:
         raise _unreadable(path, error) from error
 
@@ -39,6 +47,31 @@ def read(path: Path, *wanted: str) -> list[np.ndarray]:
         return [np.asarray(arrays[name]) for name in wanted]
     except Exception as error:
         raise _unreadable(path, error) from error
+
+
+def _check_elements(path: Path) -> None:
+    """Refuses a file whose elements unpack to far more than its size.
+
+    Every name and size in it is the file's own word; scipy takes as much memory as they say, as long as there are bytes.
+    """
+    with open(path, "rb") as file:
+        length, place, unpacked = path.stat().st_size, 128, 0
+        order = "<" if file.read(128)[126:128] == b"IM" else ">"
+        while place + 8 <= length:
+            file.seek(place)
+            kind, size = struct.unpack(f"{order}2I", file.read(8))
+            place += 8 + size
+            if kind != _COMPRESSED:
+                continue
+            unpacker, packed = zlib.decompressobj(), file.read(size)
+            while packed and not unpacker.eof:
+                unpacked += len(unpacker.decompress(packed, 1 << 20))
+                check_unpacked(str(path), path, unpacked)
+                packed = unpacker.unconsumed_tail
+
+
+#: The kind of an element that holds another one, packed by zlib.
+_COMPRESSED = 15
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:

@@ -1,10 +1,9 @@
-""".npz files: named arrays in a zip file. Nothing is unpickled, and nothing is unpacked before its size is known."""
+""".npz and .npy files: named arrays in a zip file, or one. Nothing is unpickled, nor unpacked before its size is known."""
 
 from __future__ import annotations
 
 import math
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +52,11 @@ class Arrays:
         self.path = path
         try:
             self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
+        # Damaged, it may raise anything.
+        except Exception as error:
+            if isinstance(error, OSError) and error.strerror:
+                raise DataError(f"{path}: expected a readable file, got: {error.strerror}") from error
             raise DataError(f"{path}: expected a whole .npz file, got a truncated or damaged one ({error})") from error
-        except OSError as error:
-            raise DataError(f"{path}: expected a readable file, got: {error.strerror or error}") from error
         self.names = [entry.removesuffix(".npy") for entry in self._zip.namelist() if entry.endswith(".npy")]
 
     def __enter__(self) -> Arrays:
@@ -77,25 +77,48 @@ class Arrays:
         array = self.read(name)
         # Bits packed eight to a byte, the number of pixels beside them.
         if array.ndim == 2 and array.dtype == np.uint8 and "shape" in self.names:
-            array = _unpack(array, self.read("shape"), where)
+            array = _unpack(array, self.read("shape"), where, self.path)
         return as_images(array, where)
 
     def read(self, name: str) -> np.ndarray:
         where = f"{self.path}: {name}"
         try:
             info = self._zip.getinfo(f"{name}.npy")
+            # What numpy writes. Unpackers of the other kinds take as much memory as the file tells them to.
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise DataError(f"{where}: expected a deflated array, got one packed by method {info.compress_type}")
             check_unpacked(where, self.path, info.file_size)
             with self._zip.open(info) as member:
-                shape, dtype = _header(member, where)
-                size = math.prod(shape) * dtype.itemsize
-                if member.tell() + size != info.file_size:
-                    raise DataError(f"{where}: expected {size:,} bytes of {dtype}, got {info.file_size - member.tell():,}")
-                member.seek(0)
-                return np.lib.format.read_array(member, allow_pickle=False)
+                return _read_array(member, info.file_size, where)
         except DataError:
             raise
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, NotImplementedError) as error:
+        except Exception as error:
             raise DataError(f"{where}: expected a whole array, got a damaged one ({error})") from error
+
+
+def load_array(path: Path) -> np.ndarray:
+    """The array of a .npy file. Raises DataError."""
+    try:
+        with open(path, "rb") as file:
+            return _read_array(file, path.stat().st_size, str(path))
+    except DataError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise DataError(f"{path}: expected a readable file, got: {error.strerror}") from error
+        raise DataError(f"{path}: expected a whole .npy file, got a truncated or damaged one ({error})") from error
+
+
+def _read_array(file: Any, length: int, where: str) -> np.ndarray:
+    """The array of an open .npy file of `length` bytes."""
+    shape, dtype = _header(file, where)
+    size = math.prod(shape) * dtype.itemsize
+    if any(not 0 <= n < 1 << 48 for n in shape):
+        raise DataError(f"{where}: expected an array that can be, got one of shape {list(shape)}")
+    if file.tell() + size != length:
+        raise DataError(f"{where}: expected {size:,} bytes of {dtype}, got {length - file.tell():,}")
+    file.seek(0)
+    return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _header(member: Any, where: str) -> tuple[tuple[int, ...], np.dtype]:
@@ -113,7 +136,7 @@ def _header(member: Any, where: str) -> tuple[tuple[int, ...], np.dtype]:
     return shape, dtype
 
 
-def _unpack(array: np.ndarray, shape: np.ndarray, where: str) -> np.ndarray:
+def _unpack(array: np.ndarray, shape: np.ndarray, where: str, path: Path) -> np.ndarray:
     counts = np.unique(shape.reshape(-1, shape.shape[-1])[:, -1]) if shape.ndim and shape.size else shape.ravel()
     pixels = int(counts[0]) if len(counts) == 1 and counts.dtype.kind in "iu" else 0
     side = math.isqrt(max(pixels, 0))
@@ -122,4 +145,5 @@ def _unpack(array: np.ndarray, shape: np.ndarray, where: str) -> np.ndarray:
             f"{where}: expected rows of packed bits of square images, as many as `shape` states, got {list(array.shape)} "
             f"for {counts.tolist()} pixels"
         )
+    check_unpacked(where, path, len(array) * pixels)
     return np.unpackbits(array, axis=1, count=pixels).reshape(-1, side, side) * np.uint8(255)

@@ -108,7 +108,8 @@ def _full_numbers(part: str, source: Path | None, download: bool, progress: bool
     archive, md5 = ARCHIVES[part]
 
     def prepare() -> np.ndarray:
-        file = source or fetch(archive, md5, MIRRORS, download, progress)
+        # The largest has 1.8 GiB.
+        file = source or fetch(archive, md5, MIRRORS, download, progress, largest=1 << 31)
         return housenumbers.read(file, part, progress)
 
     made_of = md5 if source is None else housenumbers.stamp(source)
