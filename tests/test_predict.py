@@ -1,0 +1,155 @@
+"""The model of time (benchmarks/predict): it reads machine code, follows loops to their ends, and knows what takes longer."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="there is nothing to compile without triton")
+
+from benchmarks.predict import __main__ as command
+from benchmarks.predict.assumptions import CHIP
+from benchmarks.predict.control import path
+from benchmarks.predict.machine_code import Instruction, compiled, parsed
+from benchmarks.predict.recorded import Setting, Torch, recorded
+from benchmarks.predict.timing import arguments_at, predicted
+from fastdraw import env
+from fastdraw.kernels.triton.linear import linear_launch
+from fastdraw.kernels.triton.weight_grad import weight_grad_launch
+
+pytestmark = pytest.mark.skipif(env.triton_interpreted(), reason="a process that runs Triton's interpreter has no compiler")
+
+
+def meta(*sizes, dtype=torch.bfloat16):
+    return torch.empty(sizes, dtype=dtype, device="meta")
+
+
+def linear(depth, batch=64):
+    launch = linear_launch(meta(batch, depth), meta(32, depth), meta(32), meta(batch, 32, dtype=torch.float32))
+    assert launch is not None
+    return launch
+
+
+def weight_grad(rows):
+    weight = meta(64, 64, dtype=torch.float32)
+    launch = weight_grad_launch(meta(rows, 64), meta(rows, 64), [weight], meta(64, dtype=torch.float32))
+    assert launch is not None
+    return launch
+
+
+def counted(launch):
+    """How often one thread comes to each kind of instruction."""
+    program = compiled(launch, "sm_90")
+    steps = path(program.code, arguments_at(launch, CHIP.parameters_at))
+    assert steps.guessed == 0
+    return Counter(program.code[step.which].op for step in steps.steps)
+
+
+def test_products_of_a_path_are_those_of_the_sizes():
+    # An HMMA of 16 x 8 x 16 by a warp; several warps may make the same one.
+    made = []
+    for depth in (256, 1024):
+        launch = linear(depth)
+        made.append(counted(launch)["HMMA"] * launch.num_warps * math.prod(launch.grid))
+        assert made[-1] % (64 * 32 * depth / (16 * 8 * 16)) == 0
+    assert made[1] == 4 * made[0] > 0
+
+
+def test_a_loop_over_rows_ends_where_the_argument_says():
+    # The number of rows is no constant of the kernel: it is read from the arguments.
+    few, many = (counted(weight_grad(rows)) for rows in (512, 2048))
+    products = "HGMMA" if few["HGMMA"] else "HMMA"
+    assert few[products] > 0
+    assert many[products] == 4 * few[products]
+
+
+def test_more_work_takes_longer():
+    short, long = predicted(linear(256), CHIP), predicted(linear(1024), CHIP)
+    assert 0.3 < short.us < long.us < 20
+    assert long.megabytes > 2 * short.megabytes
+    assert sum(long.waits.values()) == pytest.approx(1)
+    # Many more programs than multiprocessors share them or come in rounds.
+    full = predicted(linear(256, batch=64 * 1024), CHIP)
+    assert full.resident > 1
+    assert full.us > 2 * short.us
+
+
+def test_a_slower_chip_takes_longer():
+    launch = linear(1024)
+    usual, starved = predicted(launch, CHIP), predicted(launch, CHIP._replace(l2_bytes_per_cycle_of_one=4.0))
+    assert starved.us > 1.5 * usual.us
+    assert max(starved.waits, key=starved.waits.__getitem__) == "bytes from L2"
+
+
+def instruction(text, predicate="", target=None):
+    op, *operands = text.split(maxsplit=1)
+    name, *modifiers = op.split(".")
+    parts = tuple(part.strip() for part in operands[0].split(",")) if operands else ()
+    return Instruction(predicate, name, tuple(modifiers), parts, 1, 7, 7, 0, target)
+
+
+@pytest.mark.parametrize(("arguments", "trips", "guessed"), [({0x210: 48}, 3, 0), ({0x210: 16}, 1, 0), ({}, 4, 1)])
+def test_loops_are_followed(arguments, trips, guessed):
+    code = [
+        instruction("MOV R1, RZ"),
+        instruction("LDC R2, c[0x0][0x210]"),
+        instruction("IADD3 R1, R1, 0x10, RZ"),
+        instruction("ISETP.LT.AND P0, PT, R1, R2, PT"),
+        instruction("BRA", "P0", 2),
+        instruction("EXIT"),
+    ]
+    found = path(code, arguments, unknown_trips=4)
+    assert sum(step.which == 2 for step in found.steps) == trips
+    assert found.guessed == guessed
+
+
+def test_masked_copies_move_nothing():
+    code = [
+        instruction("MOV R1, RZ"),
+        instruction("ISETP.GT.AND P0, PT, R1, 0x0, PT"),
+        instruction("LDGSTS.E.128 [R3], desc[UR4][R2.64], P0"),
+        instruction("LDGSTS.E.128 [R3], desc[UR4][R2.64], !P0"),
+        instruction("EXIT"),
+    ]
+    assert [step.moves for step in path(code, {}).steps] == [True, True, False, True, True]
+
+
+def test_text_without_instructions_is_refused():
+    with pytest.raises(ValueError, match="found no instruction"):
+        parsed("nothing of the kind")
+
+
+def test_a_step_is_recorded_whole():
+    kinds = {}
+    for what in ("forward", "train"):
+        items = recorded(Setting("cluttered-mnist", 4, "bfloat16", what))
+        kinds[what] = Counter("torch" if isinstance(item, Torch) else item.kernel.fn.__name__ for item in items)
+    # Eight glimpses; what the forward pass launches a training step launches too.
+    assert kinds["forward"]["read_kernel"] == 8
+    ours = [name for name in kinds["forward"] if name != "torch"]
+    assert all(kinds["train"][name] >= kinds["forward"][name] for name in ours)
+    assert set(kinds["train"]) - set(kinds["forward"])
+    # Products of torch's are told with their operations.
+    products = [
+        item for item in recorded(Setting("cluttered-mnist", 4, "float32")) if isinstance(item, Torch) and item.operations
+    ]
+    assert products
+    assert all(item.dtype == "float32" for item in products)
+
+
+def test_command_compares_two_versions(tmp_path, capsys, monkeypatch):
+    launch = linear(256)
+    monkeypatch.setattr(command, "recorded", lambda asked: [launch, launch, Torch("copy_", 1000)])
+    old = tmp_path / "old.json"
+    assert command.main(["mnist:128", "--json", str(old)]) == 0
+    first = json.loads(old.read_text())["mnist train B=128 bfloat16"]
+    assert [row["count"] for row in first["launches"].values()] == [2, 1]
+    assert first["us"] == pytest.approx(sum(row["us in all"] for row in first["launches"].values()))
+    assert command.main(["mnist:128", "--against", str(old)]) == 0
+    assert "before" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="model: expected one of"):
+        command.main(["nothing:1"])
