@@ -77,7 +77,10 @@ class Words:
             if PREDICATE.fullmatch(operand):
                 # The first is the sum's carry; of what else is written nothing is known.
                 self.predicates[operand], carry = carry, None
+        wide = self.wide_product(instruction) if certain and "WIDE" in modifiers else ()
         self.store(operands[0], result, _width(instruction))
+        for i, word in enumerate(wide):
+            self.store(_after(operands[0], i), word, 1)
         if certain and op in ("ULDC", "LDC") and modifiers[:1] == ("64",):
             first = re.search(r"\[0x([0-9a-f]+)\]$", operands[1])
             if first:
@@ -99,19 +102,29 @@ class Words:
 
     def compared(self, instruction: Instruction) -> bool | None:
         operands, modifiers = instruction.operands, instruction.modifiers
-        a, b = self.value(operands[2]), self.value(operands[3])
-        with_ = self.predicate(operands[4])
-        both = "OR" not in modifiers
-        if with_ is not None and with_ != both:
-            return with_
-        if a is None or b is None or with_ is None or "XOR" in modifiers:
-            return None
-        if "U32" not in modifiers:
+        a, b, other = self.value(operands[2]), self.value(operands[3]), self.predicate(operands[4])
+        found: bool | None = None
+        if a is not None and b is not None:
+            if "U32" not in modifiers:
+                a, b = _signed(a), _signed(b)
+            # Of words of 64 bits the upper ones decide unless they are the same.
+            found = self.predicate(operands[5]) if "EX" in modifiers and a == b else _COMPARISONS[modifiers[0]](a, b)
+        decides = "OR" in modifiers
+        if decides in (found, other):
+            return decides
+        return None if found is None or other is None else not decides
+
+    def wide_product(self, instruction: Instruction) -> tuple[Value, Value]:
+        """a b + c in 64 bits, c a pair of registers."""
+        a, b, low = (self.value(operand) for operand in instruction.operands[1:4])
+        third = instruction.operands[3].removesuffix(".reuse")
+        high = self.registers.get(_after(third, 1)) if re.fullmatch(r"U?R\d+", third) else 0
+        if a is None or b is None or low is None or high is None:
+            return None, None
+        if "U32" not in instruction.modifiers:
             a, b = _signed(a), _signed(b)
-        if "EX" in modifiers and a == b:
-            # The upper words decide unless they are the same.
-            return self.predicate(operands[5])
-        return _COMPARISONS[modifiers[0]](a, b)
+        found = a * b + low + (high << 32)
+        return found & _WORD, found >> 32 & _WORD
 
 
 def _after(register: str, count: int) -> str:
@@ -133,7 +146,8 @@ _Result = tuple[Value, bool | None]
 
 
 def _sum(words: Words, modifiers: tuple[str, ...], sources: list[str]) -> _Result:
-    numbers = [words.value(source) for source in sources if not PREDICATE.fullmatch(source.lstrip("!"))]
+    # What is subtracted is added as its complement to 2^32, of which zero has a carry.
+    numbers = [_complemented(words, source) for source in sources if not PREDICATE.fullmatch(source.lstrip("!"))]
     carries = (
         [words.predicate(source) for source in sources if PREDICATE.fullmatch(source.lstrip("!"))] if "X" in modifiers else []
     )
@@ -143,6 +157,11 @@ def _sum(words: Words, modifiers: tuple[str, ...], sources: list[str]) -> _Resul
             return None, None
         total += number
     return total & _WORD, total > _WORD
+
+
+def _complemented(words: Words, source: str) -> Value:
+    found = words.value(source.lstrip("-"))
+    return found if found is None or not source.startswith("-") else (1 << 32) - found
 
 
 def _product(words: Words, modifiers: tuple[str, ...], sources: list[str]) -> _Result:
@@ -172,6 +191,8 @@ def _shifted(words: Words, modifiers: tuple[str, ...], sources: list[str]) -> _R
         return None, None
     if modifiers[0] == "L" and "HI" not in modifiers:
         return (None if low is None else (low << shift) & _WORD), None
+    if modifiers[0] == "L" and "U64" in modifiers and low is not None and high is not None:
+        return ((high << 32 | low) << shift) >> 32 & _WORD, None
     if modifiers[0] == "R" and "HI" in modifiers and high is not None:
         return (_signed(high) if "S32" in modifiers else high) >> shift & _WORD, None
     return None, None

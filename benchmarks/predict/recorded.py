@@ -85,7 +85,7 @@ def _step(setting: Setting) -> Callable[[], Any]:
 
 
 @contextmanager
-def _on_meta(note: Callable[[Launch], None], precision: str) -> Iterator[None]:
+def _on_meta(note: Callable[[Launch | Torch], None], precision: str) -> Iterator[None]:
     """Tensors on the meta device are taken for CUDA tensors, and launches are noted down."""
     half, before = AUTOCAST[precision], torch.get_float32_matmul_precision()
     replaced: list[tuple[Any, str, Any]] = [
@@ -99,6 +99,8 @@ def _on_meta(note: Callable[[Launch], None], precision: str) -> Iterator[None]:
     ]
     ours = [module for name, module in sys.modules.items() if name.startswith(kernels.__name__)]
     replaced += [(module, "run", note) for module in ours if getattr(module, "run", None) is launching.run]
+    # On a CUDA device torch multiplies half precision into float32 in one kernel.
+    replaced += [(module, "wide_product", _wide_product(note)) for module in ours if hasattr(module, "wide_product")]
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     try:
         with ExitStack() as stack:
@@ -107,6 +109,25 @@ def _on_meta(note: Callable[[Launch], None], precision: str) -> Iterator[None]:
             yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def _wide_product(note: Callable[[Launch | Torch], None]) -> Callable[[Tensor, Tensor], Tensor]:
+    def product(a: Tensor, b: Tensor) -> Tensor:
+        out = a.new_empty(a.shape[0], b.shape[1], dtype=torch.float32)
+        note(_product("mm", a, b, [out], torch.get_float32_matmul_precision() == "high"))
+        return out
+
+    return product
+
+
+def _product(name: str, a: Tensor, b: Tensor, others: list[Tensor], tf32: bool) -> Torch:
+    dtype = "tf32" if tf32 and a.dtype == torch.float32 else str(a.dtype).split(".")[-1]
+    sizes = f"{a.shape[-2]}x{a.shape[-1]}x{b.shape[-1]}"
+    return Torch(f"{name} {sizes}", _bytes([a, b, *others]), 2 * a.numel() * b.shape[-1], dtype)
+
+
+def _bytes(tensors: list[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 class _Noting(TorchDispatchMode):
@@ -130,12 +151,10 @@ class _Noting(TorchDispatchMode):
         return out
 
     def _kernel(self, name: str, given: list[Tensor], made: list[Tensor]) -> Torch:
-        bytes_ = sum(tensor.numel() * tensor.element_size() for tensor in (*given, *made))
         if name not in _PRODUCTS:
-            return Torch(name, bytes_)
+            return Torch(name, _bytes([*given, *made]))
         a, b = given[1:3] if name.startswith("addmm") else given[:2]
-        dtype = "tf32" if self.tf32 and a.dtype == torch.float32 else str(a.dtype).split(".")[-1]
-        return Torch(f"{name} {a.shape[-2]}x{a.shape[-1]}x{b.shape[-1]}", bytes_, 2 * a.numel() * b.shape[-1], dtype)
+        return _product(name, a, b, [given[0], *made] if name.startswith("addmm") else made, self.tf32)
 
 
 def _tensors(tree: Any) -> list[Tensor]:
