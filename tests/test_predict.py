@@ -46,11 +46,11 @@ def summed_rows(p_rows, p_out, rows, BLOCK: tl.constexpr):
 
 
 def counted(launch):
-    """How often one thread comes to each kind of instruction."""
+    """How often one thread carries out each kind of instruction."""
     program = compiled(launch, "sm_90")
     steps = path(program.code, arguments_at(launch, CHIP.parameters_at))
     assert steps.guessed == 0
-    return Counter(program.code[step.which].op for step in steps.steps)
+    return Counter(program.code[step.which].op for step in steps.steps if step.moves)
 
 
 def test_products_of_a_path_are_those_of_the_sizes():
