@@ -125,6 +125,6 @@ def check_device(name: str, value: Any) -> torch.device:
     try:
         device = torch.device(value)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, ValueError, OverflowError) as error:
         raise expected(name, f"a device that this PyTorch finds ({short(error)})", value) from None
     return device

@@ -21,10 +21,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from fastdraw import reference
 from fastdraw.checks import check_size, expected
 from fastdraw.evaluation.mean import Mean
 from fastdraw.model import DRAW
-from fastdraw.train.evaluate import evaluation_noise, held_out
+from fastdraw.train.evaluate import check_held_out, evaluation_noise, held_out
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,10 @@ def likelihood(
     batch_size: images times samples computed at once, and at most so many images. labels [n]: for a class-conditional model.
     `between` is called before each pass with the images times samples that are done; what it raises ends the evaluation.
 
-    Raises ValueError or TypeError for a number of samples, or a batch_size, below 1, and for labels that are missing.
+    Raises ValueError or TypeError for another model, images of another shape or dtype, a number of samples, or a batch_size,
+    below 1, and for labels that are missing.
     """
+    check_held_out(reference.DRAW, model, images, labels)
     samples, batch_size = check_size("samples", samples), check_size("batch_size", batch_size)
     if (labels is None) != (model.config.num_classes is None):
         what = (

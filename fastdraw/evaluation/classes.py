@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from fastdraw import reference
+from fastdraw.checks import check_size, expected
 from fastdraw.classifier import DRAWClassifier
 from fastdraw.evaluation.mean import Mean
-from fastdraw.train.evaluate import held_out
+from fastdraw.train.evaluate import check_held_out, held_out
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,13 @@ def class_errors(
 
     binarize: pixels are drawn as 0 or 1, the same at every evaluation with this seed and batch_size. `between` is called
     before each batch with the number of images that are done; what it raises ends the evaluation.
+
+    Raises ValueError or TypeError for another model, images or labels of another shape or dtype, and a batch_size below 1.
     """
+    if labels is None:
+        raise expected("labels", "class numbers", labels, TypeError)
+    check_held_out(reference.DRAWClassifier, model, images, labels)
+    batch_size = check_size("batch_size", batch_size)
     classes = model.config.num_classes
     nats, told = [], []
     for start, x, known in held_out(images, batch_size, seed, binarize, model.initial_hidden.device, labels):

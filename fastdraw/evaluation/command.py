@@ -85,6 +85,9 @@ def evaluate_run(
     # Pictures are drawn by the trainer, which evaluates by this package.
     from fastdraw.view.run import Run
 
+    for name, value in (("split", split), ("device", device), ("precision", "fp32" if precision is None else precision)):
+        if not isinstance(value, str):
+            raise expected(name, "text", value, TypeError)
     samples = check_size("samples", samples)
     limit = None if limit is None else check_size("limit", limit)
     where = find_device(device)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from fastdraw import data
+from fastdraw import data, reference
+from fastdraw.checks import check_size, expected
 from fastdraw.config import DRAWConfig
 from fastdraw.model import DRAW
 from fastdraw.train.randomness import generator, noise
@@ -51,6 +53,25 @@ def held_out(
         yield start, x, {} if labels is None else {"labels": labels[rows].to(device)}
 
 
+def check_held_out(kind: type[nn.Module], model: Any, images: Any, labels: Any) -> None:
+    """What every evaluation takes: a model of that kind, uint8 images [n, C, H, W] as it takes them, labels [n] or none.
+
+    Raises TypeError or ValueError.
+    """
+    if not isinstance(model, kind):
+        raise expected("model", f"a {kind.__name__}", model, TypeError)
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+        raise expected("images", "a uint8 tensor", images, TypeError)
+    config: Any = model.config
+    shape = tuple(config.image_shape)
+    if images.dim() != 4 or len(images) == 0 or tuple(images.shape[1:]) != shape:
+        raise expected("images", f"shape [n, {', '.join(map(str, shape))}], n at least 1", images)
+    if labels is not None and not isinstance(labels, Tensor):
+        raise expected("labels", "a tensor", labels, TypeError)
+    if labels is not None and (tuple(labels.shape) != (len(images),) or labels.dtype != torch.int64):
+        raise expected("labels", f"int64 of shape [{len(images)}]", labels)
+
+
 def evaluation_noise(config: DRAWConfig, seed: int, start: int, images: int, device: torch.device, sample: int = 0) -> Tensor:
     """[T, images, Z] for the batch that starts at image `start`; each `sample` of the latents has its own."""
     purpose = f"evaluation noise {sample}" if sample else "evaluation noise"
@@ -74,6 +95,8 @@ def evaluate(
     `between` is called between batches; what it raises ends the evaluation. labels [n]: for a class-conditional model.
     `fastdraw.evaluation` says more: KL per glimpse, and estimates from many samples.
     """
+    check_held_out(reference.DRAW, model, images, labels)
+    batch_size = check_size("batch_size", batch_size)
     device = model.initial_canvas.device
     nats, kls = [], []
     for start, x, known in held_out(images, batch_size, seed, binarize, device, labels):

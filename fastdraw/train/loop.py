@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastdraw.checks import expected
 from fastdraw.files import owned, sweep, write_atomically
 from fastdraw.graphed import GraphedStep
 from fastdraw.train.batches import Batches
@@ -48,6 +49,8 @@ def train(options: TrainOptions, explicit: Collection[str] | None = None, show: 
     where nats stop being finite, Interrupted after SIGINT, SIGTERM or `minutes`, ProcessLost where another process of the
     run is gone; in each case the last checkpoint is whole.
     """
+    if not isinstance(options, TrainOptions):
+        raise expected("options", "TrainOptions", options, TypeError)
     interruptions = Interruptions(options.minutes)
     with processes(find_device(options.device).type == "cuda") as together, contextlib.ExitStack() as stack:
         folder = run_folder(options)

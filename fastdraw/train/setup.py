@@ -209,7 +209,9 @@ def _check_free(folder: Path, overwrite: bool) -> None:
     there = written(folder)
     if not there:
         return
-    if not (checkpoint.is_checkpoint(folder / checkpoint.NAME) or _is_about(folder / ABOUT)):
+    # Nothing is lost with empty files, as a crash of the machine may leave them.
+    whole = checkpoint.is_checkpoint(folder / checkpoint.NAME) or _is_about(folder / ABOUT)
+    if not whole and any(file.lstat().st_size for file in there):
         names = ", ".join(file.name for file in there)
         raise ValueError(
             f"out: expected a folder with a run or without such files, got {folder} with {names} of something else"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastdraw import reference
+from fastdraw.checks import expected
 from fastdraw.reference import Window
 
 
@@ -40,8 +41,14 @@ class Record(NamedTuple):
 def record(model: Any, x: Tensor | None, noise: Tensor, labels: Tensor | None = None) -> Record:
     """Samples of a DRAW from `noise` [T, n, Z], or with `x` [n, C, H, W] in [0, 1] its reconstructions of these images.
 
-    Runs in the specification, which is slow and says everything.
+    Runs in the specification, which is slow and says everything. Raises TypeError or ValueError as the model does.
     """
+    if not isinstance(model, reference.DRAW):
+        raise expected("model", "a DRAW", model, TypeError)
+    config: Any = model.config
+    for name, value in (("x", x), ("noise", noise), ("labels", labels)):
+        if not isinstance(value, Tensor) and (value is not None or name == "noise"):
+            raise expected(name, "a tensor", value, TypeError)
     specification = reference.DRAW.from_config(model.config)
     weights = {name: value.detach().cpu().float() for name, value in model.state_dict().items()}
     specification.load_state_dict(weights)
@@ -54,7 +61,7 @@ def record(model: Any, x: Tensor | None, noise: Tensor, labels: Tensor | None = 
     else:
         x = x.cpu().float()
         _, t = specification.reconstruct(x, e, **more)
-    config, frames = model.config, torch.sigmoid(t.canvases)
+    frames = torch.sigmoid(t.canvases)
     written, seen, error, kl = None, None, None, None
     if t.write_windows is not None:
         size = (*frames.shape[:2], config.image_shape[0], config.write_size, config.write_size)

@@ -55,12 +55,18 @@ class Scenes:
 
 def of_trajectory(trajectory: Trajectory, write_size: int | None, read_size: int | None, scale: int | None) -> Scenes:
     """The canvases [T, n, C, H, W] of a trajectory, with its write windows over its read windows."""
+    check_trajectory(trajectory)
     overlays = (
         Overlay(READ, "read_windows", trajectory.read_windows, "read_size", read_size),
         Overlay(WRITE, "write_windows", trajectory.write_windows, "write_size", write_size),
     )
     canvases = check_tensor("canvases", trajectory.canvases, "T", "n", "C", "H", "W")
     return Scenes("canvases", torch.sigmoid(canvases.float()), overlays, scale)
+
+
+def check_trajectory(value: object) -> None:
+    if not isinstance(value, Trajectory):
+        raise expected("trajectory", "a Trajectory, as sample(n, return_trajectory=True) gives", value, TypeError)
 
 
 def evenly(n: int, count: int) -> list[int]:

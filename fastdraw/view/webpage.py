@@ -63,6 +63,8 @@ def save_page(groups: Sequence[Group], path: str | os.PathLike[str], title: str 
     """
     with needs_extra("drawing pictures"):
         import PIL  # noqa: F401
+    if not isinstance(groups, (list, tuple)) or not all(isinstance(g, Group) and isinstance(g.record, Record) for g in groups):
+        raise expected("groups", "a list of Group", groups, TypeError)
     if not groups:
         raise expected("groups", "at least one", groups)
     size = sum(part.numel() for g in groups for part in (g.record.frames, g.record.images) if part is not None)
