@@ -1,5 +1,6 @@
 # make demo   sets everything up, trains on handwritten digits for a minute or two, and draws some
 # make test   sets everything up and runs every check that needs no GPU
+# make emulate  Triton's kernels as machine code for sm_80 and sm_90, executed without a GPU; half an hour on two cores
 # make gpu    on a machine with a GPU: tests, sanitizers and benchmarks; uses that machine's python3, installs nothing.
 #             ONLY="steps slow" runs some of it again into the same folder; COMMIT=... where git cannot be asked
 
@@ -13,9 +14,11 @@ WORKERS ?= 2
 
 BIN := $(VENV)/bin
 TRITON_TESTS := $(addprefix tests/test_triton_,kernels.py large.py pieces.py recurrence.py classifier.py)
+# What needs the compiler: the kernels for every device, the fault that they avoid, the emulator's controls.
+COMPILED := tests/test_triton_aot.py tests/test_triton_fault.py tests/test_emulator_controls.py
 SOURCES := pyproject.toml setup.py CMakeLists.txt $(wildcard kernels/cpu/*.cpp kernels/cpu/*.h)
 
-.PHONY: demo test lint test-triton benchmark gpu clean
+.PHONY: demo test lint test-triton emulate benchmark gpu clean
 
 demo: $(VENV)/installed
 	$(BIN)/fastdraw train --data digits --out runs/demo --overwrite
@@ -34,8 +37,13 @@ test-triton: $(VENV)/installed
 	rm -rf $(VENV)/other-triton
 	$(BIN)/pip install -q --no-deps --target $(VENV)/other-triton $(TRITON)
 	PYTHONPATH=$(VENV)/other-triton $(BIN)/python -c "import triton; print('triton', triton.__version__)"
-	PYTHONPATH=$(VENV)/other-triton $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests/test_triton_aot.py
+	PYTHONPATH=$(VENV)/other-triton $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(COMPILED)
 	PYTHONPATH=$(VENV)/other-triton TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(TRITON_TESTS)
+
+# The kernels' tests once more, on what Triton compiles for each device, in all orders of the emulator: too long for every change.
+emulate: $(VENV)/installed
+	for device in sm_90 sm_80; do FASTDRAW_EMULATE=$$device $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal \
+	  $(TRITON_TESTS) tests/test_operators.py -k "triton and not 32_bits" || exit 1; done
 
 benchmark: $(VENV)/installed
 	$(BIN)/python -m pytest --benchmark

@@ -21,6 +21,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from . import guards
 from .aot_pieces import piece_cases
 from .filterbank import filterbank_grad_launch, filterbank_launch
 from .launch import TL_DTYPES, Launch, compute_dtype, dependence
@@ -77,11 +78,13 @@ CELLS = {"mnist": (128, 264, 256), "odd": (1000, 77, 130)}
 
 
 class Resources(NamedTuple):
-    """registers per thread; shared memory per block and stack (where spilled registers go) per thread, bytes."""
+    """registers per thread; shared memory per block and stack (where spilled registers go) per thread, bytes; faults: what
+    guards.py found, as sentences."""
 
     registers: int
     shared: int
     spills: int
+    faults: list[str]
 
 
 def cases(target: str) -> Iterator[tuple[str, Launch]]:
@@ -165,7 +168,10 @@ def compile_launch(launch: Launch, target: str) -> Resources:
         registers = _number(r"\.vgpr_count:\s+(\d+)", text)
         # Spilled scalar registers go to lanes of vector registers, not to memory.
         spills = _number(r"\.vgpr_spill_count:\s+(\d+)", text) + _number(r"\.private_segment_fixed_size:\s+(\d+)", text)
-    return Resources(registers, compiled.metadata.shared, spills)
+    faults = guards.faults(compiled.asm, launch.arguments.get("PRECISION"))
+    if "launch_pdl" in extra and not guards.waits_first(compiled.asm["ptx"]):
+        faults.append("touches memory, or branches, before it waits for the kernel before")
+    return Resources(registers, compiled.metadata.shared, spills, faults)
 
 
 def _source(launch: Launch) -> Any:

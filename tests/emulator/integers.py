@@ -22,8 +22,8 @@ def _divide(a: Array, b: Array) -> Array:
     safe = np.where(zero, np.ones_like(b), b)
     if a.dtype.kind == "u":
         return np.where(zero, ~np.zeros_like(a), a // safe).astype(a.dtype)
-    quotient = np.abs(a) // np.abs(safe)
-    quotient = np.where((a < 0) != (safe < 0), -quotient, quotient)
+    # numpy's is towards minus infinity.
+    quotient = a // safe + ((a % safe != 0) & ((a < 0) != (safe < 0)))
     return np.where(zero, ~np.zeros_like(a), quotient).astype(a.dtype)
 
 

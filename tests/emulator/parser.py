@@ -107,7 +107,7 @@ class Kernel:
             if line.startswith(".loc"):
                 _, file, number = line.split()[:3]
                 self._where = f"{self._files.get(file, '?').rsplit('/', 1)[-1]}:{number}"
-            if not line or line.startswith(_SILENT):
+            if not line or line.split()[0] in _SILENT:
                 continue
             pending = f"{pending} {line}".strip()
             *whole, pending = re.split(r";", pending)
