@@ -57,6 +57,28 @@ def check_tensor(name: str, value: Any, *shape: int | str) -> Tensor:
     return value
 
 
+def check_memory(name: str, tensor: Tensor) -> None:
+    """Its numbers lie in memory that is there: strided, and within a storage large enough."""
+    try:
+        room = tensor.untyped_storage().nbytes()
+    except (RuntimeError, NotImplementedError):
+        raise expected(name, "a strided tensor, with memory", tensor) from None
+    if room < tensor.nbytes or tensor.storage_offset() or not tensor.is_contiguous():
+        _check_extent(name, tensor, room)
+
+
+def _check_extent(name: str, tensor: Tensor, room: int) -> None:
+    """The same for any strides."""
+    if tensor.numel() == 0:
+        return
+    last = sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    needed = tensor.itemsize * (tensor.storage_offset() + last + 1)
+    if room < needed:
+        raise ValueError(
+            f"{name}: expected {needed} bytes of memory behind {describe(tensor)}, got {room}: it was released or resized"
+        )
+
+
 def check_same(attribute: str, first: str, one: Tensor, second: str, other: Tensor) -> None:
     """Two arguments must agree in device or dtype."""
     if getattr(one, attribute) != getattr(other, attribute):
@@ -87,6 +109,7 @@ def check_unit_interval(name: str, x: Tensor) -> None:
     """Every value in [0, 1]; NaN and infinity are refused with them."""
     if x.numel() == 0 or not values_are_checked(x):
         return
+    check_memory(name, x)
     low, high = (float(v) for v in torch.aminmax(x.detach()))
     # Written so that NaN, which compares false, is refused too.
     if not (low >= 0.0 and high <= 1.0):

@@ -38,7 +38,8 @@ class DRAWClassifier(Pretrained, CheckedStateDict, reference.DRAWClassifier):
     model.save_pretrained(folder), DRAWClassifier.from_pretrained(folder or "user/model")
 
     Weights and states are float32 (or float64, after .double()). Under torch.autocast the matrix products run in autocast's
-    dtype; reads, states and logits stay float32. Nothing is kept on the module between calls.
+    dtype, and in the weights' own after .bfloat16() or .half(); reads, states and logits stay
+    float32. Nothing is kept on the module between calls.
     """
 
     config_type = ClassifierConfig

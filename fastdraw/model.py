@@ -51,7 +51,8 @@ class DRAW(Pretrained, CheckedStateDict, reference.DRAW):
         model.safetensors and config.json, as the Hugging Face hub names them.
 
     Weights and states are float32 (or float64, after .double()). Under torch.autocast the matrix products run in autocast's
-    dtype; states, canvas and KL stay float32. Nothing is kept on the module between calls.
+    dtype, and in the weights' own after .bfloat16() or .half(); states, canvas and KL stay
+    float32. Nothing is kept on the module between calls.
     On a CPU the large buffers of a step are kept for the next one, as torch does on CUDA.
     """
 

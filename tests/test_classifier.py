@@ -188,7 +188,7 @@ def test_double_backward_is_refused(backend: str) -> None:
 def weights(model: DRAWClassifier) -> list[Tensor]:
     """In the operator's order."""
     cell, attention, output = model.lstm, model.read_attention, model.output
-    lstm = torch.cat([cell.weight_ih, cell.weight_hh], 1), cell.bias_ih + cell.bias_hh
+    lstm = cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh
     tensors = (*lstm, attention.weight, attention.bias, output.weight, output.bias, model.initial_hidden)
     return [tensor.detach().requires_grad_() for tensor in tensors]
 

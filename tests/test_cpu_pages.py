@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -136,3 +141,96 @@ def test_reads_leave_no_more_than_their_share():
     del many
     small = pages.read_buffer(((1 << 20) // 4,), torch.float32)
     assert pages.kept_bytes() <= (32 << 20) + small.nbytes
+
+
+def test_giving_back_beside_other_calls_changes_nothing_for_good():
+    done = threading.Event()
+
+    def give_back() -> None:
+        while not done.is_set():
+            pages.release()
+
+    threads = [threading.Thread(target=give_back) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(200):
+        pages.read_buffer(((1 << 20) // 4,), torch.float32)
+    done.set()
+    for thread in threads:
+        thread.join()
+    kept = pages.read_buffer(((1 << 20) // 4,), torch.float32)
+    del kept
+    pages.read_buffer(((2 << 20) // 4,), torch.float32)
+    assert pages.kept_bytes() == 3 << 20
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
+def test_a_signals_handler_may_compute_at_any_moment():
+    found = []
+
+    def handler(*_: object) -> None:
+        tensor = pages.read_buffer((70_000,), torch.float32)
+        found.append(tensor.fill_(3))
+        pages.release()
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        for i in range(300):
+            # Once, a little later each time: somewhere within the call below.
+            signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + i % 300))
+            tensor = pages.read_buffer((70_000,), torch.float32).fill_(i)
+            assert (tensor == i).all()
+            if len(found) > 5:
+                assert all((one == 3).all() for one in found)
+                found.clear()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.skipif(fastdraw.backends()["native"] is not None, reason="the C++ kernels were not built")
+def test_children_forked_beside_a_training_thread_compute():
+    """At any moment of the other thread's step, the lock held or not."""
+    code = """
+import os, signal, sys, threading, torch, fastdraw
+torch.set_num_threads(1)
+model = fastdraw.DRAW((1, 28, 28), glimpses=2, hidden_size=64, latent_size=8, read_size=2, write_size=5)
+# Noise is given: torch's own generator has a lock, which a child may find held for good.
+x, noise = torch.rand(300, 1, 28, 28), torch.randn(2, 300, 8)
+done = threading.Event()
+def train():
+    while not done.is_set():
+        model(x, noise).loss.backward()
+thread = threading.Thread(target=train)
+thread.start()
+codes = set()
+for _ in range(int(sys.argv[1])):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        with torch.no_grad():
+            fine = all(bool(model(x[:90], noise[:, :90]).loss.isfinite()) for _ in range(2))
+        os._exit(0 if fine else 1)
+    codes.add(os.waitpid(child, 0)[1])
+done.set()
+thread.join()
+print(codes)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", code, "60"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.stdout == "{0}\n", done.stdout + done.stderr
+
+
+@pytest.mark.skipif(fastdraw.backends()["native"] is not None, reason="the C++ kernels were not built")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="looks into /proc")
+def test_a_large_calls_scratch_is_given_back():
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    with fastdraw.backend("native"):
+        fastdraw.read(torch.rand(4, 1, 8, 8), torch.zeros(4, 5), 30)
+        before = resident()
+        fastdraw.read(torch.rand(4, 1, 8, 8), torch.zeros(4, 5), 3000)
+        fastdraw.filterbank(torch.zeros(4, 5), 12_000, (28, 28))
+        assert resident() - before < 48 << 20

@@ -19,13 +19,28 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fastdraw import dispatch
-from fastdraw.ops import registry
+from fastdraw import checks, dispatch
+from fastdraw.config import ClassifierConfig
+from fastdraw.ops import gate, registry
 from fastdraw.reference import DRAWClassifier
 
 
+class Layers(NamedTuple):
+    """The model's own parameters."""
+
+    lstm_ih: Tensor  # [4h, R]
+    lstm_hh: Tensor  # [4h, h]
+    lstm_bias_ih: Tensor
+    lstm_bias_hh: Tensor
+    head: Tensor  # [5, h]
+    head_bias: Tensor
+    output: Tensor  # [classes, h]
+    output_bias: Tensor
+    hidden: Tensor  # [h]
+
+
 class Weights(NamedTuple):
-    """Each layer as one matrix with its bias; the initial state."""
+    """Each layer as one matrix with its bias, in the dtype of the products; the initial state."""
 
     lstm: Tensor  # [4h, R + h]
     lstm_bias: Tensor
@@ -45,52 +60,112 @@ class Tape(NamedTuple):
     c: Tensor  # [T + 1, B, h]
 
 
-_COUNT = len(Weights._fields)
+_COUNT = len(Layers._fields)
 
 
 def classification(model: DRAWClassifier, x: Tensor, return_params: bool = False) -> tuple[Tensor, Tensor | None]:
     """Logits [B, classes], and the params [T, B, 5] of every window, without gradient, where they are asked for.
 
-    x [B, C, H, W] in the dtype of the weights. Equal to the reference's; differentiable once in x and in all weights.
+    x [B, C, H, W]. Equal to the reference's; differentiable once in x and in all weights. Products run in the dtype of the
+    weights, the widest where they differ, or in autocast's; states and results are float64 where that is, and float32
+    otherwise.
+
+    Raises ValueError or TypeError, naming the layer, where one is of another size than the model's configuration has.
     """
-    cell, state = model.lstm, model.initial_hidden.dtype
-    weights = Weights(
-        lstm=torch.cat([cell.weight_ih, cell.weight_hh], 1),
-        lstm_bias=cell.bias_ih + cell.bias_hh,
-        head=model.read_attention.weight,
-        head_bias=model.read_attention.bias,
-        output=model.output.weight,
-        output_bias=model.output.bias,
-        hidden=model.initial_hidden,
-    )
-    autocast = torch.is_autocast_enabled(x.device.type) and state != torch.float64
-    dtype = torch.get_autocast_dtype(x.device.type) if autocast else state
-    keep = return_params or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *weights)))
+    layers = _layers(model)
+    _check_sizes(layers, model.config, x.device)
+    dtype = gate.common_dtype(layers)
+    state = registry.geometry_dtype(dtype)
+    if torch.is_autocast_enabled(x.device.type) and state != torch.float64:
+        dtype = torch.get_autocast_dtype(x.device.type)
+    x = x.to(state)
+    keep = return_params or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *layers)))
     sizes = (model.config.glimpses, model.config.read_size)
-    logits, params, *_ = _classification(x, *weights, *sizes, dtype, keep, dispatch.current())
+    logits, params, *_ = _classification(x, *layers, *sizes, dtype, keep, dispatch.current())
     return logits, params if return_params else None
 
 
-def _make_tape(x: Tensor, w: Weights, steps: int, dtype: torch.dtype, keep: bool) -> Tape:
-    """Empty buffers; without `keep` one slot or two serve all glimpses."""
-    batch, states = x.shape[0], steps + 1 if keep else 2
-    steps = steps if keep else 1
-    return Tape(
-        params=w.hidden.new_empty(steps, batch, 5),
-        inputs=w.hidden.new_empty(states, batch, w.lstm.shape[1], dtype=dtype),
-        gates=w.hidden.new_empty(steps, batch, w.lstm.shape[0], dtype=dtype),
-        c=w.hidden.new_empty(states, batch, w.hidden.shape[0]),
-    )
+#: Where the model keeps each of Layers.
+_PATHS = (
+    *(f"lstm.{name}" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")),
+    *(f"{layer}.{name}" for layer in ("read_attention", "output") for name in ("weight", "bias")),
+    "initial_hidden",
+)
+
+
+def _layers(model: DRAWClassifier) -> Layers:
+    cell, head, output = model.lstm, model.read_attention, model.output
+    lstm = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+    return Layers(*lstm, head.weight, head.bias, output.weight, output.bias, model.initial_hidden)
+
+
+def _shapes(hidden: int, columns: int, classes: int) -> list[tuple[int, ...]]:
+    """Of each of Layers, in their order; `columns` of a read."""
+    lstm = ((4 * hidden, columns), (4 * hidden, hidden), (4 * hidden,), (4 * hidden,))
+    return [*lstm, (5, hidden), (5,), (classes, hidden), (classes,), (hidden,)]
+
+
+def _check_sizes(layers: Layers, config: ClassifierConfig, device: torch.device) -> None:
+    """Every layer as large as the configuration says, and where the images are: any may have been replaced."""
+    shapes = _shapes(config.hidden_size, config.read_numel, config.num_classes)
+    for path, tensor, shape in zip(_PATHS, layers, shapes, strict=True):
+        if tensor is None or tensor.shape != shape:
+            raise checks.expected(path, f"a tensor of shape {list(shape)}", tensor)
+        if tensor.device != device:
+            raise checks.expected(path, f"a tensor on {device}", tensor)
+
+
+def _check(x: Tensor, w: Layers, steps: int, size: int, dtype: torch.dtype) -> None:
+    """Whatever goes to the kernels is what the sizes say, in memory, in one place."""
+    for name, dims in (("x", 4), ("hidden", 1), ("output", 2)):
+        tensor = x if name == "x" else getattr(w, name)
+        if tensor.dim() != dims or 0 in tensor.shape[name == "x" :]:
+            raise checks.expected(name, f"{dims} dimensions, none of them empty", tensor)
+    if dtype not in gate.DTYPES or min(steps, size) < 1:
+        raise ValueError(f"expected a floating dtype, glimpses and a size of at least 1, got {dtype}, {steps} and {size}")
+    shapes = _shapes(len(w.hidden), x.shape[1] * size * size, len(w.output))
+    for name, tensor, shape in zip(Layers._fields, w, shapes, strict=True):
+        gate.check(name, tensor, x, shape, gate.DTYPES)
+    gate.check("x", x, x, x.shape, (registry.geometry_dtype(dtype),))
+
+
+def _check_tape(tape: Tape, grad_logits: Tensor, x: Tensor, w: Layers, dtype: torch.dtype) -> Tape:
+    """What autograd kept comes back through hooks, which may store it as something else."""
+    state = registry.geometry_dtype(dtype)
+    form = _tape_form(x, w, len(tape.params), dtype, keep=True)
+    for name, tensor, (sizes, own) in zip(Tape._fields, tape, form, strict=True):
+        gate.check(f"tape_{name}", tensor, x, sizes, (own,))
+    gate.check("grad_logits", grad_logits, x, (x.shape[0], len(w.output)), (state,))
+    return Tape(*(tensor.contiguous() for tensor in tape))
+
+
+def _tape_form(x: Tensor, w: Layers, steps: int, dtype: torch.dtype, keep: bool) -> list[tuple[tuple[int, ...], torch.dtype]]:
+    """Sizes and dtypes of a tape's buffers; without `keep` one slot or two serve all glimpses."""
+    batch, states, state = x.shape[0], steps + 1 if keep else 2, registry.geometry_dtype(dtype)
+    steps, hidden = steps if keep else 1, w.hidden.shape[0]
+    return [
+        ((steps, batch, 5), state),
+        ((states, batch, w.lstm_ih.shape[1] + hidden), dtype),
+        ((steps, batch, 4 * hidden), dtype),
+        ((states, batch, hidden), state),
+    ]
 
 
 def _slot(buffer: Tensor, t: int) -> Tensor:
     return buffer[t % len(buffer)]
 
 
-def _in_dtype(w: Weights, dtype: torch.dtype) -> Weights:
+def _in_dtype(m: Layers, dtype: torch.dtype) -> Weights:
     """The products' matrices in the products' dtype; the initial state as it is."""
-    cast = Weights(*(tensor.to(dtype).contiguous() for tensor in w))
-    return cast._replace(hidden=w.hidden)
+    return Weights(
+        lstm=torch.cat([m.lstm_ih.to(dtype), m.lstm_hh.to(dtype)], 1),
+        lstm_bias=(m.lstm_bias_ih + m.lstm_bias_hh).to(dtype),
+        head=m.head.to(dtype).contiguous(),
+        head_bias=m.head_bias.to(dtype).contiguous(),
+        output=m.output.to(dtype).contiguous(),
+        output_bias=m.output_bias.to(dtype).contiguous(),
+        hidden=m.hidden,
+    )
 
 
 def _prepared(pieces: ModuleType, w: Weights, backward: bool) -> Weights:
@@ -157,19 +232,22 @@ def _glimpses_backward(
 
 
 def _forward(x: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
-    w, (steps, size, dtype, _, backend) = Weights(*arguments[:_COUNT]), arguments[_COUNT:]
+    m, (steps, size, dtype, _, backend) = Layers(*arguments[:_COUNT]), arguments[_COUNT:]
+    _check(x, m, steps, size, dtype)
     outputs = _empty(x, *arguments)
     tape, logits = Tape(*outputs[1:]), outputs[0]
     if x.shape[0]:
         modules = dispatch.kernels(backend, x.device.type), dispatch.pieces(backend, x.device.type)
-        _glimpses(*modules, x.contiguous(), _in_dtype(w, dtype), size, steps, tape, logits)
+        _glimpses(*modules, x.contiguous(), _in_dtype(m, dtype), size, steps, tape, logits)
     return outputs
 
 
 def _empty(x: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
     """The logits and the tape, empty."""
-    w, (steps, _, dtype, keep, _) = Weights(*arguments[:_COUNT]), arguments[_COUNT:]
-    return w.hidden.new_empty(x.shape[0], w.output.shape[0]), *_make_tape(x, w, steps, dtype, keep)
+    m, (steps, _, dtype, keep, _) = Layers(*arguments[:_COUNT]), arguments[_COUNT:]
+    form = _tape_form(x, m, steps, dtype, keep)
+    logits = x.new_empty(x.shape[0], m.output.shape[0], dtype=registry.geometry_dtype(dtype))
+    return logits, *(x.new_empty(sizes, dtype=own) for sizes, own in form)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -190,13 +268,16 @@ def _backward(ctx: Any, grad_logits: Tensor | None, *_: Any) -> tuple[Tensor | N
 
 
 def _gradient(grad_logits: Tensor, x: Tensor, *arguments: Any) -> list[Tensor]:
-    w, kept, (need_x, size, dtype, backend) = Weights(*arguments[:_COUNT]), arguments[_COUNT:-4], arguments[-4:]
+    m, kept, (need_x, size, dtype, backend) = Layers(*arguments[:_COUNT]), Tape(*arguments[_COUNT:-4]), arguments[-4:]
+    _check(x, m, len(kept.params), size, dtype)
+    kept = _check_tape(kept, grad_logits, x, m, dtype)
     if x.shape[0] == 0:
         return [torch.zeros_like(tensor) for tensor in _gradient_fake(grad_logits, x, *arguments)]
     modules = dispatch.kernels(backend, x.device.type), dispatch.pieces(backend, x.device.type)
-    w = _in_dtype(w, dtype)
-    grad_x, grads = _glimpses_backward(*modules, grad_logits, x.contiguous(), w, size, Tape(*kept), need_x)
-    return [x.new_empty(0) if grad_x is None else grad_x, *grads]
+    grad_x, g = _glimpses_backward(*modules, grad_logits, x.contiguous(), _in_dtype(m, dtype), size, kept, need_x)
+    lstm = (part.contiguous() for part in g.lstm.split([m.lstm_ih.shape[1], len(m.hidden)], 1))
+    grads = (*lstm, g.lstm_bias, g.lstm_bias.clone(), g.head, g.head_bias, g.output, g.output_bias, g.hidden)
+    return [x.new_empty(0) if grad_x is None else grad_x, *(g.to(own.dtype) for g, own in zip(grads, m, strict=True))]
 
 
 def _gradient_fake(grad_logits: Tensor, x: Tensor, *arguments: Any) -> list[Tensor]:
@@ -204,17 +285,17 @@ def _gradient_fake(grad_logits: Tensor, x: Tensor, *arguments: Any) -> list[Tens
     return [x.new_empty(x.shape if need_x else 0), *(tensor.new_empty(tensor.shape) for tensor in arguments[:_COUNT])]
 
 
-_WEIGHTS = ", ".join(f"Tensor {name}" for name in Weights._fields)
+_LAYERS = ", ".join(f"Tensor {name}" for name in Layers._fields)
 _TAPE = ", ".join(f"Tensor tape_{name}" for name in Tape._fields)
 _classification_backward = registry.register(
-    f"classification_backward(Tensor grad_logits, Tensor x, {_WEIGHTS}, {_TAPE}, bool need_x, int size, ScalarType dtype,"
+    f"classification_backward(Tensor grad_logits, Tensor x, {_LAYERS}, {_TAPE}, bool need_x, int size, ScalarType dtype,"
     " str backend) -> Tensor[]",
     _gradient,
     _gradient_fake,
     backward=registry.refuse_double_backward("DRAWClassifier"),
 )
 _classification = registry.register(
-    f"classification(Tensor x, {_WEIGHTS}, int glimpses, int size, ScalarType dtype, bool keep, str backend)"
+    f"classification(Tensor x, {_LAYERS}, int glimpses, int size, ScalarType dtype, bool keep, str backend)"
     f" -> (Tensor logits, {_TAPE})",
     _forward,
     _empty,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastdraw import checks, dispatch, reference
-from fastdraw.ops import registry
+from fastdraw.ops import gate, registry
 from fastdraw.reference import FilterBank
 
 
@@ -25,15 +25,21 @@ def filterbank(params: Tensor, size: int, image_size: tuple[int, int]) -> Filter
 
     Raises TypeError or ValueError, naming the argument, for integers, other shapes, or N, H, W below 1.
     """
-    checks.check_params(params)
-    size = checks.check_size("size", size)
     height, width = checks.check_pair("image_size", image_size)
+    size = _check(params, size, height, width)
     if dispatch.current() == "reference":
         return reference.filterbank(params, size, (height, width))
     return FilterBank(*_filterbank(params, size, height, width, dispatch.current()))
 
 
+def _check(params: Tensor, size: int, height: int, width: int, *_: Any) -> int:
+    checks.check_params(params)
+    checks.check_pair("image_size", (height, width))
+    return checks.check_size("size", size)
+
+
 def _forward(params: Tensor, size: int, height: int, width: int, backend: str) -> tuple[Tensor, Tensor, Tensor]:
+    checks.check_memory("params", params)
     if params.numel() == 0:
         return _fake(params, size, height, width, backend)
     return dispatch.kernels(backend, params.device.type).filterbank(params.contiguous(), size, height, width)
@@ -46,9 +52,15 @@ def _fake(params: Tensor, size: int, height: int, width: int, backend: str) -> t
 
 
 def _gradient(grad_y: Tensor, grad_x: Tensor, grad_gamma: Tensor, params: Tensor, backend: str) -> Tensor:
+    # What autograd kept comes back through hooks, which may give something else.
+    gate.check("params", params, params, (params.shape[0] if params.dim() else 0, 5))
+    if grad_y.dim() != 3 or grad_x.dim() != 3 or 0 in (*grad_y.shape[1:], *grad_x.shape[1:]):
+        raise checks.expected("grad_x", "shape [B, N, W] beside grad_y [B, N, H], with N, H, W of at least 1", grad_x)
+    size, height, width = grad_y.shape[1], grad_y.shape[2], grad_x.shape[2]
+    for name, grad, shape in (("y", grad_y, (size, height)), ("x", grad_x, (size, width)), ("gamma", grad_gamma, ())):
+        gate.check(f"grad_{name}", grad, params, (params.shape[0], *shape))
     if params.numel() == 0:
         return torch.empty_like(params)
-    size, height, width = grad_y.shape[1], grad_y.shape[2], grad_x.shape[2]
     grads = (grad.contiguous() for grad in (grad_y, grad_x, grad_gamma))
     kernels = dispatch.kernels(backend, params.device.type)
     return kernels.filterbank_backward(*grads, params.contiguous(), size, height, width)
@@ -77,4 +89,5 @@ _filterbank = registry.register(
     setup_context=_setup,
     backward=_backward,
     autocast=registry.to_float32("filterbank"),
+    check=_check,
 )

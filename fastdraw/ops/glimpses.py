@@ -105,15 +105,19 @@ def plain_buffers(like: Tensor, wanted: Sequence[tuple[tuple[int, ...], torch.dt
     return [like.new_empty(sizes, dtype=dtype) for sizes, dtype in wanted]
 
 
-def make_tape(
-    shape: Shape, like: Tensor, dtype: torch.dtype, keep: bool, keep_canvases: bool, infers: bool, new: NewBuffers
-) -> Tape:
-    """Empty buffers. `like` gives device and dtype of states; without `keep` two slots serve all glimpses."""
-    s, t, state = shape, shape.glimpses, like.dtype
+def tape_form(
+    shape: Shape, state: torch.dtype, dtype: torch.dtype, keep: bool, keep_canvases: bool, infers: bool
+) -> list[tuple[tuple[int, ...], torch.dtype]]:
+    """Sizes and dtypes of a tape's buffers, in their order. `state`: the dtype of states; without `keep` two slots serve all
+    glimpses."""
+    s, t = shape, shape.glimpses
     steps, one_more = (t, t + 1) if keep else (1, 2)
-    encodes = one_more if infers else 0
-    between = [
-        ((one_more, s.batch, _head_columns(s, infers)), state),
+    encodes, infer = one_more if infers else 0, t if infers else 0
+    return [
+        (s.image, state),
+        ((infer, s.batch), state),
+        ((infer, s.batch, 2 * s.latent), state),
+        ((one_more, s.batch, head_columns(s, infers)), state),
         ((t if keep_canvases else 1, *s.image), state),
         ((encodes, s.batch, sum(s.encoder_columns)), dtype),
         ((one_more, s.batch, sum(s.decoder_columns)), dtype),
@@ -122,13 +126,18 @@ def make_tape(
         ((encodes, s.batch, s.hidden), state),
         ((one_more, s.batch, s.hidden), state),
     ]
-    # Results, which every caller keeps for as long as it likes.
-    canvas, infer = like.new_empty(s.image), t if infers else 0
-    kl, latent = like.new_empty(infer, s.batch), like.new_empty(infer, s.batch, 2 * s.latent)
-    return Tape(canvas, kl, latent, *new(like, between))
 
 
-def _head_columns(s: Shape, infers: bool) -> int:
+def make_tape(
+    shape: Shape, like: Tensor, dtype: torch.dtype, keep: bool, keep_canvases: bool, infers: bool, new: NewBuffers
+) -> Tape:
+    """Empty buffers. `like` gives device and dtype of states; the rest is `tape_form`'s."""
+    form = tape_form(shape, like.dtype, dtype, keep, keep_canvases, infers)
+    # The first are results, which every caller keeps for as long as it likes.
+    return Tape(*plain_buffers(like, form[:3]), *new(like, form[3:]))
+
+
+def head_columns(s: Shape, infers: bool) -> int:
     return s.patch_numel + (5 if s.write_size else 0) + (5 if s.read_size and infers else 0)
 
 
@@ -223,7 +232,7 @@ def _zero_gradients(s: Shape, infers: bool, like: Tensor) -> WeightGradients:
     def zeros(*sizes: int) -> Tensor:
         return like.new_zeros(sizes)
 
-    gates, columns = 4 * s.hidden, _head_columns(s, infers)
+    gates, columns = 4 * s.hidden, head_columns(s, infers)
     return WeightGradients(
         encoder=(zeros(gates, sum(s.encoder_columns[:-1])), zeros(gates, s.hidden)),
         encoder_bias=zeros(gates),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastdraw import checks, dispatch, reference
-from fastdraw.ops import registry
+from fastdraw.ops import gate, registry
 
 
 def lstm_step(
@@ -33,10 +33,23 @@ def lstm_step(
     checks.check_tensor("x", x, "B", "I")
     if not isinstance(state, (tuple, list)) or len(state) != 2:
         raise checks.expected("state", "(h, c)", state, TypeError)
+    h, c = state
+    _check(x, h, c, weight_ih, weight_hh, bias_ih, bias_hh)
+    if dispatch.current() == "reference":
+        return reference.lstm_step(x, (h, c), weight_ih, weight_hh, bias_ih, bias_hh)
+    c = c.to(registry.geometry_dtype(x.dtype))
+    h, c, _ = _lstm_step(x, h, c, weight_ih, weight_hh, bias_ih, bias_hh, dispatch.current())
+    return h, c
+
+
+def _check(
+    x: Tensor, h: Tensor, c: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor, *_: Any
+) -> None:
+    checks.check_tensor("x", x, "B", "I")
     batch, inputs = x.shape
-    h = checks.check_tensor("h", state[0], batch, "H")
+    checks.check_tensor("h", h, batch, "H")
     hidden = h.shape[1]
-    c = checks.check_tensor("c", state[1], batch, hidden)
+    checks.check_tensor("c", c, batch, hidden)
     checks.check_tensor("weight_ih", weight_ih, 4 * hidden, inputs)
     checks.check_tensor("weight_hh", weight_hh, 4 * hidden, hidden)
     checks.check_tensor("bias_ih", bias_ih, 4 * hidden)
@@ -47,15 +60,17 @@ def lstm_step(
         checks.check_same("device", "x", x, name, tensor)
         if name != "c" and not autocast:
             checks.check_same("dtype", "x", x, name, tensor)
-    if dispatch.current() == "reference":
-        return reference.lstm_step(x, (h, c), weight_ih, weight_hh, bias_ih, bias_hh)
-    c = c.to(registry.geometry_dtype(x.dtype))
-    h, c, _ = _lstm_step(x, h, c, weight_ih, weight_hh, bias_ih, bias_hh, dispatch.current())
-    return h, c
+
+
+_NAMES = ("x", "h", "c", "weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 def _forward(x: Tensor, h: Tensor, c: Tensor, *weights_and_backend: Any) -> tuple[Tensor, Tensor, Tensor]:
     *weights, backend = weights_and_backend
+    if c.dtype != registry.geometry_dtype(x.dtype):
+        raise checks.expected("c", f"{registry.geometry_dtype(x.dtype)}".removeprefix("torch."), c, TypeError)
+    for name, tensor in zip(_NAMES, (x, h, c, *weights), strict=True):
+        checks.check_memory(name, tensor)
     if x.shape[0] == 0 or h.shape[1] == 0:
         return _fake(x, h, c)
     tensors = (tensor.contiguous() for tensor in (x, h, c, *weights))
@@ -78,6 +93,22 @@ def _gradient(
     weight_hh: Tensor,
     backend: str,
 ) -> tuple[Tensor, ...]:
+    # What autograd kept comes back through hooks, which may give something else.
+    batch, inputs, hidden = (*x.shape, h.shape[-1] if h.dim() else 0) if x.dim() == 2 else (0, 0, 0)
+    state, given = (registry.geometry_dtype(x.dtype),), (x.dtype,)
+    whole, gates_shape = (batch, hidden), (batch, 4 * hidden)
+    for name, tensor, shape, dtypes in (
+        ("grad_h", grad_h, whole, None),
+        ("grad_c", grad_c, whole, None),
+        ("gates", gates, gates_shape, state),
+        ("c", c, whole, state),
+        ("c_new", c_new, whole, state),
+        ("x", x, (batch, inputs), gate.DTYPES),
+        ("h", h, whole, given),
+        ("weight_ih", weight_ih, (4 * hidden, inputs), given),
+        ("weight_hh", weight_hh, (4 * hidden, hidden), given),
+    ):
+        gate.check(name, tensor, x, shape, dtypes)
     if x.shape[0] == 0 or h.shape[1] == 0:
         tensors = (x, h, c, weight_ih, weight_hh)
         return *(torch.zeros_like(tensor) for tensor in tensors), weight_ih.new_zeros(weight_ih.shape[0])
@@ -142,4 +173,5 @@ _lstm_step = registry.register(
     setup_context=_setup,
     backward=_backward,
     autocast=_autocast,
+    check=_check,
 )

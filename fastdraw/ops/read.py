@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastdraw import checks, dispatch, reference
-from fastdraw.ops import direct, registry, windows
+from fastdraw.ops import direct, gate, registry, windows
 
 
 def read(image: Tensor, params: Tensor, size: int) -> Tensor:
@@ -29,13 +29,17 @@ def read(image: Tensor, params: Tensor, size: int) -> Tensor:
 
     Raises TypeError or ValueError, naming the argument, for integers, other shapes, two devices, or N below 1.
     """
-    checks.check_tensor("image", image, "B", "C", "H", "W")
-    checks.check_windows(params, image.shape[0])
-    checks.check_same("device", "image", image, "params", params)
-    size = checks.check_size("size", size)
+    size = _check(image, params, size)
     if dispatch.current() == "reference":
         return reference.read(image, params, size)
     return _read(image, params, size, dispatch.current())
+
+
+def _check(image: Tensor, params: Tensor, size: int, *_: Any) -> int:
+    checks.check_tensor("image", image, "B", "C", "H", "W")
+    checks.check_windows(params, image.shape[0])
+    checks.check_same("device", "image", image, "params", params)
+    return checks.check_size("size", size)
 
 
 def _shape(image: Tensor, params: Tensor, size: int) -> tuple[int, ...]:
@@ -43,6 +47,8 @@ def _shape(image: Tensor, params: Tensor, size: int) -> tuple[int, ...]:
 
 
 def _forward(image: Tensor, params: Tensor, size: int, backend: str) -> Tensor:
+    checks.check_memory("image", image)
+    checks.check_memory("params", params)
     if image.numel() == 0 or params.numel() == 0:
         return image.new_zeros(_shape(image, params, size))
     return windows.read(dispatch.kernels(backend, image.device.type), image, params, size, 1)
@@ -51,6 +57,7 @@ def _forward(image: Tensor, params: Tensor, size: int, backend: str) -> Tensor:
 def _gradient(
     grad: Tensor, image: Tensor, params: Tensor, need_image: bool, need_params: bool, backend: str
 ) -> tuple[Tensor, Tensor]:
+    _check_gradient(grad, image, params)
     if image.numel() == 0 or params.numel() == 0:
         first, second = _gradient_fake(grad, image, params, need_image, need_params, backend)
         return first.zero_(), second.zero_()
@@ -60,6 +67,14 @@ def _gradient(
         image.new_empty(0) if grad_image is None else grad_image,
         params.new_empty(0) if grad_params is None else grad_params,
     )
+
+
+def _check_gradient(grad: Tensor, image: Tensor, params: Tensor) -> None:
+    """What autograd kept comes back through hooks, which may give something else."""
+    _check(image, params, 1)
+    gate.check("grad", grad, image, _shape(image, params, grad.shape[-1] if grad.dim() else 0))
+    checks.check_memory("image", image)
+    checks.check_memory("params", params)
 
 
 def _gradient_fake(
@@ -78,9 +93,13 @@ def _forward_keeping(ctx: Any, image: Tensor, params: Tensor, size: int, backend
     """_forward and _setup, and beside them what the gradient to params needs of the pixels, where a backend can keep it."""
     ctx.backend = backend
     kernels, kept = dispatch.kernels(backend, image.device.type), None
+    checks.check_memory("image", image)
+    checks.check_memory("params", params)
     if ctx.needs_input_grad[1] and image.numel() and params.numel():
         kept = windows.keeps(kernels, image, params, size)
     ctx.save_for_backward(image, params, kept)
+    # What is kept lies as these windows on this image make it.
+    ctx.kept_for = None if kept is None else (image.shape, params.detach().clone(), kept.shape, kept.dtype)
     return _forward(image, params, size, backend) if kept is None else windows.read(kernels, image, params, size, 1, kept)
 
 
@@ -89,10 +108,24 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     need_image, need_params = ctx.needs_input_grad[:2]
     # A gradient that is to be differentiated has to be refused, which the operator does.
     if kept is not None and not torch.is_grad_enabled() and not direct.seen((grad, image, params)):
-        kernels = dispatch.kernels(ctx.backend, image.device.type)
-        return *windows.read_backward(kernels, grad, image, params, 1, need_image, need_params, kept), None, None
+        _check_gradient(grad, image, params)
+        if _fits(ctx, image, params, kept):
+            kernels = dispatch.kernels(ctx.backend, image.device.type)
+            return *windows.read_backward(kernels, grad, image, params, 1, need_image, need_params, kept), None, None
     grad_image, grad_params = _read_backward(grad, image, params, need_image, need_params, ctx.backend)
     return grad_image if need_image else None, grad_params if need_params else None, None, None
+
+
+def _fits(ctx: Any, image: Tensor, params: Tensor, kept: Tensor) -> bool:
+    """Whether what comes back is what was kept, for windows that are still the same: hooks may store tensors with a loss, and
+    `.data` is written behind autograd's back. The gradient is made from the pixels otherwise."""
+    image_shape, window, shape, dtype = ctx.kept_for
+    return (
+        (image.shape, kept.shape, kept.dtype, params.dtype) == (image_shape, shape, dtype, window.dtype)
+        and kept.is_contiguous()
+        and kept.untyped_storage().nbytes() >= kept.nbytes
+        and torch.equal(params, window)
+    )
 
 
 _read_backward = registry.register(
@@ -110,4 +143,5 @@ _read = registry.register(
     backward=_backward,
     autocast=registry.to_float32("read"),
     forward=_forward_keeping,
+    check=_check,
 )

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from fastdraw import dispatch
-from fastdraw.ops import glimpses, registry
+from fastdraw import checks, dispatch
+from fastdraw.config import DRAWConfig
+from fastdraw.ops import gate, glimpses, registry
 from fastdraw.ops.glimpses import Shape, Tape, WeightGradients, Weights
 from fastdraw.reference import DRAW, Recurrence, Trajectory, Window, window
 
@@ -46,17 +47,22 @@ def recurrence(
 ) -> Recurrence:
     """Equations 3 to 8 and 11 for all T glimpses of `model`; with x None, 13 to 15, where noise itself is the latent sample.
 
-    x [B, C, H, W] in the dtype of the weights, or None;  noise [T, B, Z];  labels [B] for a class-conditional model.
+    x [B, C, H, W], or None;  noise [T, B, Z];  labels [B] for a class-conditional model.
 
     Gives Recurrence(canvas [B, C, H, W] logits, kl [T, B] nats or None, trajectory or None, latent [T, B, 2Z] or None), equal
     to the reference's; trajectory and latent carry no gradient. Differentiable once in x, noise, and all weights and initial
-    states.
+    states. Products run in the dtype of the weights, the widest where they differ, or in autocast's; states and results are
+    float64 where that is, and float32 otherwise.
+
+    Raises ValueError or TypeError, naming the layer, where one is of another size than the model's configuration has.
     """
     layers = _layers(model, x is not None)
-    state = layers.canvas.dtype
+    _check_sizes(layers, model.config, x is not None, noise.device)
+    dtype = gate.common_dtype(layers)
+    state = registry.geometry_dtype(dtype)
     x, noise = None if x is None else x.to(state), noise.to(state)
-    autocast = torch.is_autocast_enabled(noise.device.type) and state != torch.float64
-    dtype = torch.get_autocast_dtype(noise.device.type) if autocast else state
+    if torch.is_autocast_enabled(noise.device.type) and state != torch.float64:
+        dtype = torch.get_autocast_dtype(noise.device.type)
     inputs = [tensor for tensor in (x, noise, *layers) if tensor is not None]
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
     keep_canvases = return_trajectory or (keep and model.canvas_memory == "keep")
@@ -66,6 +72,16 @@ def recurrence(
     trajectory = _trajectory(tape, _shape(noise, layers, *sizes), x is not None) if return_trajectory else None
     kl, latent = (None, None) if x is None else (tape.kl, tape.latent)
     return Recurrence(tape.canvas, kl, trajectory, latent)
+
+
+#: Where the model keeps each of Layers.
+_PATHS = (
+    *(f"encoder.{name}" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")),
+    *("latent.weight", "latent.bias"),
+    *(f"decoder.{name}" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")),
+    *(f"{layer}.{name}" for layer in ("patch", "write_attention", "read_attention") for name in ("weight", "bias")),
+    *("initial_canvas", "initial_encoder", "initial_decoder"),
+)
 
 
 def _layers(model: DRAW, infers: bool) -> Layers:
@@ -85,14 +101,39 @@ def _layers(model: DRAW, infers: bool) -> Layers:
         decoder_bias_hh=decoder.bias_hh,
         patch=model.patch.weight,
         patch_bias=model.patch.bias,
-        write=writes.weight if writes else None,
-        write_bias=writes.bias if writes else None,
-        read=reads.weight if reads else None,
-        read_bias=reads.bias if reads else None,
+        write=None if writes is None else writes.weight,
+        write_bias=None if writes is None else writes.bias,
+        read=None if reads is None else reads.weight,
+        read_bias=None if reads is None else reads.bias,
         canvas=model.initial_canvas,
         h_encoder=model.initial_encoder,
         h_decoder=model.initial_decoder,
     )
+
+
+def _shapes(s: Shape, infers: bool) -> list[tuple[int, ...] | None]:
+    """Of each of Layers, in their order; None for one that must not be there."""
+    gates, hidden, inputs, latents = 4 * s.hidden, s.hidden, sum(s.encoder_columns[:-1]), sum(s.decoder_columns[:-1])
+    return [
+        *((gates, inputs), (gates, hidden), (gates,), (gates,)),
+        *((2 * s.latent, hidden), (2 * s.latent,)),
+        *((gates, latents), (gates, hidden), (gates,), (gates,)),
+        *((s.patch_numel, hidden), (s.patch_numel,)),
+        *(((5, hidden), (5,)) if s.write_size else (None, None)),
+        *(((5, hidden), (5,)) if s.read_size and infers else (None, None)),
+        *(s.image[1:], (hidden,), (hidden,)),
+    ]
+
+
+def _check_sizes(layers: Layers, config: DRAWConfig, infers: bool, device: torch.device) -> None:
+    """Every layer as large as the configuration says, and where the input is: any may have been replaced."""
+    sizes = (config.hidden_size, config.latent_size, config.read_size or 0, config.write_size or 0, config.num_classes or 0)
+    shapes = _shapes(Shape(config.glimpses, 0, *config.image_shape, *sizes), infers)
+    for path, tensor, shape in zip(_PATHS, layers, shapes, strict=True):
+        if shape is not None and (tensor is None or tensor.shape != shape):
+            raise checks.expected(path, f"a tensor of shape {list(shape)}", tensor)
+        if tensor is not None and tensor.device != device:
+            raise checks.expected(path, f"a tensor on {device}", tensor)
 
 
 def _joined(m: Layers, dtype: torch.dtype) -> Weights:
@@ -152,6 +193,42 @@ def _shape(noise: Tensor, layers: Layers, read_size: int, write_size: int) -> Sh
     return Shape(steps, batch, channels, height, width, len(layers.h_decoder), latent, read_size, write_size, classes)
 
 
+def _check(x: Tensor | None, noise: Tensor, layers: Layers, sizes: tuple[int, int], dtype: torch.dtype) -> Shape:
+    """Whatever goes to the pieces is what the sizes say, in memory, in one place; gives those sizes."""
+    for name, dims in (("canvas", 3), ("h_decoder", 1), ("decoder_ih", 2)):
+        if getattr(layers, name).dim() != dims or 0 in getattr(layers, name).shape:
+            raise checks.expected(name, f"{dims} dimensions, none of them empty", getattr(layers, name))
+    if noise.dim() != 3 or noise.shape[0] < 1 or noise.shape[2] < 1:
+        raise checks.expected("noise", "shape [T, B, Z] with T and Z of at least 1", noise)
+    if dtype not in gate.DTYPES or min(sizes) < 0:
+        raise ValueError(f"expected a floating dtype and sizes of at least 0, got {dtype} and {sizes}")
+    shape, infers, state = _shape(noise, layers, *sizes), x is not None, (registry.geometry_dtype(dtype),)
+    if shape.classes < 0:
+        raise checks.expected("decoder_ih", f"at least {shape.latent} columns", layers.decoder_ih)
+    for name, tensor, wanted in zip(Layers._fields, layers, _shapes(shape, infers), strict=True):
+        if tensor is not None and wanted is not None:
+            gate.check(name, tensor, noise, wanted, gate.DTYPES)
+        elif tensor is not wanted:
+            raise checks.expected(name, "None" if wanted is None else f"a tensor of shape {list(wanted)}", tensor)
+    gate.check("noise", noise, noise, noise.shape, state)
+    if x is not None:
+        gate.check("x", x, noise, shape.image, state)
+    return shape
+
+
+def _check_tape(
+    tape: Tape, grad_canvas: Tensor, grad_kl: Tensor, noise: Tensor, s: Shape, dtype: torch.dtype, infers: bool
+) -> Tape:
+    """What autograd kept comes back through hooks, which may store it as something else."""
+    state = registry.geometry_dtype(dtype)
+    form = glimpses.tape_form(s, state, dtype, True, tape.canvases.dim() == 5 and len(tape.canvases) == s.glimpses, infers)
+    for name, tensor, (sizes, own) in zip(Tape._fields, tape, form, strict=True):
+        gate.check(f"tape_{name}", tensor, noise, sizes, (own,))
+    gate.check("grad_canvas", grad_canvas, noise, s.image, (state,))
+    gate.check("grad_kl", grad_kl, noise, tape.kl.shape, (state,))
+    return Tape(*(tensor.contiguous() for tensor in tape))
+
+
 def _classes(labels: Tensor | None, shape: Shape) -> Tensor | None:
     """[B, K], zeros and a one."""
     return None if labels is None else one_hot(labels, shape.classes)
@@ -159,9 +236,13 @@ def _classes(labels: Tensor | None, shape: Shape) -> Tensor | None:
 
 def _forward(x: Tensor | None, noise: Tensor, labels: Tensor | None, *arguments: Any) -> Tape:
     layers, (read_size, write_size, dtype, keep, keep_canvases, backend) = Layers(*arguments[:_COUNT]), arguments[_COUNT:]
-    shape, infers = _shape(noise, layers, read_size, write_size), x is not None
+    shape, infers = _check(x, noise, layers, (read_size, write_size), dtype), x is not None
+    if (labels is None) != (shape.classes == 0):
+        raise checks.expected("labels", f"{'None' if labels is not None else 'class numbers'}, for these layers", labels)
+    if labels is not None:
+        gate.check("labels", labels, noise, (shape.batch,), (torch.int64,))
     pieces = dispatch.pieces(backend, noise.device.type)
-    tape = glimpses.make_tape(shape, layers.canvas, dtype, keep, keep_canvases, infers, pieces.new_buffers)
+    tape = glimpses.make_tape(shape, noise, dtype, keep, keep_canvases, infers, pieces.new_buffers)
     if shape.batch:
         x = None if x is None else x.contiguous()
         # In one expression, so that copies of weights do not live on beside what a backend made of them.
@@ -173,7 +254,7 @@ def _forward(x: Tensor | None, noise: Tensor, labels: Tensor | None, *arguments:
 def _fake(x: Tensor | None, noise: Tensor, labels: Tensor | None, *arguments: Any) -> Tape:
     layers, (read_size, write_size, dtype, keep, keep_canvases, _) = Layers(*arguments[:_COUNT]), arguments[_COUNT:]
     shape = _shape(noise, layers, read_size, write_size)
-    return glimpses.make_tape(shape, layers.canvas, dtype, keep, keep_canvases, x is not None, glimpses.plain_buffers)
+    return glimpses.make_tape(shape, noise, dtype, keep, keep_canvases, x is not None, glimpses.plain_buffers)
 
 
 #: x, noise and labels, which stand before the layers.
@@ -206,7 +287,8 @@ def _backward(ctx: Any, grad_canvas: Tensor | None, grad_kl: Tensor | None, *_: 
 def _gradient(grad_canvas: Tensor, grad_kl: Tensor, x: Tensor | None, noise: Tensor, *arguments: Any) -> list[Tensor]:
     layers, tape = Layers(*arguments[:_COUNT]), Tape(*arguments[_COUNT : _COUNT + len(Tape._fields)])
     need_x, need_noise, read_size, write_size, dtype, backend = arguments[_COUNT + len(Tape._fields) :]
-    shape = _shape(noise, layers, read_size, write_size)
+    shape = _check(x, noise, layers, (read_size, write_size), dtype)
+    tape = _check_tape(tape, grad_canvas, grad_kl, noise, shape, dtype, x is not None)
     if shape.batch == 0:
         return [torch.zeros_like(tensor) for tensor in _gradient_fake(grad_canvas, grad_kl, x, noise, *arguments)]
     pieces, x = dispatch.pieces(backend, noise.device.type), None if x is None else x.contiguous()
@@ -214,7 +296,8 @@ def _gradient(grad_canvas: Tensor, grad_kl: Tensor, x: Tensor | None, noise: Ten
     grads = glimpses.backward(pieces, grad_canvas, grad_kl, x, noise.contiguous(), weights, shape, tape, need_x, need_noise)
     empty = noise.new_empty(0)
     first = [empty if grads.x is None else grads.x, empty if grads.noise is None else grads.noise]
-    return first + _apart(grads.weights, layers)
+    there = [tensor for tensor in layers if tensor is not None]
+    return first + [grad.to(own.dtype) for grad, own in zip(_apart(grads.weights, layers), there, strict=True)]
 
 
 def _gradient_fake(grad_canvas: Tensor, grad_kl: Tensor, x: Tensor | None, noise: Tensor, *arguments: Any) -> list[Tensor]:

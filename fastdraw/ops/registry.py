@@ -24,13 +24,21 @@ def register(
     setup_context: Callable[..., None] | None = None,
     autocast: Callable[..., Any] | None = None,
     forward: Callable[..., Any] | None = None,
+    check: Callable[..., Any] | None = None,
 ) -> Any:
     """Define `fastdraw::schema` and give back what calls it. `autocast(dtype, *args)` runs it under torch.autocast;
-    left out, it runs there as it does elsewhere. `forward`: see direct.shortcut."""
+    left out, it runs there as it does elsewhere. `forward`: see direct.shortcut. `check(*args)` refuses what the public
+    function refuses before it calls the operator, which torch.ops has too."""
     name = schema.split("(")[0]
     _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-    _library.impl(name, implementation, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"fastdraw::{name}", fake, lib=_library)
+
+    def checked(*args: Any) -> Any:
+        if check is not None:
+            check(*args)
+        return implementation(*args)
+
+    _library.impl(name, checked, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"fastdraw::{name}", _on_one_device(fake), lib=_library)
     torch.library.register_autograd(f"fastdraw::{name}", backward, setup_context=setup_context, lib=_library)
     operator = getattr(torch.ops.fastdraw, name).default
     # Inside an operator autocast has no say: its kernels choose their dtypes themselves.
@@ -38,6 +46,18 @@ def register(
     for device_type, key in (("cpu", "AutocastCPU"), ("cuda", "AutocastCUDA")):
         _library.impl(name, _under_autocast(rule, device_type, key), key)
     return shortcut(operator, implementation, setup_context, backward, forward)
+
+
+def _on_one_device(fake: Callable[..., Any]) -> Callable[..., Any]:
+    """One tensor on the meta device takes a call to its shapes alone, whose memory would pass for a result of the others."""
+
+    def checked(*args: Any) -> Any:
+        devices = {arg.device for arg in args if isinstance(arg, torch.Tensor)}
+        if len(devices) > 1:
+            raise ValueError(f"expected tensors on one device, got {', '.join(sorted(map(str, devices)))}")
+        return fake(*args)
+
+    return checked
 
 
 def _under_autocast(function: Callable[..., Any], device_type: str, key: str) -> Callable[..., Any]:

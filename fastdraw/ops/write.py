@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from fastdraw import checks, dispatch, reference
-from fastdraw.ops import registry, windows
+from fastdraw.ops import gate, registry, windows
 
 
 def write(patch: Tensor, params: Tensor, image_size: tuple[int, int]) -> Tensor:
@@ -26,16 +26,25 @@ def write(patch: Tensor, params: Tensor, image_size: tuple[int, int]) -> Tensor:
 
     Raises TypeError or ValueError, naming the argument, for integers, other shapes, two devices, or H, W below 1.
     """
+    _check_patch(patch, params)
+    height, width = checks.check_pair("image_size", image_size)
+    if dispatch.current() == "reference":
+        return reference.write(patch, params, (height, width))
+    return _write(patch, params, height, width, dispatch.current())
+
+
+def _check_patch(patch: Tensor, params: Tensor) -> None:
     several = isinstance(patch, Tensor) and patch.dim() == 5
     checks.check_tensor("patch", patch, *(("B", "K", "C", "N", "N") if several else ("B", "C", "N", "N")))
     if patch.shape[-2] != patch.shape[-1] or patch.shape[-1] < 1:
         raise checks.expected("patch", "shape [B, C, N, N] or [B, K, C, N, N] with N of at least 1", patch)
     checks.check_tensor("params", params, *patch.shape[:-3], 5)
     checks.check_same("device", "patch", patch, "params", params)
-    height, width = checks.check_pair("image_size", image_size)
-    if dispatch.current() == "reference":
-        return reference.write(patch, params, (height, width))
-    return _write(patch, params, height, width, dispatch.current())
+
+
+def _check(patch: Tensor, params: Tensor, height: int, width: int, backend: str) -> None:
+    _check_patch(patch, params)
+    checks.check_pair("image_size", (height, width))
 
 
 def _shape(patch: Tensor, height: int, width: int) -> tuple[int, ...]:
@@ -43,6 +52,8 @@ def _shape(patch: Tensor, height: int, width: int) -> tuple[int, ...]:
 
 
 def _forward(patch: Tensor, params: Tensor, height: int, width: int, backend: str) -> Tensor:
+    checks.check_memory("patch", patch)
+    checks.check_memory("params", params)
     if patch.numel() == 0:
         return patch.new_zeros(_shape(patch, height, width))
     return windows.write(dispatch.kernels(backend, patch.device.type), patch, params, (height, width), -1)
@@ -51,6 +62,11 @@ def _forward(patch: Tensor, params: Tensor, height: int, width: int, backend: st
 def _gradient(
     grad: Tensor, patch: Tensor, params: Tensor, need_patch: bool, need_params: bool, backend: str
 ) -> tuple[Tensor, Tensor]:
+    # What autograd kept comes back through hooks, which may give something else.
+    _check_patch(patch, params)
+    gate.check("grad", grad, patch, (*_shape(patch, 1, 1)[:2], *grad.shape[2:]) if grad.dim() == 4 else ())
+    checks.check_memory("patch", patch)
+    checks.check_memory("params", params)
     if patch.numel() == 0:
         first, second = _gradient_fake(grad, patch, params, need_patch, need_params, backend)
         return first.zero_(), second.zero_()
@@ -94,4 +110,5 @@ _write = registry.register(
     setup_context=_setup,
     backward=_backward,
     autocast=registry.to_float32("write"),
+    check=_check,
 )

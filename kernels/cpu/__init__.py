@@ -110,8 +110,39 @@ def _sizes(*numbers: int) -> Any:
 
 
 def _check(status: int) -> None:
+    if status == 2:
+        raise ValueError("kept: expected what a read left for these windows, got less")
     if status:
         raise MemoryError("the C++ kernels found no memory for their scratch")
+
+
+def _address(tensor: Tensor, *dtypes: torch.dtype) -> int:
+    """Where a tensor's numbers begin, if they are what the C++ takes them for. Whether there are as many as its shape says is
+    asked before by the operator, which knows the tensor's name."""
+    if tensor.dtype not in dtypes or not tensor.is_cpu:
+        raise TypeError(f"expected a CPU tensor of {' or '.join(map(str, dtypes))}, got {tensor.dtype} on {tensor.device}")
+    address = tensor.data_ptr()
+    if address == 0 and tensor.numel():
+        raise ValueError(f"expected a tensor in memory, got one of shape {tuple(tensor.shape)} whose memory was released")
+    return address
+
+
+def _strides(image: Tensor) -> tuple[int, ...]:
+    """Those of dimensions of size 1 mean nothing, and may be anything: they are what they would be in a contiguous image."""
+    shape, (_, _, row, pixel) = image.shape, image.stride()
+    if 1 not in shape:
+        return image.stride()
+    pixel = pixel if shape[3] > 1 else 1
+    row = row if shape[2] > 1 else shape[3] * pixel
+    return (*(stride if n > 1 else 0 for n, stride in zip(shape[:2], image.stride()[:2], strict=True)), row, pixel)
+
+
+def _made_strides(shape: tuple[int, ...], form: torch.memory_format) -> tuple[int, ...]:
+    """Of an image that `_image` made."""
+    _, channels, height, width = shape
+    if form == torch.channels_last and channels > 1 and height * width > 1:
+        return channels * height * width, 1, channels * width, channels
+    return channels * height * width, height * width, width, 1
 
 
 def _wide(tensor: Tensor) -> Tensor:
@@ -130,7 +161,7 @@ def filterbank(params: Tensor, size: int, height: int, width: int) -> tuple[Tens
     x = torch.empty((batch, size, width), dtype=dtype)
     gamma = torch.empty((batch,), dtype=dtype)
     sizes = _sizes(batch, height, width, size, torch.get_num_threads())
-    _check(kernels(dtype).filterbank(sizes, params.data_ptr(), y.data_ptr(), x.data_ptr(), gamma.data_ptr()))
+    _check(kernels(dtype).filterbank(sizes, _address(params, dtype), y.data_ptr(), x.data_ptr(), gamma.data_ptr()))
     return y, x, gamma
 
 
@@ -141,7 +172,7 @@ def filterbank_backward(
     grad_y, grad_x, grad_gamma = (_as(t, wide.dtype).contiguous() for t in (grad_y, grad_x, grad_gamma))
     out = torch.empty_like(wide)
     sizes = _sizes(wide.shape[0], height, width, size, torch.get_num_threads())
-    pointers = (t.data_ptr() for t in (wide, grad_y, grad_x, grad_gamma, out))
+    pointers = (_address(t, wide.dtype) for t in (wide, grad_y, grad_x, grad_gamma, out))
     _check(kernels(wide.dtype).filterbank_backward(sizes, *pointers))
     return _as(out, params.dtype)
 
@@ -157,10 +188,12 @@ def _glimpse(
     patch_out: Tensor | None,
     params_out: Tensor | None,
     kept: Tensor | None = None,
+    form: torch.memory_format = torch.contiguous_format,
 ) -> None:
     """Read, write and their gradients: what is given, and what is to be filled. Of one dtype, but an image may be of half.
 
     shape: the image's, [B, C, H, W]. kept: what a read leaves for its gradient to params, filled where that is not asked for.
+    form: how image_out lies.
     """
     batch, channels, height, width = shape
     functions, threads = kernels(params.dtype), torch.get_num_threads()
@@ -174,14 +207,24 @@ def _glimpse(
     )
     if small and kind and image is not None:
         image = image.to(params.dtype)
-    pointers = [0 if t is None else t.data_ptr() for t in (params, image, patch, image_out, patch_out, params_out)]
+    dtype = params.dtype
+    pointers = (
+        _address(params, dtype),
+        0 if image is None else _address(image, dtype, *(() if small else _HALVES)),
+        0 if patch is None else _address(patch, dtype),
+        *(0 if t is None else t.data_ptr() for t in (image_out, patch_out, params_out)),
+    )
     if small:
         return _check(functions.glimpse(_sizes(batch, channels, height, width, size, power, threads), *pointers))
-    strides = [stride for t in (image, image_out) for stride in ((0, 0, 0, 0) if t is None else t.stride())]
+    nowhere = (0, 0, 0, 0)
+    strides = (
+        *(nowhere if image is None else _strides(image)),
+        *(nowhere if image_out is None else _made_strides(shape, form)),
+    )
     windows = 1 if params.dim() == 2 else params.shape[1]
-    keeps = (0, 0) if kept is None else (int(params_out is None), kept.shape[-1])
+    keeps = (0, 0) if kept is None else (int(params_out is None), kept.numel() // (batch * windows * channels))
     sizes = _sizes(batch, windows, channels, height, width, size, power, kind, *strides, *keeps, threads)
-    return _check(functions.windows(sizes, *pointers, 0 if kept is None else kept.data_ptr()))
+    return _check(functions.windows(sizes, *pointers, 0 if kept is None else _address(kept, dtype)))
 
 
 def _dtype(tensor: Tensor) -> torch.dtype:
@@ -242,7 +285,7 @@ def read_backward(
     window, patch = _as(params, dtype), _as(grad_patch, dtype)
     grad_params = torch.empty_like(window)
     grad_image = _image(shape, dtype, form, image) if need_image else None
-    _glimpse(shape, patch.shape[-1], power, window, _pixels(image, dtype), patch, grad_image, None, grad_params, kept)
+    _glimpse(shape, patch.shape[-1], power, window, _pixels(image, dtype), patch, grad_image, None, grad_params, kept, form)
     return None if grad_image is None else _as(grad_image, image.dtype), _as(grad_params, params.dtype)
 
 
@@ -257,7 +300,7 @@ def write(
     dtype = _dtype(patch)
     shape = (patch.shape[0], patch.shape[-3], height, width)
     image = _image(shape, dtype, form)
-    _glimpse(shape, patch.shape[-1], power, _as(params, dtype), None, _as(patch, dtype), image, None, None)
+    _glimpse(shape, patch.shape[-1], power, _as(params, dtype), None, _as(patch, dtype), image, None, None, form=form)
     return _as(image, patch.dtype)
 
 
@@ -282,7 +325,7 @@ def lstm_step(
     h_new, c_new = torch.empty_like(c), torch.empty_like(c)
     sizes = _sizes(*c.shape, torch.get_num_threads())
     tensors = (gates, recurrent, bias_ih, bias_hh, c, h_new, c_new)
-    _check(kernels(dtype).lstm_forward(sizes, *[t.data_ptr() for t in tensors]))
+    _check(kernels(dtype).lstm_forward(sizes, *[_address(t, dtype) for t in tensors]))
     return _as(h_new, x.dtype), c_new, gates
 
 
@@ -304,7 +347,7 @@ def lstm_step_backward(
     grad_bias = torch.empty((gates.shape[1],), dtype=dtype)
     sizes = _sizes(*c.shape, torch.get_num_threads())
     tensors = (grad_h, grad_c, gates, c, c_new, grad_gates, grad_c_old, grad_bias)
-    _check(kernels(dtype).lstm_backward(sizes, *[0 if t is None else t.data_ptr() for t in tensors]))
+    _check(kernels(dtype).lstm_backward(sizes, *[0 if t is None else _address(t, dtype) for t in tensors]))
     grad = _as(grad_gates, x.dtype)
     return (
         product(grad, weight_ih),

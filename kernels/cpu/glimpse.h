@@ -47,9 +47,9 @@ struct Layout {
   int64_t count = 0;
 };
 
-// Shares memory out for pieces of at most `columns` columns.
+// Shares memory out for pieces of at most `columns` columns; without `patches` for filters and their gradients alone.
 template <class T>
-void lay_out(Layout<T>& layout, Scratch<T>& w, const Shape& s, int64_t columns) {
+void lay_out(Layout<T>& layout, Scratch<T>& w, const Shape& s, int64_t columns, bool patches = true) {
   const int64_t n = s.size;
   w.y.length = s.height, w.y.stride = padded<T>(s.height);
   w.x.length = s.width, w.x.stride = padded<T>(s.width);
@@ -58,18 +58,19 @@ void lay_out(Layout<T>& layout, Scratch<T>& w, const Shape& s, int64_t columns) 
   w.x.rows = layout.take(3 * n * w.x.stride);
   w.y.mean_step = layout.take(n), w.y.mean_exponent = layout.take(n);
   w.x.mean_step = layout.take(n), w.x.mean_exponent = layout.take(n);
-  w.x_transposed = layout.take(s.width * w.x_transposed_row);
-  w.t = layout.take(3 * n * w.row), w.v = layout.take(n * w.row), w.grad_x = layout.take(n * w.row);
-  w.scaled = layout.take(n * n), w.product = layout.take(n * w.x_transposed_row), w.moments = layout.take(6 * n);
+  w.v = layout.take(n * w.row), w.grad_x = layout.take(n * w.row), w.moments = layout.take(6 * n);
+  if (!patches) return;
+  w.x_transposed = layout.take(s.width * w.x_transposed_row), w.t = layout.take(3 * n * w.row);
+  w.scaled = layout.take(n * n), w.product = layout.take(n * w.x_transposed_row);
 }
 
 // Lays a whole scratch out in the thread's memory. False where that ran out.
 template <class T>
-bool make_scratch(Scratch<T>& w, const Shape& s, int64_t columns) {
+bool make_scratch(Scratch<T>& w, const Shape& s, int64_t columns, bool patches = true) {
   // Once to count, once to share out.
   for (T* base = nullptr;;) {
     Layout<T> layout{base};
-    lay_out(layout, w, s, columns);
+    lay_out(layout, w, s, columns, patches);
     if (base) return true;
     base = static_cast<T*>(fastdraw_scratch(size_t(layout.count) * sizeof(T)));
     if (!base) return false;

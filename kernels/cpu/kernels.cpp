@@ -1,6 +1,6 @@
 // Whole batches: the functions that Python calls. Compiled once for each instruction set, with FASTDRAW_LEVEL its name.
 //
-// All return 0, or 1 where memory ran out. `sizes` are whole numbers, in the order that each function unpacks.
+// All return 0, 1 where memory ran out, or 2 where what a read kept does not fit its windows. `sizes` are whole numbers, in the order that each function unpacks.
 
 #include "glimpse.h"
 #include "lstm.h"
@@ -83,7 +83,7 @@ bool filterbanks(void* data, int64_t begin, int64_t end) {
   const Shape& s = job.shape;
   const int64_t n = s.size;
   Scratch<T> w;
-  if (!make_scratch(w, s, s.width > s.height ? s.width : s.height)) return false;
+  if (!make_scratch(w, s, s.width > s.height ? s.width : s.height, false)) return false;
   for (int64_t b = begin; b < end; ++b) {
     const T* params = job.params + b * kParams;
     open_window(w, s, params, job.params_out != nullptr, false);

@@ -21,6 +21,25 @@ namespace {
 typedef void (*ParallelRegion)(void (*body)(void*), void* data, unsigned threads, unsigned flags);
 ParallelRegion parallel_region = nullptr;
 
+struct Arena {
+  void* base = nullptr;
+  size_t bytes = 0;
+  ~Arena() { free(base); }
+};
+
+thread_local Arena arenas[kScratchSlots];
+
+// What a thread keeps of its tasks' memory from one call to the next; getting it anew takes longer than small calls do.
+constexpr size_t kKept = 32 << 20;
+
+// Gives back what only a large call needed.
+void trim() {
+  Arena& arena = arenas[0];
+  if (arena.bytes <= kKept) return;
+  free(arena.base);
+  arena.base = nullptr, arena.bytes = 0;
+}
+
 struct Share {
   FastdrawTasks run;
   void* job;
@@ -33,22 +52,18 @@ void take_chunks(void* data) {
   Share* share = static_cast<Share*>(data);
   for (;;) {
     const int64_t begin = __atomic_fetch_add(&share->next, share->chunk, __ATOMIC_RELAXED);
-    if (begin >= share->tasks) return;
+    if (begin >= share->tasks) return trim();
     const int64_t end = begin + share->chunk < share->tasks ? begin + share->chunk : share->tasks;
     if (!share->run(share->job, begin, end)) __atomic_store_n(&share->failed, true, __ATOMIC_RELAXED);
   }
 }
 
-struct Arena {
-  void* base = nullptr;
-  size_t bytes = 0;
-  ~Arena() { free(base); }
-};
-
-thread_local Arena arenas[kScratchSlots];
-
 bool share_out(int64_t tasks, int64_t chunk, int64_t threads, FastdrawTasks run, void* job) {
-  if (threads <= 1 || tasks <= 1 || !parallel_region) return tasks <= 0 || run(job, 0, tasks);
+  if (threads <= 1 || tasks <= 1 || !parallel_region) {
+    const bool done = tasks <= 0 || run(job, 0, tasks);
+    trim();
+    return done;
+  }
   Share share{run, job, tasks, chunk, 0, false};
   parallel_region(take_chunks, &share, unsigned(threads), 0);
   return !share.failed;

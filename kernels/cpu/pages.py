@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -34,16 +35,31 @@ class _Pool:
 
     def __init__(self, least: int, spare: int) -> None:
         self._least, self._spare = least, spare
+        self.forget()
+
+    def forget(self) -> None:
+        """As new. A child made by fork may have another thread's lock, which nobody gives back there, and half of its work."""
         self._kept: list[np.ndarray] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._busy = False
 
     def buffers(self, wanted: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> list[Tensor]:
+        return self._buffers(wanted, self._spare)
+
+    def _buffers(self, wanted: Sequence[tuple[tuple[int, ...], torch.dtype]], spare: int) -> list[Tensor]:
         with self._lock:
-            free = [self._kept[i] for i in range(len(self._kept)) if sys.getrefcount(self._kept[i]) == _UNUSED]
-            self._kept = [block for block in self._kept if not any(block is other for other in free)]
-            tensors = [self._take(free, *one) for one in wanted]
-            self._kept = self._left_over(free) + self._kept
-            return tensors
+            # A signal's handler or a finaliser in the middle of this, on the same thread: the lists are not whole.
+            if self._busy:
+                return [torch.empty(sizes, dtype=dtype) for sizes, dtype in wanted]
+            self._busy = True
+            try:
+                free = [self._kept[i] for i in range(len(self._kept)) if sys.getrefcount(self._kept[i]) == _UNUSED]
+                self._kept = [block for block in self._kept if not any(block is other for other in free)]
+                tensors = [self._take(free, *one) for one in wanted]
+                self._kept = self._left_over(free, spare) + self._kept
+                return tensors
+            finally:
+                self._busy = False
 
     def _take(self, free: list[np.ndarray], sizes: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         nbytes = dtype.itemsize * math.prod(sizes)
@@ -55,8 +71,8 @@ class _Pool:
         self._kept.append(block)
         return _poisoned(torch.from_numpy(block)[:nbytes].view(dtype).view(sizes))
 
-    def _left_over(self, free: list[np.ndarray]) -> list[np.ndarray]:
-        room = self._spare
+    @staticmethod
+    def _left_over(free: list[np.ndarray], room: int) -> list[np.ndarray]:
         kept: list[np.ndarray] = []
         for block in reversed(free):
             room -= block.nbytes
@@ -69,13 +85,16 @@ class _Pool:
 
     def release(self) -> None:
         """Gives back what no tensor uses."""
-        spare, self._spare = self._spare, 0
-        self.buffers([])
-        self._spare = spare
+        self._buffers([], 0)
 
 
 #: A step's buffers are all asked for at once, a read's one at a time, while those of other reads are in use or not.
 _step, _reads = _Pool(_PAGE, 0), _Pool(256 << 10, 32 << 20)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_step.forget)
+    os.register_at_fork(after_in_child=_reads.forget)
 
 
 def new_buffers(wanted: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> list[Tensor]:

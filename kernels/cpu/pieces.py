@@ -55,9 +55,17 @@ def functions(dtype: torch.dtype, level: int | None = None) -> Functions | None:
     return Functions(*(prototype(table[first + i]) for i, prototype in enumerate(prototypes)))
 
 
+def _addresses(*tensors: Tensor | None) -> list[int]:
+    """Where tensors' numbers begin. What they are the operator has looked at, once for all glimpses; that they are somewhere
+    costs nothing to see."""
+    addresses = [0 if t is None else t.data_ptr() for t in tensors]
+    if 0 in addresses and any(t is not None and t.data_ptr() == 0 and t.numel() for t in tensors):
+        raise ValueError("expected tensors in memory, got one whose memory was released")
+    return addresses
+
+
 def _call(function: Callable[..., int], sizes: tuple[int, ...], *tensors: Tensor | None) -> None:
-    threads = torch.get_num_threads()
-    cpu._check(function(cpu._sizes(*sizes, threads), *[0 if t is None else t.data_ptr() for t in tensors]))
+    cpu._check(function(cpu._sizes(*sizes, torch.get_num_threads()), *_addresses(*tensors)))
 
 
 class Packed(NamedTuple):
@@ -100,8 +108,7 @@ def new_buffers(like: Tensor, wanted: Sequence[tuple[tuple[int, ...], torch.dtyp
 
 def _product(function: Callable[..., int], a: Tensor, weight: Packed, more: tuple[int, ...], *tensors: Tensor | None) -> None:
     sizes = cpu._sizes(a.shape[0], weight.outputs, a.shape[1], a.stride(0), torch.get_num_threads(), *more)
-    pointers = [0 if t is None else t.data_ptr() for t in tensors]
-    cpu._check(function(sizes, a.data_ptr(), weight.data.data_ptr(), *pointers))
+    cpu._check(function(sizes, *_addresses(a, weight.data, *tensors)))
 
 
 def lstm(

@@ -70,6 +70,12 @@ bool run_wave(WindowJob<T>& job, int64_t threads, FastdrawTasks read) {
   return true;
 }
 
+// Numbers that a read keeps for each window and channel: T of every tile.
+template <class T>
+int64_t kept_numel(int64_t columns, int64_t size) {
+  return (columns + kTile<T> - 1) / kTile<T> * 3 * size * kTile<T>;
+}
+
 // What windows see. sizes: number of windows, H, W, N. found: numbers that a read keeps for each window and channel, and pixels
 // of a channel that all windows see together.
 template <class T>
@@ -90,7 +96,7 @@ int seen_pixels(const int64_t* sizes, const T* params, int64_t* found) {
     columns = across > columns ? across : columns;
     pixels += across * s.length;
   }
-  found[0] = (columns + kTile<T> - 1) / kTile<T> * 3 * n * kTile<T>;
+  found[0] = kept_numel<T>(columns, n);
   found[1] = pixels;
   return 0;
 }
@@ -129,6 +135,8 @@ int windows(const int64_t* sizes, const T* params, const void* image, const T* p
       if (i > 0 && layout.count > kWave) images = i;
     }
     job.count = images * job.windows;
+    for (int64_t i = 0; i < job.count && kept; ++i)
+      if (kept_numel<T>(job.banks[i].support_x.length, job.shape.size) > job.kept_numel) return 2;
     if (!run_wave(job, threads, read)) return 1;
   }
   return 0;

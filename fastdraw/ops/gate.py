@@ -1,0 +1,40 @@
+"""What every operator asks of the tensors that it is given, before anything goes to a kernel: a kernel takes addresses and
+sizes, and looks at nothing else.
+
+A tensor's shape says nothing of the memory behind it, which may be released, on another device, or too small; a model's layer
+may have been replaced; and what autograd saved may come back as something else, from hooks that store it with a loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from fastdraw import checks
+
+#: Of weights, images and patches.
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def common_dtype(tensors: Iterable[Tensor | None]) -> torch.dtype:
+    """The widest of theirs, in which every number of theirs can be told."""
+    dtype = None
+    for tensor in tensors:
+        if tensor is not None and tensor.dtype != dtype:
+            dtype = tensor.dtype if dtype is None else torch.promote_types(dtype, tensor.dtype)
+    assert dtype is not None
+    return dtype
+
+
+def check(name: str, tensor: Tensor, like: Tensor, shape: Sequence[int], dtypes: Sequence[torch.dtype] | None = None) -> None:
+    """A tensor of this shape, in memory, on the device of `like`, of one of these dtypes, or of any floating one."""
+    if tensor.shape != shape:
+        raise checks.expected(name, f"shape {list(shape)}", tensor)
+    if tensor.device != like.device:
+        raise checks.expected(name, f"a tensor on {like.device}", tensor)
+    if tensor.dtype not in dtypes if dtypes else not tensor.is_floating_point():
+        what = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes) if dtypes else "floating-point"
+        raise checks.expected(name, f"a {what} tensor", tensor, TypeError)
+    checks.check_memory(name, tensor)
