@@ -11,12 +11,17 @@ TORCH ?= torch==2.13.0
 TRITON ?= triton==3.7.1
 OUT ?= results
 WORKERS ?= 2
+# Which of the pieces' emulated tests `make test` runs: one in eight, others after every commit. `make emulate` runs all there are.
+TURN ?= $(shell git rev-list --count HEAD 2>/dev/null || echo 0)
 
 BIN := $(VENV)/bin
 TRITON_TESTS := $(addprefix tests/test_triton_,kernels.py large.py pieces.py recurrence.py classifier.py)
 # What needs the compiler: the kernels for every device, the fault that they avoid, the emulator's controls.
 COMPILED := tests/test_triton_aot.py tests/test_triton_fault.py tests/test_emulator_controls.py
 SOURCES := pyproject.toml setup.py CMakeLists.txt $(wildcard kernels/cpu/*.cpp kernels/cpu/*.h)
+
+# Tensors of more elements than 32 bits count have no room for the emulator's notes on each.
+EMULATED := triton and not 32_bits
 
 .PHONY: demo test lint test-triton emulate benchmark gpu clean
 
@@ -26,6 +31,8 @@ demo: $(VENV)/installed
 test: $(VENV)/installed lint
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(TRITON_TESTS) tests/test_operators.py -k triton
+	for device in sm_90 sm_80; do FASTDRAW_EMULATE=$$device FASTDRAW_EMULATE_TURN=$(TURN) $(BIN)/python -m pytest -q -n $(WORKERS) \
+	  --dist worksteal tests/test_triton_pieces.py || exit 1; done
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -40,10 +47,11 @@ test-triton: $(VENV)/installed
 	PYTHONPATH=$(VENV)/other-triton $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(COMPILED)
 	PYTHONPATH=$(VENV)/other-triton TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(TRITON_TESTS)
 
-# The kernels' tests once more, on what Triton compiles for each device, in all orders of the emulator: too long for every change.
+# The kernels' tests once more, on what Triton compiles for each device: too long for every change.
+# FASTDRAW_EMULATE_ORDERS=together,backward,random has the warps of a program take turns in several orders: eight times as long.
 emulate: $(VENV)/installed
 	for device in sm_90 sm_80; do FASTDRAW_EMULATE=$$device $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal \
-	  $(TRITON_TESTS) tests/test_operators.py -k "triton and not 32_bits" || exit 1; done
+	  $(TRITON_TESTS) tests/test_operators.py -k "$(EMULATED)" || exit 1; done
 
 benchmark: $(VENV)/installed
 	$(BIN)/python -m pytest --benchmark

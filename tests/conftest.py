@@ -18,10 +18,14 @@ from fastdraw.kernels.cpu import pieces
 
 #: sm_80 or sm_90: Triton's kernels run in the emulator of these tests (emulator/), for CPU tensors.
 EMULATED = os.environ.get("FASTDRAW_EMULATE", "")
+#: FASTDRAW_EMULATE_TURN runs one in so many of the emulated tests, by its number.
+TURNS = 8
 if EMULATED:
     from emulator import device as emulated_device
 
     emulated_device.stand_for(EMULATED)
+    # One launch after another of a kernel takes the next of these orders of warps; machine.ORDERS has them.
+    emulated_device.Settings.orders = tuple(os.environ.get("FASTDRAW_EMULATE_ORDERS", "together").split(","))
 
 #: The tests of Triton kernels need a CUDA device, or a process of their own in Triton's interpreter (make test starts one).
 TRITON_TESTS = [f"test_triton_{name}.py" for name in ("kernels", "large", "pieces", "recurrence", "classifier")]
@@ -67,7 +71,16 @@ def pytest_configure(config: pytest.Config) -> None:
         torch.set_num_threads(1)
 
 
+def in_turn(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Of emulated tests one in TURNS, the next one at the next turn; the paper's MNIST canvas and sums of many rows always."""
+    always = ("28, 28, 2, 5", "over_many_rows")
+    turn = int(os.environ["FASTDRAW_EMULATE_TURN"]) % TURNS
+    return [one for i, one in enumerate(items) if i % TURNS == turn or any(name in one.name for name in always)]
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if EMULATED and "FASTDRAW_EMULATE_TURN" in os.environ:
+        items[:] = in_turn(items)
     if torch.cuda.is_available():
         return
     left_out = [item for item in items if item.get_closest_marker("gpu")]
