@@ -59,13 +59,16 @@ def cases() -> Iterator[tuple[str, Any, tuple[str, ...]]]:
     image, patch = torch.randn(2, 1, 16, 20)[:, :, :13, :11], torch.randn(2, 1, 5, 5)
     yield "read", read_launch(image, params, torch.empty(2, 1, 5, 5), 1, "ieee", 1), ("p_patch",)
     yield "write", write_launch(patch, params, torch.empty(2, 1, 13, 11), -1, "ieee"), ("p_image",)
+    wide = torch.randn(1, 1, 12, 12)
+    yield "write by wgmma", write_launch(wide, params[:1], torch.empty(1, 1, 40, 40), -1, "tf32"), ("p_image",)
     h, weight, bias = torch.randn(3, 88).bfloat16(), torch.randn(35, 88).bfloat16(), torch.randn(35).bfloat16()
     yield "linear", linear_launch(h, weight, bias, torch.empty(3, 35)), ("p_out",)
 
 
 def needed(one: parser.Instruction) -> bool:
     """Whether an instruction is there to keep threads apart, or has a mask that does."""
-    return one.opcode.startswith(("bar.sync", "bar.warp", "cp.async.wait", "griddepcontrol.wait", "wgmma.wait", "fence.proxy"))
+    kinds = ("bar.sync", "bar.warp", "cp.async.wait", "griddepcontrol.wait", "wgmma.wait", "wgmma.fence", "fence.proxy")
+    return one.opcode.startswith(kinds)
 
 
 def without(ptx: str, index: int, mask_only: bool) -> machine.Program:
@@ -78,7 +81,7 @@ def without(ptx: str, index: int, mask_only: bool) -> machine.Program:
     return machine.Program(one)
 
 
-@pytest.mark.parametrize("name", ["read", "write", "linear"])
+@pytest.mark.parametrize("name", ["read", "write", "write by wgmma", "linear"])
 def test_a_kernel_without_one_of_its_barriers_waits_or_masks_is_found_out(name: str) -> None:
     launched, results = next((one, results) for case, one, results in cases() if case == name)
     compiled = Compiled(launched, results)
