@@ -380,3 +380,14 @@ def test_memory_format_of_the_gradient() -> None:
     assert layer.memory_format(image[..., ::2]) == torch.contiguous_format
     # One channel lies either way.
     assert layer.memory_format(image[:, :1].to(memory_format=torch.channels_last)) == torch.contiguous_format
+
+
+@pytest.mark.levels
+def test_rows_longer_than_float32_counts(backend: str, device: str) -> None:
+    """The number of the last of 2^24 + 4 pixels is none of float32's."""
+    width = 2**24 + 4
+    image = torch.zeros(1, 1, 1, width, device=device)
+    image[..., -1] = 1
+    # A filter of some pixels at the right edge.
+    params = torch.tensor([[1.0, 0.0, 2.0, -30.0, 0.0]], device=device)
+    assert fastdraw.read(image, params, 1).item() > 0.1

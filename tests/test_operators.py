@@ -286,3 +286,24 @@ def test_nan_goes_in_and_comes_out(backend: str, device: str) -> None:
     patch = fastdraw.read(torch.rand(2, 1, 6, 6, device=device), params, 3)
     assert patch[0].isnan().all()
     assert patch[1].isfinite().all()
+
+
+@pytest.mark.levels
+@pytest.mark.parametrize("image_size", [(64, 64), (70, 66), (13, 201)])
+@pytest.mark.parametrize(
+    "values", [(0.1, 0, -60, 30, 0), (0.1, 0, -30, 60, 0), (1e10, 0, -60, 0, 0), (-1e30, 1e20, -40, 0, 0)]
+)
+def test_sharp_windows_far_away_have_gradients(backend: str, device: str, values: tuple, image_size: tuple[int, int]) -> None:
+    """Lanes behind a row's end, where exponents would be infinite, count for nothing."""
+    image, patch = torch.rand(1, 2, *image_size), torch.rand(1, 2, 4, 4)
+    calls = {
+        "read": lambda module, params: module.read(image.to(params), params, 4),
+        "write": lambda module, params: module.write(patch.to(params), params, image_size),
+        "filterbank": lambda module, params: module.filterbank(params, 4, image_size).x.square(),
+    }
+    for name, call in calls.items():
+        low = torch.tensor([values], dtype=torch.float32, device=device).requires_grad_()
+        exact = torch.tensor([values], dtype=torch.float64, device=device).requires_grad_()
+        (actual,) = torch.autograd.grad(call(fastdraw, low).sum(), low)
+        (expected,) = torch.autograd.grad(call(reference, exact).sum(), exact)
+        torch.testing.assert_close(actual.double(), expected, rtol=1e-3, atol=1e-3, msg=lambda m, name=name: f"{name}: {m}")

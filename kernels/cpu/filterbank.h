@@ -56,6 +56,13 @@ struct Axis {
   T* mean_exponent;  // [N]: sum F e
 };
 
+// e, which a pixel behind the image's end would make negative, and infinite where mu is far: it counts as 0 there, as F does.
+template <class T>
+FASTDRAW_INLINE Vector<T> exponent_of(Vector<T> step, T shift, T half_inverse_sigma2) {
+  const Vector<T> e = step * (step + shift) * half_inverse_sigma2;
+  return e > T(1e4) ? broadcast(T(1e4)) : (e < T(0) ? Vector<T>{} : e);
+}
+
 // Rows of kVectors vectors stay in registers between their two passes; 0 stands for any number of vectors.
 template <class T, bool kGradients, int kVectors>
 void fill_rows_of(const Axis<T>& axis, int64_t size, T centre, T delta, T half_inverse_sigma2) {
@@ -67,15 +74,11 @@ void fill_rows_of(const Axis<T>& axis, int64_t size, T centre, T delta, T half_i
     T nearest = nearest_whole(mu);
     nearest = nearest < 0 ? T(0) : (nearest > end ? end : nearest);
     const T shift = 2 * (nearest - mu);
-    const auto exponent_of = [=](V step) {
-      const V e = step * (step + shift) * half_inverse_sigma2;
-      return e > T(1e4) ? broadcast(T(1e4)) : e;
-    };
     T* row = axis.rows + i * axis.stride;
     V kept[kVectors ? kVectors : 1], total{};
     for (int64_t v = 0; v < vectors; ++v) {
       const V pixel = iota<T>() + T(v * kLanes<T>);
-      V f = vector_exp_in_range(-exponent_of(pixel - nearest));
+      V f = vector_exp_in_range(-exponent_of<T>(pixel - nearest, shift, half_inverse_sigma2));
       f = pixel > end ? V{} : f;
       total += f;
       if (kVectors)
@@ -90,7 +93,7 @@ void fill_rows_of(const Axis<T>& axis, int64_t size, T centre, T delta, T half_i
       const V f = (kVectors ? kept[v] : load(to)) * scale;
       store(to, f);
       if (kGradients) {
-        const V step = iota<T>() + T(v * kLanes<T>) - nearest, f_step = f * step, f_exponent = f * exponent_of(step);
+        const V step = iota<T>() + T(v * kLanes<T>) - nearest, f_step = f * step, f_exponent = f * exponent_of<T>(step, shift, half_inverse_sigma2);
         store(to + next, f_step);
         store(to + 2 * next, f_exponent);
         steps += f_step;

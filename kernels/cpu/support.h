@@ -65,14 +65,14 @@ void find_support(Support& s, int64_t size, int64_t axis_length, T centre, T del
   s.count = 0;
   for (int64_t i = 0; i < size; ++i) {
     const T mu = centre + (T(i) - T(size - 1) / 2) * delta;
-    T nearest = nearest_whole(mu);
-    nearest = nearest < 0 ? T(0) : (nearest > T(axis_length - 1) ? T(axis_length - 1) : nearest);
-    // In double, where no square overflows.
-    const double shift = double(nearest) - double(mu);
+    // In double, where no square overflows, and which has every pixel's number.
+    double nearest = double(nearest_whole(mu));
+    nearest = nearest < 0 ? 0 : (nearest > last ? last : nearest);
+    const double shift = nearest - double(mu);
     const double right = seen_side(shift, reach, held), left = seen_side(-shift, reach, held);
     int64_t first = 0, behind = axis_length;
-    if (!whole && left < double(nearest)) first = int64_t(nearest) - int64_t(left);
-    if (!whole && right < last - double(nearest)) behind = int64_t(nearest) + int64_t(right) + 1;
+    if (!whole && left < nearest) first = int64_t(nearest) - int64_t(left);
+    if (!whole && right < last - nearest) behind = int64_t(nearest) + int64_t(right) + 1;
     // Rising for every filter, whatever the last bit of a square root says.
     begin = first > begin ? first : begin;
     end = behind > end ? behind : end;
@@ -83,7 +83,7 @@ void find_support(Support& s, int64_t size, int64_t axis_length, T centre, T del
     }
     segment->length = end - segment->pixel;
     s.bands[i] = {begin - segment->pixel + segment->packed, end - segment->pixel + segment->packed,
-                  segment->pixel - segment->packed, double(mu), double(nearest)};
+                  segment->pixel - segment->packed, double(mu), nearest};
   }
   s.length = s.segments[s.count - 1].packed + s.segments[s.count - 1].length;
 }
@@ -102,17 +102,14 @@ void fill_bands(const Axis<T>& axis, const Support& s, int64_t size, T half_inve
   memset(axis.rows, 0, size_t(kGradients ? 3 * next : next) * sizeof(T));
   for (int64_t i = 0; i < size; ++i) {
     const Band& band = s.bands[i];
-    const T nearest = T(band.nearest), shift = 2 * (nearest - T(band.mu)), behind = T(band.end + band.shift);
-    const auto exponent_of = [=](V step) {
-      const V e = step * (step + shift) * half_inverse_sigma2;
-      return e > T(1e4) ? broadcast(T(1e4)) : e;
-    };
+    const T shift = T(2 * (band.nearest - band.mu));
+    // Of float32 only differences of pixels are whole numbers in images of any size.
+    const auto step_at = [&](int64_t p) { return iota<T>() + T(double(p + band.shift) - band.nearest); };
     T* row = axis.rows + i * axis.stride;
     V total{};
     for (int64_t p = band.begin; p < band.end; p += kLanes<T>) {
-      const V pixel = iota<T>() + T(p + band.shift);
-      V f = vector_exp_in_range(-exponent_of(pixel - nearest));
-      f = pixel >= behind ? V{} : f;
+      V f = vector_exp_in_range(-exponent_of<T>(step_at(p), shift, half_inverse_sigma2));
+      f = iota<T>() >= T(band.end - p) ? V{} : f;
       total += f;
       store(row + p, f);
     }
@@ -122,7 +119,7 @@ void fill_bands(const Axis<T>& axis, const Support& s, int64_t size, T half_inve
       const V f = load(row + p) * scale;
       store(row + p, f);
       if (kGradients) {
-        const V step = iota<T>() + T(p + band.shift) - nearest, f_step = f * step, f_exponent = f * exponent_of(step);
+        const V step = step_at(p), f_step = f * step, f_exponent = f * exponent_of<T>(step, shift, half_inverse_sigma2);
         store(row + next + p, f_step);
         store(row + 2 * next + p, f_exponent);
         steps += f_step;
