@@ -1,8 +1,8 @@
 # make demo   sets everything up, trains on handwritten digits for a minute or two, and draws some
 # make test   sets everything up and runs every check that needs no GPU
 # make emulate  Triton's kernels as machine code for sm_80 and sm_90, executed without a GPU; half an hour on two cores
-# make gpu    on a machine with a GPU: tests, sanitizers and benchmarks; uses that machine's python3, installs nothing.
-#             ONLY="steps slow" runs some of it again into the same folder; COMMIT=... where git cannot be asked
+# make gpu    on a machine with a GPU: tests and figures, then the paper's MNIST model trained; uses that machine's python3,
+#             installs nothing. COMMIT=... where git cannot be asked, DATA=... the folder with binarized_mnist.npz
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -57,7 +57,8 @@ benchmark: $(VENV)/installed
 	$(BIN)/python -m pytest --benchmark
 
 gpu:
-	$(PYTHON) -m benchmarks.gpu --out $(OUT) $(if $(COMMIT),--commit $(COMMIT)) $(if $(ONLY),--only $(ONLY))
+	$(PYTHON) -m benchmarks.gpu figures --out $(OUT)/figures $(if $(COMMIT),--commit $(COMMIT))
+	$(PYTHON) -m benchmarks.gpu train --out $(OUT)/mnist $(if $(DATA),--data-dir $(DATA))
 
 $(VENV)/installed: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

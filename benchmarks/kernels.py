@@ -1,7 +1,6 @@
-"""Which kernels a training step consists of, how often each runs and how long: by torch's profiler, and by ncu's counters.
+"""Which kernels a training step consists of, how often each runs and how long: by torch's profiler.
 
-    python -m benchmarks.kernels [PATH]          every kernel of a step at the paper's MNIST setting, by torch's profiler
-    python -m benchmarks.kernels --ncu [PATH]    the same kernels' shares of the chip's rates, registers and occupancy, by ncu
+    python -m benchmarks.kernels [PATH]    every kernel of a step at the paper's MNIST setting, B = 128 and 2048, bfloat16
 
 Launched one by one from Python: no kernel waits inside another's time, as dependent launches in a graph would.
 """
@@ -9,12 +8,8 @@ Launched one by one from Python: no kernel waits inside another's time, as depen
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
-import shutil
 import statistics
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -27,19 +22,6 @@ checkout.activate()
 
 import torch  # noqa: E402
 
-from benchmarks.probe import CANNOT_RUN  # noqa: E402
-
-#: ncu's names, and ours.
-METRICS = {
-    "gpu__time_duration.sum": "us",
-    "sm__throughput.avg.pct_of_peak_sustained_elapsed": "SM %",
-    "sm__inst_executed_pipe_tensor.avg.pct_of_peak_sustained_active": "tensor %",
-    "lts__throughput.avg.pct_of_peak_sustained_elapsed": "L2 %",
-    "dram__throughput.avg.pct_of_peak_sustained_elapsed": "DRAM %",
-    "sm__warps_active.avg.pct_of_peak_sustained_active": "warps %",
-    "launch__registers_per_thread": "registers",
-    "launch__occupancy_limit_shared_mem": "blocks by shared memory",
-}
 Table = dict[str, dict[str, float]]
 
 
@@ -75,8 +57,11 @@ def profiled(run: Any, device: str) -> Table:
     with profile(activities=[activity]) as profiler:
         run()
     times = defaultdict(list)
+    wanted = torch.autograd.DeviceType.CUDA if device == "cuda" else torch.autograd.DeviceType.CPU
     for event in profiler.events():
-        # On a CPU operators stand for kernels, so that this can be tried there.
+        # What launches kernels has their time as well. On a CPU operators stand for kernels, so that this can be tried there.
+        if event.device_type != wanted:
+            continue
         micros = event.device_time if device == "cuda" else event.cpu_time
         if micros:
             times[event.name].append(float(micros))
@@ -104,80 +89,19 @@ def whole(title: str, table: Table) -> str:
     return f"{title}: {micros:.0f} us in {calls:.0f} kernels"
 
 
-def counters(text: str) -> Table:
-    """ncu's lines of `--csv --page raw`: the median of each metric by the kernel's name."""
-    # Other programs' words come before the header.
-    start = text.find('"ID"')
-    if start < 0:
-        return {}
-    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    rows = csv.DictReader(io.StringIO(text[start:]))
-    units = next(rows, {})
-    for row in rows:
-        for metric, name in METRICS.items():
-            try:
-                value = float(row[metric].replace(",", ""))
-            except (KeyError, ValueError, AttributeError):
-                continue
-            # Times come in whatever unit suits them.
-            scale = {"nsecond": 1e-3, "ns": 1e-3, "usecond": 1.0, "us": 1.0, "msecond": 1e3, "ms": 1e3}
-            found[row["Kernel Name"]][name].append(value * (scale.get(units.get(metric, ""), 1.0) if name == "us" else 1.0))
-    return {
-        kernel: {"calls": len(values.get("us", [])), **{name: statistics.median(v) for name, v in values.items()}}
-        for kernel, values in found.items()
-    }
-
-
-def ncu(path: str | None) -> int:
-    tool = shutil.which("ncu") or shutil.which("ncu", path="/usr/local/cuda/bin")
-    if tool is None:
-        print("ncu was not found")
-        return CANNOT_RUN
-    # The profiled step marks itself, so that its warm-up is not measured.
-    command = [tool, "--clock-control", "none", "--profile-from-start", "off", "--target-processes", "all", "--csv"]
-    command += ["--page", "raw", "--metrics", ",".join(METRICS), "--kernel-name-base", "function"]
-    command += [sys.executable, "-m", "benchmarks.kernels", "--once"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=checkout.ROOT)
-    table = counters(done.stdout)
-    if not table:
-        last = (done.stderr + done.stdout).strip().splitlines()[-3:] or ["no reason given"]
-        print("ncu measured nothing: " + " / ".join(last))
-        return CANNOT_RUN
-    print(*lines(table), sep="\n")
-    if path is not None:
-        Path(path).write_text(json.dumps(table, indent=1))
-    return 0
-
-
-def once() -> None:
-    """One step of two glimpses, between the marks that ncu waits for."""
-    run = step(128, 2, "bfloat16", "cuda")
-    torch.cuda.cudart().cudaProfilerStart()
-    run()
-    torch.cuda.cudart().cudaProfilerStop()
-
-
 def main(arguments: Iterable[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Which kernels a training step consists of, and how long each takes.")
-    parser.add_argument("path", nargs="?", help="a file for the figures, as JSON")
-    parser.add_argument("--ncu", action="store_true", help="by ncu's counters")
-    parser.add_argument("--once", action="store_true", help="one step, for ncu to watch")
+    parser.add_argument("path", nargs="?", type=Path, help="a file that each case is appended to, as a line of JSON")
+    parser.add_argument("--tiny", action="store_true", help="sizes that a CPU carries")
     options = parser.parse_args(None if arguments is None else list(arguments))
-    if options.once:
-        once()
-        return 0
-    if options.ncu:
-        return ncu(options.path)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = {}
-    for batch, precision in (
-        ((128, "bfloat16"), (128, "float32"), (2048, "bfloat16")) if device == "cuda" else ((4, "float32"),)
-    ):
+    device, found = "cuda" if torch.cuda.is_available() else "cpu", {}
+    for batch, precision in ((4, "float32"),) if options.tiny else ((128, "bfloat16"), (2048, "bfloat16")):
         title = f"B={batch}, {precision}"
-        found[title] = profiled(step(batch, 64 if device == "cuda" else 2, precision, device), device)
-        print(title, *lines(found[title]), "", sep="\n")
-    if options.path is not None:
-        Path(options.path).write_text(json.dumps(found, indent=1))
+        found[title] = profiled(step(batch, 2 if options.tiny else 64, precision, device), device)
+        print(title, *lines(found[title]), "", sep="\n", flush=True)
+        if options.path is not None:
+            with options.path.open("a") as file:
+                file.write(json.dumps({"case": title, "kernels": found[title]}) + "\n")
     print("; ".join(whole(title, table) for title, table in found.items()))
     return 0
 

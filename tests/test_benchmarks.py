@@ -10,10 +10,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import gpu, table, timing
+from benchmarks import table, timing
 from benchmarks.cases import read_case
 from benchmarks.checkout import ROOT
 from benchmarks.conftest import prove
+from benchmarks.gpu.processes import environment
 from benchmarks.large import large_case
 from fastdraw.profile import cost, figures
 from fastdraw.profile.timing import Variant
@@ -25,8 +26,8 @@ QUICK = ["--benchmark", "--benchmark-max-time=0.001", "--benchmark-min-rounds=2"
 def run_pytest(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
     # It must not take itself for a worker of the pytest that runs this test.
-    environment = {name: value for name, value in gpu.environment().items() if not name.startswith("PYTEST_")}
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
+    own = {name: value for name, value in environment().items() if not name.startswith("PYTEST_")}
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=own)
 
 
 def collected(*arguments: str) -> set[str]:
@@ -262,5 +263,5 @@ def test_a_bare_checkout_is_importable(tmp_path):
         "print(fastdraw.__file__, fastdraw.kernels.aten.__file__, sep='\\n')\n"
     )
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=gpu.environment(), check=True)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment(), check=True)
     assert done.stdout.splitlines() == ["not yet", str(ROOT / "fastdraw" / "__init__.py"), str(ROOT / "kernels" / "aten.py")]

@@ -20,8 +20,9 @@ from torch import Tensor
 
 import fastdraw
 
-#: A turn lasts at least this long, in seconds; far above the resolution of the clock and of CUDA events.
-TURN = 5e-3
+#: A turn lasts at least this long, in seconds; far above the resolution of the clock and of CUDA events. On a device a wait
+#: and an idle pipeline, which begin and end a turn, are to be small beside it.
+TURN = {"cpu": 5e-3, "cuda": 50e-3}
 
 
 class Variant(NamedTuple):
@@ -74,9 +75,10 @@ class HostRunner:
         self._calls = 1
         once = self._run(1)
         # A long call has warmed itself up.
-        if once < 20 * TURN:
+        turn = TURN[device]
+        if once < 20 * turn:
             once = min(self._run(1) for _ in range(3))
-        self._calls = max(1, math.ceil(TURN / once))
+        self._calls = max(1, math.ceil(turn / once))
         self.turn_seconds = once * self._calls
 
     def _run(self, calls: int) -> float:
@@ -121,7 +123,7 @@ class GraphRunner:
         self._replays = 1
         self.turn()
         once = min(self.turn() for _ in range(3)) * sets
-        self._replays = max(1, math.ceil(TURN / once))
+        self._replays = max(1, math.ceil(TURN["cuda"] / once))
         self.turn_seconds = once * self._replays
 
     def turn(self) -> float:

@@ -1,0 +1,124 @@
+"""The second call: the paper's MNIST model, trained for as long as the call lasts, and measured on the test images at its end.
+
+The run lies in `state`, which a later call on the same machine goes on from; what is to be kept goes to `out` every minute.
+Whatever becomes of training, the last checkpoint is evaluated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.checkout import ROOT
+from benchmarks.gpu.learn import seed_folder
+from benchmarks.gpu.processes import append, end, environment, python
+
+#: Seconds kept for the evaluation and what it leaves; of these, for the last packing.
+TESTING, PACKING = 55.0, 6.0
+#: Seconds that a process has for its end once its time is over, and again once it was told so.
+GRACE = 4.0
+#: Seconds between packings.
+EVERY = 60.0
+#: Bytes that a file may have where it has to come back from: a checkpoint beyond that stays behind.
+MOST = 16 << 20
+LARGE = "checkpoint.safetensors"
+
+
+class Training:
+    def __init__(
+        self, out: Path, state: Path, data_dir: str | None, seconds: float, given: Sequence[str], samples: int
+    ) -> None:
+        self.end = time.monotonic() + seconds
+        self.out, self.state, self.given, self.samples = out, state, given, samples
+        self.data = [] if data_dir is None else ["--data-dir", data_dir]
+        self.seconds, self.packed = seconds, 0.0
+
+    def __call__(self) -> int:
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.state.mkdir(parents=True, exist_ok=True)
+        testing = min(TESTING, self.seconds / 3)
+        left = self.end - testing - time.monotonic()
+        # It ends by itself. A little later it is told to, which leaves a checkpoint, and then it has to.
+        trained = self.run("train", left + GRACE, "--until", f"{time.time() + left:.1f}", *self.data, *self.given)
+        packing = min(PACKING, testing / 8)
+        tested = self.run("test", self.end - packing - time.monotonic(), "--samples", str(self.samples), *self.data)
+        self.pack()
+        found = seed_folder(self.state) / "test.json"
+        print(found.read_text() if found.exists() else "the test images were not evaluated")
+        print(f"trained: exit {trained}; tested: exit {tested}")
+        return 0 if trained == 0 and found.exists() else 1
+
+    def run(self, what: str, limit: float, *arguments: str) -> int | None:
+        """Exit status; None where the limit was reached. What it prints goes to the log as it comes, then to the screen."""
+        until, log = time.monotonic() + limit, self.out / "log.txt"
+        append(log, f"\n===== {what}, {limit:.0f} s\n")
+        start = log.stat().st_size
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                python("benchmarks.gpu.learn", what, str(self.state), *arguments),
+                cwd=ROOT,
+                env=environment(),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                while process.poll() is None and time.monotonic() < until:
+                    time.sleep(0.2)
+                    if time.monotonic() - self.packed > EVERY:
+                        self.pack()
+                code = process.poll()
+                if code is None:
+                    process.terminate()
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(timeout=GRACE)
+            finally:
+                end(process)
+        print(log.read_bytes()[start:].decode(errors="replace")[-3000:], flush=True)
+        return code
+
+    def pack(self) -> None:
+        """Everything but the checkpoint in one archive, the checkpoint beside it; each put in place whole."""
+        self.packed = time.monotonic()
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as archive:
+            for path in sorted(self.state.rglob("*")):
+                relative = path.relative_to(self.state)
+                if path.is_file() and path.name != LARGE and relative.parts[0] != "timed" and not path.name.startswith("."):
+                    try:
+                        archive.add(path, str(relative))
+                    except OSError as error:
+                        append(self.out / "log.txt", f"not packed: {relative}: {error}\n")
+        self._put("run.tgz", packed.getvalue())
+        checkpoint = seed_folder(self.state) / LARGE
+        if checkpoint.exists():
+            self._put(LARGE, checkpoint.read_bytes())
+
+    def _put(self, name: str, data: bytes) -> None:
+        if len(data) > MOST:
+            append(self.out / "log.txt", f"left behind: {name} has {len(data)} bytes\n")
+            return
+        new = self.out / f".{name}.new"
+        new.write_bytes(data)
+        os.replace(new, self.out / name)
+
+
+def unpacked(out: Path, folder: Path) -> None:
+    """A call's files as a folder of `benchmarks.reproduce`."""
+    with tarfile.open(out / "run.tgz") as archive:
+        archive.extractall(folder, filter="data")
+    if (out / LARGE).exists():
+        (seed_folder(folder) / LARGE).write_bytes((out / LARGE).read_bytes())
+
+
+if __name__ == "__main__":
+    unpacked(Path(sys.argv[1]), Path(sys.argv[2]))
+    print(json.dumps({"folder": sys.argv[2]}))

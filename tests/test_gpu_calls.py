@@ -1,0 +1,227 @@
+"""The two calls to a machine with a GPU, as far as one without shows: nothing that fails takes anything with it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_benchmarks import run_pytest
+
+from benchmarks import kernels
+from benchmarks.cases import DEVICE
+from benchmarks.checkout import ROOT
+from benchmarks.gpu import __main__ as command
+from benchmarks.gpu import figures, processes, race, report, rows, train
+from benchmarks.gpu.figures import Figures, Step
+from benchmarks.reproduce import __main__ as reproduce
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="there is a GPU")
+@pytest.mark.parametrize("call", ["figures", "train"])
+def test_a_machine_without_a_gpu_is_told_in_one_line(tmp_path, capsys, call):
+    assert command.main([call, "--out", str(tmp_path / "results")]) == 2
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "a machine with a GPU is needed: torch sees no GPU here\n")
+    assert not (tmp_path / "results").exists()
+
+
+def test_steps_stand_alone(tmp_path, monkeypatch, capsys):
+    def breaks(limit: float) -> tuple[str, bool]:
+        raise RuntimeError("a cable is loose")
+
+    def measures(limit: float) -> tuple[str, bool]:
+        call.write({"case": "step", "row": "reference", "ready": 1.0, "wrong": None})
+        call.write({"case": "step", "row": "GraphedStep, bfloat16", "ready": 1.0, "wrong": "result 3 is off"})
+        for ms in (40.0, 50.0, 60.0):
+            call.write({"case": "step", "row": "reference", "ms": ms})
+            call.write({"case": "step", "row": "GraphedStep, bfloat16", "ms": ms / 20})
+        call.write({"case": "B=128", "kernels": {"canvas": {"calls": 64, "us": 2.5, "us in all": 160.0}}})
+        processes.append(call.out / report.FIGURES, '{"case": "cut o')
+        return "measured", True
+
+    call = Figures(tmp_path, "0123abc", tiny=True)
+    long = Step("long", 5, lambda limit: (f"{limit:.0f}", True))
+    steps = [Step("breaks", 50, breaks), Step("measures", 50, measures), long]
+    monkeypatch.setattr(Figures, "steps", lambda self: steps)
+    assert call(60) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["figures.jsonl", "report.json", "report.md"]
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert [step["status"] for step in written["steps"]] == ["failed", "passed", "passed"]
+    assert written["cases"]["step"]["reference"]["median"] == 50.0
+    text, shown = (tmp_path / "report.md").read_text(), capsys.readouterr().out
+    for part in ("RuntimeError: a cable is loose", "20.0x", "WRONG: result 3 is off"):
+        assert part in text
+        assert part in shown
+    assert "| 2.500 |" in text
+    assert "| canvas | 64 | 2.50 | 160 |" in text
+    # Nothing is begun that no time is left for.
+    assert Figures(tmp_path, None, tiny=True)(5, only=["long"]) == 0
+    assert json.loads((tmp_path / "report.json").read_text())["steps"][0]["word"] == "no time was left"
+
+
+#: What stands for rows: one that answers, one that ends while it is asked, one that never gets ready, one that cannot begin.
+ROW = """
+import sys, time
+from benchmarks.gpu.processes import answers
+answer = answers()
+name = sys.argv[1]
+print("this goes to the log", name)
+if name == "never":
+    time.sleep(600)
+if name == "cannot":
+    raise SystemExit("no such kernel")
+answer(ready=0.1, wrong="off" if name == "wrong" else None)
+for number, _ in enumerate(sys.stdin):
+    if name == "ends" and number == 1:
+        raise SystemExit("out of memory")
+    answer(ms=1.0 + number)
+"""
+
+
+def test_a_row_that_fails_takes_nothing_with_it(monkeypatch):
+    monkeypatch.setattr(race, "python", lambda module, case, row: [sys.executable, "-c", ROW, row])
+    monkeypatch.setattr(race, "TURNS", 3)
+    monkeypatch.setattr(race, "TAKING_TURNS", 2.0)
+    found, log = [], []
+    names = ("good", "ends", "never", "cannot", "wrong")
+    assert race.race([("case", name) for name in names], 8.0, found.append, log.append) == 4
+    turns = {name: [r["ms"] for r in found if r["row"] == name and "ms" in r] for name in names}
+    assert turns == {"good": [1.0, 2.0, 3.0], "ends": [1.0], "never": [], "cannot": [], "wrong": [1.0, 2.0, 3.0]}
+    failed = {r["row"]: r["failed"] for r in found if "failed" in r}
+    assert failed["ends"] == "exit status 1: out of memory"
+    assert failed["cannot"] == "exit status 1: no such kernel"
+    assert failed["never"].startswith("not ready after")
+    assert all(f"this goes to the log {name}" in "".join(log) for name in names)
+    # Alternating: no row takes its second turn before all have taken their first.
+    order = [r["row"] for r in found if "ms" in r and r["ms"] <= 2]
+    assert sorted(order[:3]) == ["ends", "good", "wrong"]
+
+
+@pytest.mark.parametrize("case", rows.ROWS)
+def test_rows_are_variants_of_their_case(case):
+    for name in rows.ROWS[case]:
+        first = rows.made(case, name, True).variants[0]
+        assert first.name.split()[0].rstrip(",") == name.split()[0].rstrip(",")
+        assert first.name.rsplit(", ")[-1] == name.rsplit(", ")[-1]
+
+
+def test_a_row_is_proven_and_takes_turns():
+    partner = processes.Partner(processes.python("benchmarks.gpu.rows", "step", "GraphedStep, float32", "--tiny"))
+    try:
+        found = partner.answer(200)
+        assert found is not None
+        assert found["wrong"] is None
+        assert found["operations"] > 0
+        assert partner.ask(60)["ms"] > 0
+    finally:
+        partner.close()
+
+
+def test_a_process_that_hangs_is_ended_with_all_it_started(tmp_path):
+    """The grandchild holds the output open and would outlive its parent."""
+    pid_file = tmp_path / "pid"
+    hang = (
+        "import pathlib, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"pathlib.Path({str(pid_file)!r}).write_text(str(child.pid))\n"
+        "print('started', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    start = time.monotonic()
+    assert processes.call([sys.executable, "-c", hang], 4) == (None, "started\n")
+    assert time.monotonic() - start < 60
+    assert gone(int(pid_file.read_text()))
+
+
+def gone(pid: int) -> bool:
+    """Ended, or a zombie that nobody has asked about."""
+    for _ in range(50):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except FileNotFoundError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_what_the_tests_of_a_call_select_is_there():
+    """-k with words that no test has any more would leave all of them out."""
+    paths = ["tests/test_gpu_models.py", "tests/test_gpu_training.py"]
+    done = run_pytest("--collect-only", "-q", "-k", figures._MODELS, *paths)
+    chosen = [line for line in done.stdout.splitlines() if "::" in line]
+    assert {line.split("::")[0] for line in chosen} == set(paths)
+    assert not any("memory_does" in line or "inductor" in line for line in chosen)
+    assert len(figures.triton_tests()) >= 5
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="the small step is for a CPU")
+def test_a_step_is_profiled(capsys, tmp_path):
+    assert kernels.main([str(tmp_path / "figures.jsonl"), "--tiny"]) == 0
+    (record,) = report.records(tmp_path)
+    assert sum(row["calls"] for row in record["kernels"].values()) > 10
+    assert "B=4, float32" in capsys.readouterr().out
+
+
+def test_kernels_are_counted():
+    table = kernels.collected({"a": [1.0, 1.0, 4.0], "b": [10.0]})
+    assert table == {"b": {"calls": 1, "us": 10.0, "us in all": 10.0}, "a": {"calls": 3, "us": 1.0, "us in all": 6.0}}
+
+
+def test_what_the_sanitizer_watches_runs():
+    """In a process of its own: it switches off the allocator's cache for the whole of it."""
+    code = (
+        "from benchmarks import checkout; checkout.activate(); from benchmarks import sanitize; sanitize.main('cpu', 'aten')"
+    )
+    own = processes.environment()
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=own)
+    assert done.stdout == "every operator ran, forward and backward\n", done.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """What a tiny training call leaves, and its state."""
+    folder = tmp_path_factory.mktemp("call")
+    images = np.random.default_rng(0).integers(0, 256, (60, 98), dtype=np.uint8)
+    (folder / "data").mkdir()
+    whole = {
+        "train": images,
+        "valid": images[:20],
+        "test": images[:20],
+        "shape": np.array([[n, 784] for n in (60, 20, 20)], np.int32),
+    }
+    np.savez(folder / "data" / "binarized_mnist.npz", **whole)
+    call(folder, "24")
+    return folder
+
+
+def call(folder: Path, seconds: str, *options: str) -> int:
+    paths = ["--out", str(folder / "out"), "--state", str(folder / "state"), "--data-dir", str(folder / "data")]
+    return command.main(["train", "--tiny", "--seconds", seconds, "--samples", "2", *paths, *options])
+
+
+@pytest.mark.slow
+def test_training_ends_with_the_test_images(trained, tmp_path):
+    out = trained / "out"
+    assert sorted(path.name for path in out.iterdir()) == ["checkpoint.safetensors", "log.txt", "run.tgz"]
+    train.unpacked(out, tmp_path)
+    plan, seed = json.loads((tmp_path / "plan.json").read_text()), tmp_path / "mnist" / "seed-0"
+    tested = json.loads((seed / "test.json").read_text())
+    assert tested["step"] == plan["steps"] > 1
+    assert tested["samples"] == 2
+    assert tested["result"]["images"] == 20
+    # Drawn and reported where there is time for it, and no step is taken again.
+    said = ["mnist", "--data-dir", str(trained / "data"), "--out", str(tmp_path), "--samples", "2"]
+    assert reproduce.main([*said, "--set", *(f"{k}={v}" for k, v in same(plan["options"]).items())]) == 0
+    assert json.loads((seed / "test.json").read_text()) == tested
+    assert (tmp_path / "mnist" / "results.md").exists()
+
+
+def same(options: dict) -> dict:
+    return {name: value for name, value in options.items() if name not in ("data_dir",)}
