@@ -22,6 +22,7 @@ from datafiles import (
     pixels,
     same,
     sizes,
+    take_miniatures,
 )
 
 from fastdraw import data
@@ -33,6 +34,7 @@ def no_settings(monkeypatch, tmp_path):
     """Neither this machine's data nor its cache."""
     monkeypatch.delenv("FASTDRAW_DATA", raising=False)
     monkeypatch.setenv("FASTDRAW_CACHE", str(tmp_path / "cache"))
+    take_miniatures(monkeypatch)
 
 
 @pytest.fixture
@@ -160,6 +162,32 @@ def test_binarized_mnist_holds_every_byte_of_the_original(folder):
         text[..., 0] = images.flatten(1).numpy() // 255 + ord("0")
         text[:, -1, 1] = ord("\n")
         assert hashlib.md5(text.tobytes()).hexdigest() == md5
+
+
+def test_files_under_the_originals_names(tmp_path, monkeypatch):
+    """Fashion-MNIST and others have MNIST's names for their files; and files are damaged on the way."""
+    for name, content in IDX_FILES.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(IDX_FILES["t10k-labels-idx1-ubyte"][:-1] + b"\x07")
+    with pytest.raises(DataError, match=r"expected MNIST's own test labels \(md5 [0-9a-f]{32} unpacked\), got others"):
+        data.load("mnist", tmp_path)
+    # As one's own they are welcome.
+    assert same(data.load(tmp_path / "t10k-images-idx3-ubyte").train, MNIST["test_images"][np.sort(order(12)[2:])])
+    monkeypatch.undo()
+    for name, file in (
+        ("binarized-mnist", "binarized_mnist_train.amat"),
+        ("cifar10", "cifar-10-binary.tar.gz"),
+        ("svhn", "train.tar.gz"),
+    ):
+        for other in (file, "test.tar.gz"):
+            (tmp_path / other).write_bytes(amat_bytes(BINARIZED["train"]))
+        monkeypatch.setenv("FASTDRAW_CACHE", str(tmp_path / "cache"))
+        with pytest.raises(DataError, match=rf"{file}: expected the original file \(md5 [0-9a-f]{{32}}\), got a damaged one"):
+            data.load(name, tmp_path)
+
+
+def order(n: int) -> np.ndarray:
+    return np.random.RandomState(0).permutation(n)
 
 
 def test_folder_without_the_data(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pytest
-from datafiles import check_form, mat_bytes, pixels, sizes
+from datafiles import check_form, mat_bytes, pixels, sizes, take_miniatures
 
 from fastdraw import data
 from fastdraw.data import DataError, arrays
@@ -15,6 +15,7 @@ from fastdraw.data import DataError, arrays
 def no_settings(monkeypatch):
     """None of this machine's data."""
     monkeypatch.delenv("FASTDRAW_DATA", raising=False)
+    take_miniatures(monkeypatch)
 
 
 def write_cropped(folder, **counts: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -86,5 +87,5 @@ def test_damaged_matlab_files(tmp_path):
 def test_matlab_files_that_fill_the_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "LARGEST_SMALL", 1 << 10)
     (tmp_path / "some.mat").write_bytes(mat_bytes(X=np.zeros((32, 32, 3, 500), np.uint8), y=np.ones(500, np.uint8)))
-    with pytest.raises(DataError, match=r"X: expected at most .* bytes unpacked"):
+    with pytest.raises(DataError, match=r"some\.mat: expected at most .* bytes unpacked"):
         data.load(tmp_path / "some.mat")

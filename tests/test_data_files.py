@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import struct
 import tempfile
 import zipfile
@@ -88,6 +89,20 @@ def test_zeros_and_ones_are_black_and_white(tmp_path, dtype):
     bits = pixels(20, 4, 4, binary=True)
     splits = load_npz(tmp_path, train=bits.astype(dtype), test=bits[:2], validation=bits[:2])
     assert same(splits.train, bits * 255)
+
+
+def test_npy_file(tmp_path):
+    array = pixels(20, 5, 7, 3)
+    np.save(tmp_path / "some.npy", array)
+    splits = data.load(tmp_path / "some.npy")
+    check_form(splits, 3, 5, 7)
+    assert sizes(splits) == (16, 2, 2)
+    whole = (tmp_path / "some.npy").read_bytes()
+    np.save(tmp_path / "objects.npy", np.full((5, 4, 4), None), allow_pickle=True)
+    for content in (b"", whole[:5], whole[:-1], whole + b"x", (tmp_path / "objects.npy").read_bytes()):
+        (tmp_path / "some.npy").write_bytes(content)
+        with pytest.raises(DataError, match=r"some\.npy: expected "):
+            data.load(tmp_path / "some.npy")
 
 
 def test_idx_file(tmp_path):
@@ -292,6 +307,8 @@ def loaded_or_said(path: Path) -> data.Splits | str:
 
 
 def test_unreadable_path(tmp_path):
-    for path in (tmp_path / "none.npz", tmp_path / "none", "a\0b"):
+    # Nobody writes to the pipe.
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero", "", tmp_path / "none.npz", tmp_path / "none", "a\0b"):
         with pytest.raises(DataError, match=r": expected "):
             data.load(path)

@@ -18,6 +18,7 @@ from datafiles import (
     packed,
     pixels,
     sizes,
+    take_miniatures,
 )
 
 from fastdraw import data
@@ -29,6 +30,7 @@ def no_settings(monkeypatch, tmp_path):
     """Neither this machine's data nor its cache."""
     monkeypatch.delenv("FASTDRAW_DATA", raising=False)
     monkeypatch.setenv("FASTDRAW_CACHE", str(tmp_path / "cache"))
+    take_miniatures(monkeypatch)
 
 
 @pytest.mark.parametrize("form", ["archive", "folder", "within"])

@@ -23,6 +23,7 @@ from datafiles import (
     sizes,
     svhn_archive,
     svhn_folder,
+    take_miniatures,
     tar_bytes,
 )
 from PIL import Image
@@ -37,6 +38,7 @@ def no_settings(monkeypatch, tmp_path):
     """Neither this machine's data nor its cache."""
     monkeypatch.delenv("FASTDRAW_DATA", raising=False)
     monkeypatch.setenv("FASTDRAW_CACHE", str(tmp_path / "cache"))
+    take_miniatures(monkeypatch)
 
 
 def write_full_numbers(folder, form: str, **counts: int) -> None:

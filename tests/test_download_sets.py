@@ -16,7 +16,7 @@ from fastdraw.data import DataError, cifar10, mnist, omniglot, svhn
 pytest_plugins = ["fileserver"]
 
 
-def test_mnist_is_downloaded(monkeypatch, server):
+def test_mnist_is_downloaded(tmp_path, monkeypatch, server):
     server.files = {f"{name}.gz": gzip.compress(content, mtime=0) for name, content in IDX_FILES.items()}
     monkeypatch.setattr(mnist, "MIRRORS", server.mirrors("missing", "right"))
     for constant in ("TRAIN_IMAGES", "TRAIN_LABELS", "TEST_IMAGES", "TEST_LABELS"):
@@ -26,8 +26,15 @@ def test_mnist_is_downloaded(monkeypatch, server):
     assert same(splits.train, MNIST["train_images"][:50])
     # Out of the cache, and with the data folder passed over that does not hold it.
     server.files = {}
-    monkeypatch.setenv("FASTDRAW_DATA", "nowhere")
+    monkeypatch.setenv("FASTDRAW_DATA", str(tmp_path))
     assert torch.equal(data.load("mnist", download=False).test, splits.test)
+    # A folder that is named and not there is a mistake, and no reason to download.
+    monkeypatch.setenv("FASTDRAW_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match=r"^data_dir: expected a folder that is there, got .*nowhere"):
+        data.load("mnist")
+    for name in ("mnist", "digits", tmp_path):
+        with pytest.raises(DataError, match=r"^data_dir: expected a folder that is there, got 'nowhere'"):
+            data.load(name, "nowhere")
 
 
 def test_binarized_mnist_is_downloaded(monkeypatch, server):

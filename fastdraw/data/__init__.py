@@ -11,16 +11,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
+
+import torch
 
 from fastdraw import env
 from fastdraw.checks import check_pair
 from fastdraw.data import cifar10, composed, digits, folder, idx, matlab, mnist, npz, omniglot, svhn
 from fastdraw.data.arrays import as_images, resized
+from fastdraw.data.report import found
 from fastdraw.data.splits import DataError, Labels, Make, Splits, binarize, complete, images
 
-__all__ = ["DataError", "Labels", "Make", "Splits", "binarize", "images", "load", "names"]
+__all__ = ["DataError", "Labels", "Make", "Splits", "binarize", "found", "images", "load", "names"]
 
 
 class _Set(NamedTuple):
@@ -64,11 +68,13 @@ def load(
     image_size: tuple[int, int] | None = None,
     download: bool = True,
     progress: bool = False,
+    skip_bad: bool = False,
 ) -> Splits:
     """A data set in three splits.
 
-    name_or_path: a name, or the path of an .npz file, an idx file (also gzipped), a .mat file of SVHN's cropped digits or of
-                  Omniglot, or a folder of images. What has no splits of its own is split 80/10/10, always the same way.
+    name_or_path: a name, or the path of an .npz or .npy file, an idx file (also gzipped), a .mat file of SVHN's cropped digits
+                  or of Omniglot, or a folder of images (docs/data.md). What has no splits of its own is split 80/10/10, always
+                  the same way.
                     digits              1,797 real handwritten ones, 28 x 28, nothing to download
                     mnist               28 x 28, grey; 50,000 / 10,000 / 10,000, as are the next four
                     binarized-mnist     the fixed binarisation that the paper measures nats on
@@ -82,10 +88,14 @@ def load(
                   None: FASTDRAW_DATA if it is there, otherwise the cache folder, filled by a download.
     image_size:   (height, width) to bring all images to, by the largest middle part of that form. None: as they are.
     download:     whether the network may be used.
+    skip_bad:     whether files in a folder that cannot be read are left out, rather than all named in an error.
     progress:     whether to show a bar on stderr while downloading and preparing.
 
     Raises DataError, a ValueError, in one sentence that names the file, for whatever cannot be had or read.
     """
+    for wanted in (data_dir, env.data_dir() if os.fspath(name_or_path) in _SETS else None):
+        if wanted is not None and not os.path.isdir(wanted):
+            raise DataError(f"data_dir: expected a folder that is there, got {os.fspath(wanted)!r}")
     if image_size is not None:
         image_size = check_pair("image_size", image_size)
     name = os.fspath(name_or_path)
@@ -94,7 +104,9 @@ def load(
     elif name in _SETS:
         splits = _SETS[name].load(_data_folder(name, data_dir), download, progress)
     else:
-        splits = _load_path(Path(name), image_size)
+        if not name:
+            raise DataError("data: expected a name or a path, got an empty one")
+        splits = _noted(_load_path(Path(name), image_size, skip_bad))
     if image_size is None or image_size == splits.image_shape[1:]:
         return splits
     if splits.make is not None:
@@ -102,6 +114,28 @@ def load(
         raise DataError(f"image_size: expected none for {name}, whose images are made at {height} x {width}, got {image_size}")
     train, validation, test = (resized(part, image_size) for part in splits[:3])
     return splits._replace(train=train, validation=validation, test=test)
+
+
+def _noted(splits: Splits) -> Splits:
+    """With what a look at a user's own images tells: such as are blank, and such as are in two splits."""
+    notes = list(splits.notes)
+    parts = dict(zip(("train", "validation", "test"), splits[:3], strict=True))
+    blank = sum(int((part.flatten(1).amin(1) == part.flatten(1).amax(1)).sum()) for part in splits[:3])
+    total = sum(map(len, splits[:3]))
+    if blank:
+        notes.append(f"{blank} of {total} images are blank: all their pixels are equal")
+    if splits.image_shape[0] == 3 and all(torch.equal(part, part[:, :1].expand_as(part)) for part in splits[:3]):
+        notes.append("the three channels are the same")
+    seen = {
+        name: {blake2b(image.tobytes(), digest_size=16).digest() for image in part.numpy()} for name, part in parts.items()
+    }
+    for one, other in (("validation", "train"), ("test", "train"), ("test", "validation")):
+        common = len(seen[one] & seen[other])
+        if seen[one] == seen[other]:
+            notes.append(f"{one} and {other} are the same images")
+        elif common:
+            notes.append(f"{common} different images of {one} are in {other} too")
+    return splits._replace(notes=tuple(notes))
 
 
 def _data_folder(name: str, data_dir: str | os.PathLike[str] | None) -> Path | None:
@@ -115,18 +149,25 @@ def _data_folder(name: str, data_dir: str | os.PathLike[str] | None) -> Path | N
     return Path(data_dir)
 
 
-def _load_path(path: Path, image_size: tuple[int, int] | None) -> Splits:
+def _load_path(path: Path, image_size: tuple[int, int] | None, skip_bad: bool) -> Splits:
     if path.is_dir():
-        return complete(folder.load(path, image_size), path.resolve().name)
+        return folder.load(path, image_size, skip_bad)
     try:
+        # A pipe would be waited for.
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path}: expected a plain file or a folder, got something else")
         with open(path, "rb") as file:
             head = file.read(4)
     except FileNotFoundError:
         raise DataError(f"data: expected {', '.join(names())}, or the path of a file or folder, got {str(path)!r}") from None
+    except DataError:
+        raise
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path}: expected a readable file or folder, got: {getattr(error, 'strerror', None) or error}"
         ) from error
+    if head == b"\x93NUM" or path.suffix == ".npy":
+        return complete({"train": (as_images(npz.load_array(path), str(path)), None)}, path.stem)
     if head[:2] == b"PK" or path.suffix == ".npz":
         return complete(npz.load(path), path.stem)
     if head[:2] in (b"\0\0", b"\x1f\x8b") or "idx" in path.name:
@@ -134,7 +175,7 @@ def _load_path(path: Path, image_size: tuple[int, int] | None) -> Splits:
     if head == b"MATL" or path.suffix == ".mat":
         return _load_matlab(path)
     raise DataError(
-        f"{path}: expected an .npz file, an idx file (also gzipped), a .mat file or a folder of images, "
+        f"{path}: expected an .npz or .npy file, an idx file (also gzipped), a .mat file or a folder of images, "
         "got another kind of file"
     )
 

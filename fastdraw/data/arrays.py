@@ -105,6 +105,7 @@ def resized(images: Tensor, image_size: tuple[int, int]) -> Tensor:
     with needs_extra("resizing images"):
         from PIL import Image, ImageOps
     height, width = image_size
+    check_memory("image_size", len(images) * images.shape[1] * height * width)
     result = np.empty((*images.shape[:2], height, width), np.uint8)
     for source, target in zip(images.numpy(), result, strict=True):
         for channel, out in zip(source, target, strict=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fastdraw.data import archive, npz
-from fastdraw.data.download import fetch
+from fastdraw.data.download import fetch, original
 from fastdraw.data.splits import DataError, Parts, Splits, complete
 
 #: One server under two names.
@@ -31,7 +31,7 @@ def load(folder: Path | None, download: bool, progress: bool) -> Splits:
     if batches is not None:
         found = {name: _bytes(batches / name) for name in names}
     elif folder is None or (folder / ARCHIVE[0]).exists():
-        path = fetch(*ARCHIVE, MIRRORS, download, progress) if folder is None else folder / ARCHIVE[0]
+        path = fetch(*ARCHIVE, MIRRORS, download, progress) if folder is None else original(folder / ARCHIVE[0], ARCHIVE[1])
         wanted = {f"{FOLDER}/{name}": name for name in names}
         found = {wanted[member]: content for member, content in archive.members(path, wanted, _LARGEST)}
     else:

@@ -92,6 +92,14 @@ def md5_of(file: Path) -> str:
     return found.hexdigest()
 
 
+def original(file: Path, md5: str) -> Path:
+    """`file`, where it is the one with this checksum. Raises DataError where it is another one or cannot be read."""
+    came = md5_of(file)
+    if came != md5:
+        raise DataError(f"{file}: expected the original file (md5 {md5}), got a damaged one or another one (md5 {came})")
+    return file
+
+
 def _right(file: Path, md5: str | None) -> bool:
     return file.exists() and (md5 is None or md5_of(file) == md5)
 

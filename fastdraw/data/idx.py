@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import math
 import struct
 from pathlib import Path
@@ -32,6 +33,15 @@ def read(path: Path, dimensions: tuple[int, ...] = (3, 4)) -> np.ndarray:
         if isinstance(error, OSError) and error.strerror:
             raise DataError(f"{path}: expected a readable file, got: {error.strerror}") from error
         raise DataError(f"{path}: expected a whole gzip file, got a truncated or damaged one ({error})") from error
+
+
+def md5_of(array: np.ndarray) -> str:
+    """Of the idx file that holds this array of bytes."""
+    found = hashlib.md5(
+        struct.pack(f">4B{array.ndim}I", 0, 0, _UNSIGNED_BYTE, array.ndim, *array.shape), usedforsecurity=False
+    )
+    found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
 
 
 def _read(file, path: Path, dimensions: tuple[int, ...]) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastdraw.data import idx, npz
 from fastdraw.data.arrays import as_images, as_labels
-from fastdraw.data.download import fetch
+from fastdraw.data.download import fetch, original
 from fastdraw.data.splits import DataError, Parts, Splits, complete
 
 MIRRORS = (
@@ -30,6 +30,13 @@ BINARIZED = {
     "validation": ("binarized_mnist_valid.amat", "bf37822a04e94123630de6a7dfd9c9ef"),
     "test": ("binarized_mnist_test.amat", "14e41ae11040adba6ab8cb291eda0dd8"),
 }
+#: md5 of the idx files of MNIST once unpacked, by what they hold.
+UNPACKED = {
+    "train images": "6bbc9ace898e44ae57da46a324031adb",
+    "train labels": "a25bea736e30d166cdddb491f175f624",
+    "test images": "2646ac647ad5339dbf082846283269ea",
+    "test labels": "27ae3e4e09519cfbb04c329615203637",
+}
 #: What a folder may hold them as, for messages.
 FORMS = {
     "mnist": "mnist.npz or the idx files of MNIST",
@@ -49,6 +56,7 @@ def load(folder: Path | None, download: bool, progress: bool) -> Splits:
         parts = npz.load(folder / "mnist.npz")
     else:
         parts = _from_idx([_idx_file(folder, name) for name, _ in (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)])
+        _check_original(parts, folder)
     _check_shape(parts, folder)
     if "validation" not in parts:
         pixels, labels = parts["train"]
@@ -70,7 +78,7 @@ def load_binarized(folder: Path | None, download: bool, progress: bool) -> Split
     else:
         parts = {}
         for part, (name, md5) in BINARIZED.items():
-            file = fetch(name, md5, BINARIZED_MIRRORS, download, progress) if folder is None else folder / name
+            file = fetch(name, md5, BINARIZED_MIRRORS, download, progress) if folder is None else original(folder / name, md5)
             parts[part] = (_from_text(file), None)
     _check_shape(parts, folder)
     for part, (pixels, _) in parts.items():
@@ -99,6 +107,18 @@ def _from_idx(files: list[Path]) -> Parts:
         pixels = as_images(idx.read(image_file), str(image_file))
         parts[part] = (pixels, as_labels(idx.read(label_file, (1,)), len(pixels), str(label_file)))
     return parts
+
+
+def _check_original(parts: Parts, folder: Path) -> None:
+    """Refuses idx files under MNIST's names that are not MNIST's, as those of its many likes are."""
+    for part, (pixels, labels) in parts.items():
+        assert labels is not None
+        for what, array in (("images", pixels[:, 0] if pixels.shape[1] == 1 else pixels), ("labels", labels)):
+            if idx.md5_of(array) != UNPACKED[f"{part} {what}"]:
+                raise DataError(
+                    f"{folder}: expected MNIST's own {part} {what} (md5 {UNPACKED[f'{part} {what}']} unpacked), got others; "
+                    "as images of one's own they are named by the path of their file"
+                )
 
 
 def _from_text(path: Path) -> np.ndarray:

@@ -14,12 +14,12 @@ from fastdraw.data.splits import DataError, Parts
 
 _PARTS = {
     "train": ("train", "train_images", "x_train"),
-    "validation": ("validation", "validation_images", "x_validation", "valid", "valid_images", "x_valid"),
+    "validation": tuple(f.format(n) for n in ("validation", "valid", "val") for f in ("{}", "{}_images", "x_{}")),
     "test": ("test", "test_images", "x_test"),
 }
 _LABELS = {
     "train": ("train_labels", "y_train"),
-    "validation": ("validation_labels", "y_validation", "valid_labels", "y_valid"),
+    "validation": tuple(f.format(n) for n in ("validation", "valid", "val") for f in ("{}_labels", "y_{}")),
     "test": ("test_labels", "y_test"),
 }
 _KEYS = "train, validation and test, or train_images and test_images, or images, or a single array"

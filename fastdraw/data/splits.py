@@ -34,6 +34,8 @@ class Splits(NamedTuple):
     make:   where it is not None, images of `train` are only what a batch is made of, anew each time it is drawn:
             `make(train[rows], generator)` gives it, its labels those of the rows. The images may be on any device, the
             generator on that device or the CPU. Images of `validation` and `test` are always finished and never change.
+    classes: the names of the classes by their numbers, where folders gave them.
+    notes:  what a user should know of how these came about: what was left out, dealt out, taken for something else.
     """
 
     train: Tensor
@@ -42,6 +44,8 @@ class Splits(NamedTuple):
     name: str
     labels: Labels | None = None
     make: Make | None = None
+    classes: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -78,7 +82,10 @@ def complete(parts: Parts, name: str, most_validation: int | None = None) -> Spl
     ordered = [parts[part] for part in ("train", "validation", "test")]
     train, validation, test = (torch.from_numpy(_own(pixels)) for pixels, _ in ordered)
     known = [torch.from_numpy(labels.astype(np.int64)) for _, labels in ordered if labels is not None]
-    return Splits(train, validation, test, name, Labels(*known) if len(known) == 3 else None)
+    notes = [f"{' and '.join(missing)} dealt out of train"] * bool(missing)
+    if 0 < len(known) < 3:
+        notes.append("no labels: some splits have none")
+    return Splits(train, validation, test, name, Labels(*known) if len(known) == 3 else None, notes=tuple(notes))
 
 
 def _own(pixels: np.ndarray) -> np.ndarray:

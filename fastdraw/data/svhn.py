@@ -14,7 +14,7 @@ from fastdraw.data import housenumbers, matlab
 from fastdraw.data.arrays import as_images
 from fastdraw.data.cache import prepared
 from fastdraw.data.crops import RandomCrops, central
-from fastdraw.data.download import fetch
+from fastdraw.data.download import fetch, original
 from fastdraw.data.npz import Arrays
 from fastdraw.data.splits import DataError, Parts, Splits, complete
 
@@ -27,6 +27,11 @@ ARCHIVES = {
     "extra": ("extra.tar.gz", "606f41243d71ca4d5fe66dbaf1f02bee"),
 }
 CROPPED = {part: f"{part}_32x32.mat" for part in ARCHIVES}
+CROPPED_MD5 = {
+    "train": "e26dedcc434d2e4c54c9b2d4a06d8373",
+    "test": "eb5a983be6a315427106f1b164d9cef3",
+    "extra": "a93ce644f1a588dc4d68dda5feec44a7",
+}
 SMALL = "svhn_small.npz"
 FORM = f"train.tar.gz and test.tar.gz, or what they unpack to, {SMALL}, or train_32x32.mat and test_32x32.mat"
 FORM_EXTRA = "train.tar.gz, extra.tar.gz and test.tar.gz, or what they unpack to, or the three _32x32.mat"
@@ -108,8 +113,11 @@ def _full_numbers(part: str, source: Path | None, download: bool, progress: bool
     archive, md5 = ARCHIVES[part]
 
     def prepare() -> np.ndarray:
-        # The largest has 1.8 GiB.
-        file = source or fetch(archive, md5, MIRRORS, download, progress, largest=1 << 31)
+        if source is None:
+            # The largest has 1.8 GiB.
+            file = fetch(archive, md5, MIRRORS, download, progress, largest=1 << 31)
+        else:
+            file = source if source.is_dir() else original(source, md5)
         return housenumbers.read(file, part, progress)
 
     made_of = md5 if source is None else housenumbers.stamp(source)
@@ -118,7 +126,7 @@ def _full_numbers(part: str, source: Path | None, download: bool, progress: bool
 
 
 def _cropped(folder: Path, parts: tuple[str, ...], name: str) -> Splits:
-    train, *rest = (read_cropped(folder / CROPPED[part]) for part in parts)
+    train, *rest = (read_cropped(original(folder / CROPPED[part], CROPPED_MD5[part])) for part in parts)
     test = rest.pop()
     for pixels, labels in rest:
         train = np.concatenate((train[0], pixels)), np.concatenate((train[1], labels))

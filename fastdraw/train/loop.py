@@ -110,7 +110,8 @@ class Run:
     def __call__(self, interruptions: Interruptions) -> Result:
         progress = self.progress
         self._take_place()
-        self.show.note(headline(self.setup, self.progress.step))
+        for line in (*self.setup.found, headline(self.setup, self.progress.step)):
+            self.show.note(line)
         self.show.start(progress.step, self.total)
         try:
             while True:

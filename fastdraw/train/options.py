@@ -11,7 +11,7 @@ from fastdraw.config import DRAWConfig
 from fastdraw.train.kinds import Config
 from fastdraw.train.recipes import RECIPES, Recipe, choose
 from fastdraw.train.schedule import SHAPES
-from fastdraw.train.values import check_canvas, check_choice, check_filters, check_kind
+from fastdraw.train.values import check_canvas, check_choice, check_filters, check_image_size, check_kind
 
 DATA, MODEL, OPTIMISATION, MACHINE, OUTPUT = "Data", "Model", "Optimisation", "Machine", "Output"
 
@@ -39,12 +39,15 @@ class TrainOptions:
     data_dir: str | None = option(
         None, DATA, "Folder in which data sets lie already, so that nothing is downloaded.", "$FASTDRAW_DATA", "FOLDER"
     )
-    image_size: int | None = option(
+    image_size: str | None = option(
         None,
         DATA,
-        "Height and width to bring all images to, in pixels, by their largest middle square.",
+        "Height and width to bring all images to, in pixels, by their largest middle part of that form: 64, or 48x64.",
         "as they are",
-        "PIXELS",
+        "PIXELS|HEIGHTxWIDTH",
+    )
+    skip_bad: bool = option(
+        False, DATA, "Leave out files of a folder that cannot be read; otherwise they are named, all at once."
     )
     binarize: str = option(
         "auto",
@@ -288,14 +291,16 @@ class TrainOptions:
 
 #: Options that are whole numbers.
 WHOLE = (
-    *("image_size", "glimpses", "hidden_size", "latent_size", "epochs", "steps", "batch_size", "kl_warmup", "warmup_steps"),
+    *("glimpses", "hidden_size", "latent_size", "epochs", "steps", "batch_size", "kl_warmup", "warmup_steps"),
     *("seed", "patience", "accumulate", "threads", "checkpoint_every", "log_every", "evaluate_every", "eval_batch", "samples"),
 )
+#: Threads, and images in one picture.
+MOST = 1 << 20
 DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(TrainOptions) if f.default is not MISSING}
 #: Of text, yes or no, and numbers that need not be whole.
 KINDS: dict[str, type] = {
     **dict.fromkeys(("data", "data_dir", "out", "preset"), str),
-    **dict.fromkeys(("conditional", "deterministic", "resume", "overwrite", "skip_test"), bool),
+    **dict.fromkeys(("skip_bad", "conditional", "deterministic", "resume", "overwrite", "skip_test"), bool),
     **dict.fromkeys(("weight_std", "forget_bias", "learning_rate", "clip", "ema", "minutes"), float),
 }
 METAVARS: dict[str, str] = {f.name: f.metadata["metavar"] for f in fields(TrainOptions)}
@@ -306,11 +311,16 @@ def check_option(name: str, value: Any) -> Any:
     if value is None and DEFAULTS[name] is None:
         return None
     if name in WHOLE:
-        return check_size(name, value, least=0 if name in ("seed", "kl_warmup", "warmup_steps") else 1)
+        value = check_size(name, value, least=0 if name in ("seed", "kl_warmup", "warmup_steps") else 1)
+        if name in ("threads", "samples") and value > MOST:
+            raise expected(name, f"at most {MOST:,}", value)
+        return value
     if name in KINDS:
         return check_kind(name, value, KINDS[name])
     if name in ("read_size", "write_size"):
         return check_filters(name, value)
+    if name == "image_size":
+        return check_image_size(value)
     if name == "initial_canvas":
         check_canvas(value)
     else:

@@ -25,6 +25,7 @@ from fastdraw.train.options import TrainOptions
 from fastdraw.train.parallel import Processes, local_rank
 from fastdraw.train.resume import continued, saved_run
 from fastdraw.train.start import new_model
+from fastdraw.train.values import image_size
 
 #: The best weights, of a run with --patience.
 BEST = "best.safetensors"
@@ -35,12 +36,13 @@ FILES = (checkpoint.NAME, BEST, metrics.NAME, ABOUT, "samples.png", "drawing.gif
 
 @dataclass
 class Setup:
-    """splits: with their labels only where the run uses them; on the device where they fit there."""
+    """splits: with their labels only where the run uses them; on the device where they fit there. found: lines on them."""
 
     options: TrainOptions
     folder: Path
     device: torch.device
     splits: data.Splits
+    found: list[str]
     fingerprint: str
     model: Model
     average: Average | None
@@ -93,6 +95,8 @@ def prepare(said: TrainOptions, explicit: Collection[str] | None, processes: Pro
     if not said.resume and processes.is_first:
         _check_free(folder, said.overwrite)
     splits = _load(options, processes)
+    found = data.found(splits)
+    splits = splits if options.needs_labels else splits._replace(labels=None)
     train = splits.train
     options = replace(options.resolved(splits.image_shape, torch.get_num_threads()), out=str(folder))
     _check_batch(options, len(train), processes)
@@ -111,7 +115,7 @@ def prepare(said: TrainOptions, explicit: Collection[str] | None, processes: Pro
         average.model.load_state_dict(saved.ema)
     # No checkpoint is written before all have read the one that is there.
     processes.wait()
-    return Setup(options, folder, device, splits, fingerprint, model, average, optimizer, saved, processes)
+    return Setup(options, folder, device, splits, found, fingerprint, model, average, optimizer, saved, processes)
 
 
 def find_device(name: str) -> torch.device:
@@ -130,16 +134,14 @@ def _name(name_or_path: str) -> str:
 
 
 def _load(options: TrainOptions, processes: Processes) -> data.Splits:
-    size = None if options.image_size is None else (options.image_size, options.image_size)
-
     def load() -> data.Splits:
-        return data.load(options.data, data_dir=options.data_dir, image_size=size, progress=sys.stderr.isatty())
+        size, bar = image_size(options.image_size), sys.stderr.isatty()
+        return data.load(options.data, options.data_dir, size, progress=bar, skip_bad=options.skip_bad)
 
     # The first process downloads; the others then find the files.
     splits = load() if processes.is_first else None
     processes.wait()
-    splits = splits or load()
-    return splits if options.needs_labels else splits._replace(labels=None)
+    return splits or load()
 
 
 def _classes(options: TrainOptions, splits: data.Splits) -> int | None:

@@ -20,6 +20,30 @@ def check_filters(name: str, value: Any) -> str | None:
         raise expected(name, "a number of at least 1, or none", value, type(error)) from None
 
 
+def check_image_size(value: Any) -> str:
+    """A number for height and width, or both, as text: "48x64"."""
+    texts = value.split("x") if isinstance(value, str) else [value]
+    try:
+        sizes = [check_size("image_size", int(text) if isinstance(text, str) else text) for text in texts]
+    except (ValueError, TypeError) as error:
+        raise expected("image_size", "a number of at least 1, or two, as in 48x64", value, type(error)) from None
+    if len(sizes) > 2 or max(sizes) > LARGEST_SIDE:
+        raise expected("image_size", f"one number or two, as in 48x64, each at most {LARGEST_SIDE:,}", value)
+    return f"{sizes[0]}x{sizes[-1]}"
+
+
+#: Pixels along a side.
+LARGEST_SIDE = 1 << 16
+
+
+def image_size(text: str | None) -> tuple[int, int] | None:
+    """(height, width) of what `check_image_size` gives."""
+    if text is None:
+        return None
+    height, width = text.split("x")
+    return int(height), int(width)
+
+
 def check_canvas(value: Any) -> None:
     if value in ("mean", "zero"):
         return

@@ -19,6 +19,7 @@ from fastdraw.train.kinds import task_of
 from fastdraw.train.options import check_option
 from fastdraw.train.randomness import generator
 from fastdraw.train.resume import told
+from fastdraw.train.values import image_size
 
 
 class Run:
@@ -58,14 +59,11 @@ class Run:
         """Raises ValueError (DataError) or OSError where the images cannot be had, or are not of the model's shape."""
         if self.data_name is None:
             raise expected("data", "the name or path of the images, which this checkpoint does not tell", None)
-        size = self.options.get("image_size")
-        if size is not None and (size, size) != tuple(self.config.image_shape[1:]):
-            raise self._other_shape(f"{size}x{size}")
-        image_size = None if size is None else (size, size)
-        if self.asked:
-            splits = data.load(self.data_name, data_dir=self.data_dir, image_size=image_size)
-        else:
-            splits = self._unasked(self.data_name, image_size)
+        size = image_size(self.options.get("image_size"))
+        if size is not None and size != tuple(self.config.image_shape[1:]):
+            raise self._other_shape(self.options["image_size"])
+        how: dict[str, Any] = {"image_size": size, "skip_bad": bool(self.options.get("skip_bad"))}
+        splits = data.load(self.data_name, data_dir=self.data_dir, **how) if self.asked else self._unasked(self.data_name, how)
         if splits.image_shape != tuple(self.config.image_shape):
             raise self._other_shape("x".join(map(str, splits.image_shape)))
         return splits
@@ -74,7 +72,7 @@ class Run:
         shape = "x".join(map(str, self.config.image_shape))
         return ValueError(f"data: expected images of {shape}, as {self.file} takes them, got {came}")
 
-    def _unasked(self, name: str, image_size: tuple[int, int] | None) -> data.Splits:
+    def _unasked(self, name: str, how: dict[str, Any]) -> data.Splits:
         """The data set that the checkpoint names, from where the call may look for it."""
         inside = [Path.cwd(), self.file.parent] + ([] if self.data_dir is None else [Path(self.data_dir)])
         if name not in data.names():
@@ -83,11 +81,11 @@ class Run:
                     f"data: expected images in the folders of this call, or named by it (--data {shlex.quote(name)}), "
                     f"got {name}, which only {self.file} names"
                 )
-            return data.load(name, image_size=image_size)
+            return data.load(name, **how)
         own = self.options.get("data_dir")
         folder = self.data_dir or (own if own is not None and _lies_in(own, inside) else None)
         try:
-            return data.load(name, data_dir=folder, image_size=image_size, download=False)
+            return data.load(name, data_dir=folder, download=False, **how)
         except data.DataError as error:
             where = "" if own is None or folder == own else f" --data-dir {shlex.quote(own)}"
             raise data.DataError(

@@ -1,0 +1,144 @@
+"""One picture out of a file: by the format that its suffix names, its size checked before it is unpacked."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from fastdraw.data.arrays import LARGEST_SMALL, check_unpacked
+from fastdraw.data.splits import DataError, needs_extra
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+#: What a file of each suffix may hold. Pillow left to itself goes by content, and starts Ghostscript on PostScript.
+FORMATS = {
+    **dict.fromkeys((".png", ".apng"), "PNG"),
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
+    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
+    **dict.fromkeys((".pgm", ".ppm", ".pbm", ".pnm"), "PPM"),
+    ".bmp": "BMP",
+    ".gif": "GIF",
+    ".webp": "WEBP",
+}
+_GREY = ("1", "L", "LA", "La")
+_COLOUR = ("RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB")
+
+
+class Look(NamedTuple):
+    """What a picture is, before it is known what all of them become.
+
+    frames: those of a film and pages; one is used. ink: of transparent ones how much of it is seen, and how light that is.
+    """
+
+    grey: bool
+    frames: int
+    ink: tuple[float, float]
+
+
+def look(file: Path, image_size: tuple[int, int] | None) -> Look:
+    """Unpacks transparent ones and palettes only. Raises DataError."""
+    with _opened(file, image_size) as image:
+        # The second picture in a photograph's file is a preview.
+        frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
+        grey, ink = image.mode in _GREY, (0.0, 0.0)
+        if image.has_transparency_data:
+            pixels = np.asarray(image.convert("RGBA"))
+            alpha = pixels[..., 3].astype(np.float32) / 255
+            light = np.asarray(image.convert("RGBA").convert("RGB").convert("L"))
+            ink = (float(alpha.sum()), float((alpha * light).sum()))
+            if image.mode in ("P", "PA"):
+                grey = _is_grey(pixels[alpha > 0])
+        elif image.mode == "P":
+            grey = _is_grey(np.asarray(image.convert("RGB")))
+        return Look(grey, frames, ink)
+
+
+def decode(file: Path, mode: str, image_size: tuple[int, int] | None, ground: int) -> np.ndarray:
+    """uint8 [C, H, W]. ground: what transparent pixels are laid on, 0 or 255. Raises DataError."""
+    with _opened(file, image_size) as opened:
+        from PIL import Image, ImageOps
+
+        image = ImageOps.exif_transpose(opened)
+        if image.has_transparency_data:
+            image = _laid(image.convert("RGBA"), ground)
+        image = image.convert(mode)
+        if image_size is not None and image.size != image_size[::-1]:
+            image = ImageOps.fit(image, image_size[::-1], Image.Resampling.BICUBIC)
+        array = np.asarray(image)
+    return array[None] if mode == "L" else array.transpose(2, 0, 1)
+
+
+@contextmanager
+def _opened(file: Path, image_size: tuple[int, int] | None) -> Iterator[Image.Image]:
+    """Whatever goes wrong within it is a DataError that names the file: a decoder may raise anything at damaged bytes."""
+    with needs_extra("a folder of images"):
+        from PIL import Image
+    format = FORMATS[file.suffix.lower()]
+    try:
+        # A pipe would be waited for.
+        if not file.is_file():
+            raise DataError(f"{file}: expected a plain file, got a link to none, or something else")
+        with warnings.catch_warnings():
+            # Pillow warns of large ones by their pixels; below, they are refused by what the file can honestly hold.
+            warnings.simplefilter("ignore")
+            with Image.open(file, formats=[format]) as image:
+                if image.mode not in (*_GREY, *_COLOUR):
+                    raise DataError(f"{file}: expected 8 bits per channel, got mode {image.mode}")
+                if image_size is not None and _bytes(image) > LARGEST_SMALL:
+                    # A JPEG can be unpacked smaller than it is, without the memory for all of it.
+                    image.draft(None, image_size[::-1])
+                check_unpacked(str(file), file, _bytes(image))
+                yield image
+    except DataError:
+        raise
+    except Exception as error:
+        if isinstance(error, Image.UnidentifiedImageError):
+            raise DataError(f"{file}: expected a {format} image, as its name says, got {_kind(file)}") from error
+        raise DataError(f"{file}: expected a whole image, got: {error}") from error
+
+
+def _bytes(image: Image.Image) -> int:
+    return image.width * image.height * len(image.getbands())
+
+
+def _kind(file: Path) -> str:
+    """What a file is by its first bytes, for a message."""
+    with open(file, "rb") as content:
+        head = content.read(12)
+    if head[:4] == b"RIFF" and head[8:] == b"WEBP":
+        return "a WEBP image"
+    return next((name for start, name in _STARTS.items() if head.startswith(start)), "something else")
+
+
+#: First bytes of files that come under others' names.
+_STARTS = {
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"GIF8": "a GIF image",
+    b"BM": "a BMP image",
+    b"II*\0": "a TIFF image",
+    b"%!PS": "PostScript",
+    b"<": "text with marks, a web page, say",
+}
+
+
+def _is_grey(pixels: np.ndarray) -> bool:
+    """Of colours [..., 3 or 4] whether all are grey."""
+    return bool((pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 1] == pixels[..., 2]).all())
+
+
+def _laid(image: Image.Image, ground: int) -> Image.Image:
+    """RGBA laid on black or white; on the other one, where nothing could be told from the ground."""
+    from PIL import Image
+
+    for level in (ground, 255 - ground):
+        laid = Image.alpha_composite(Image.new("RGBA", image.size, (level, level, level, 255)), image)
+        if np.ptp(np.asarray(laid), axis=(0, 1)).any():
+            return laid
+    return Image.alpha_composite(Image.new("RGBA", image.size, (ground, ground, ground, 255)), image)

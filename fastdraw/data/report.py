@@ -1,0 +1,27 @@
+"""What was found, in sentences."""
+
+from __future__ import annotations
+
+from fastdraw.data.splits import Splits
+
+
+def found(splits: Splits) -> list[str]:
+    """A line on the images of a data set, and one for each thing that its user should know of them."""
+    channels, height, width = splits.image_shape
+    colour = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
+    parts = [f"{len(part):,} {use}" for part, use in zip(splits[:3], ("to train", "to validate", "to test"), strict=True)]
+    made = ", made anew for each batch to train" if splits.make is not None else ""
+    low, high = (min(int(p.min()) for p in splits[:3]), max(int(p.max()) for p in splits[:3]))
+    line = (
+        f"data {splits.name}: {sum(map(len, splits[:3])):,} images of {height}x{width} (height x width), {colour}{made}: "
+        f"{', '.join(parts)}; values {low} to {high}; {_labels(splits)}"
+    )
+    return [line, *(f"data {splits.name}: {note}" for note in splits.notes)]
+
+
+def _labels(splits: Splits) -> str:
+    if splits.labels is None:
+        return "no labels"
+    count = 1 + max(int(labels.max()) for labels in splits.labels)
+    names = f" ({', '.join(splits.classes[:10])}{', ...' if count > 10 else ''})" if splits.classes else ""
+    return f"labels of {count:,} classes{names}"
