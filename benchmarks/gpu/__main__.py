@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Figures(out, said.commit, said.tiny)(said.seconds, said.only)
     small = ["glimpses=2", "hidden_size=8", "latent_size=4", "samples=4", "batch_size=20"] if said.tiny else []
     timed = ["--timed", "6"] if said.tiny else []
+    timed += ["--commit", said.commit] if said.commit else []
     return Training(
         out, said.state.resolve(), said.data_dir, said.seconds, [*timed, "--set", *small, *said.set], said.samples
     )()

@@ -60,7 +60,7 @@ def learn(said: argparse.Namespace) -> int:
         steps = max(1, int(PLANNED * (left - plan["start"]) / plan["step"]))
         options |= {"steps": steps, "epochs": max(1, -(-steps // per_epoch))}
         options["evaluate_every"] = max(1, steps // per_epoch // EVALUATIONS)
-        plan |= {"steps": steps, "seconds_left": left, "options": options, "attempt": attempt}
+        plan |= {"commit": said.commit, "steps": steps, "seconds_left": left, "options": options, "attempt": attempt}
         (said.folder / "plan.json").write_text(json.dumps(plan, indent=1))
         many = f"{steps} steps = {steps / per_epoch:.1f} epochs"
         print(f"{1e3 * plan['step']:.3f} ms a step; {many} in {left:.0f} s", flush=True)
@@ -111,6 +111,7 @@ def main() -> int:
         "--until", type=float, default=time.time() + 300, help="when training has to be over, as of time.time()"
     )
     parser.add_argument("--data-dir")
+    parser.add_argument("--commit")
     parser.add_argument("--timed", type=int, default=TIMED)
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--batch", type=int, default=5000)

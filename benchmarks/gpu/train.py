@@ -44,7 +44,7 @@ class Training:
     def __call__(self) -> int:
         self.out.mkdir(parents=True, exist_ok=True)
         self.state.mkdir(parents=True, exist_ok=True)
-        testing = min(TESTING, self.seconds / 3)
+        testing = min(TESTING, 0.9 * self.seconds)
         left = self.end - testing - time.monotonic()
         # It ends by itself. A little later it is told to, which leaves a checkpoint, and then it has to.
         trained = self.run("train", left + GRACE, "--until", f"{time.time() + left:.1f}", *self.data, *self.given)
