@@ -43,12 +43,16 @@ class Subject(NamedTuple):
 
     @contextmanager
     def with_row(self, row: Any) -> Iterator[None]:
+        from fastdraw.kernels.triton import handles
+
         before = self.table[self.key]
         self.table[self.key] = (*before[: self.index], row, *before[self.index + 1 :])
+        handles.forget()
         try:
             yield
         finally:
             self.table[self.key] = before
+            handles.forget()
 
 
 def piece_subjects(setting: str, batch: int | None, precision: str) -> list[Subject]:

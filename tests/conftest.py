@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,6 +124,15 @@ def poisoned_memory():
     assert torch.utils.deterministic.fill_uninitialized_memory
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True)
+def own_tables():
+    """Tests change tables of block sizes, by which kept launches were made."""
+    yield
+    handles = sys.modules.get("fastdraw.kernels.triton.handles")
+    if handles is not None:
+        handles.forget()
 
 
 @pytest.fixture(autouse=True)

@@ -79,13 +79,17 @@ class Launches(TorchDispatchMode):
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
         self.names: list[str] = []
-        monkeypatch.setattr(pieces, "run", self.run)
+        monkeypatch.setattr(pieces, "launched", self.launched)
 
-    def run(self, one: launch.Launch) -> None:
+    def launched(self, launcher: Any, *arguments: Any) -> bool:
+        one = launcher(*arguments)
+        if one is None:
+            return False
         self.names.append(one.kernel.__name__)
         # What the interpreter does with torch is no launch.
         with torch.utils._python_dispatch._disable_current_modes():
             launch.run(one)
+        return True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = str(func).removeprefix("aten.")

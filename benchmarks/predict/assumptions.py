@@ -1,5 +1,5 @@
 """What the model of time assumes of the chip, in one table. None of it was measured by this project: a chip's own figures,
-once `benchmarks.probe` and `make gpu` have them, take their place here.
+once there are some, take their place here.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from fastdraw import env
 
 from . import interpreter
 from .filterbank import filterbank_grad_launch, filterbank_launch
-from .launch import compute_dtype, dot_precision, near, run
+from .handles import launched
+from .launch import compute_dtype, dot_precision, near
 from .lstm import lstm_step, lstm_step_backward
 from .read import read_launch
 from .tables import WRITE_GRAD_SIZE, patch_tiles, window_parts
@@ -56,7 +57,7 @@ def filterbank(params: Tensor, size: int, height: int, width: int) -> tuple[Tens
     y = params.new_empty((batch, size, height), dtype=dtype)
     x = params.new_empty((batch, size, width), dtype=dtype)
     gamma = params.new_empty((batch,), dtype=dtype)
-    run(filterbank_launch(params, y, x, gamma))
+    launched(filterbank_launch, params, y, x, gamma)
     return y, x, gamma
 
 
@@ -64,7 +65,7 @@ def filterbank_backward(
     grad_y: Tensor, grad_x: Tensor, grad_gamma: Tensor, params: Tensor, size: int, height: int, width: int
 ) -> Tensor:
     grad_params = torch.empty_like(params)
-    run(filterbank_grad_launch(grad_y, grad_x, grad_gamma, params, grad_params))
+    launched(filterbank_grad_launch, grad_y, grad_x, grad_gamma, params, grad_params)
     return grad_params
 
 
@@ -76,7 +77,7 @@ def read(image: Tensor, params: Tensor, size: int, power: int) -> Tensor:
     tiles = math.prod(shape[:-2]) * patch_tiles("read", size, dtype, precision)
     parts = window_parts(tiles, image.shape[2] * image.shape[3])
     patch = image.new_empty(shape if parts == 1 else (parts, *shape), dtype=image.dtype if parts == 1 else dtype)
-    run(read_launch(image, params, patch, power, precision, parts))
+    launched(read_launch, image, params, patch, power, precision, parts)
     return patch if parts == 1 else patch.sum(0).to(image.dtype)
 
 
@@ -97,7 +98,7 @@ def write(
     shape = (patch.shape[0], patch.shape[-3], height, width)
     kind = dtype if summed else patch.dtype
     image = torch.empty(shape, dtype=kind, device=patch.device, memory_format=form)
-    run(write_launch(patch, params, image, power, precision))
+    launched(write_launch, patch, params, image, power, precision)
     return image.to(patch.dtype)
 
 
@@ -113,7 +114,7 @@ def _window_grad(patch: Tensor, image: Tensor, params: Tensor, power: int, need_
         grad_patch = torch.empty_like(patch) if parts == 1 else patch.new_empty((parts, *patch.shape), dtype=dtype)
     summed = parts * programs > 1
     grad_params = params.new_empty((parts, *params.shape[:-1], programs, 5), dtype=dtype if summed else params.dtype)
-    run(window_grad_launch(patch, image, params, grad_params, grad_patch, power, precision, parts))
+    launched(window_grad_launch, patch, image, params, grad_params, grad_patch, power, precision, parts)
     grad_params = grad_params.sum((0, -2)).to(params.dtype) if summed else grad_params.view_as(params)
     return grad_patch if grad_patch is None or parts == 1 else grad_patch.sum(0).to(patch.dtype), grad_params
 

@@ -44,13 +44,14 @@ class Launch(NamedTuple):
         return {**options, "maxnreg": self.max_registers} if nvidia and self.max_registers is not None else options
 
 
-def run(launch: Launch) -> None:
+def run(launch: Launch) -> Any:
+    """Launches by Triton's own way, and gives the compiled kernel. What is launched often goes by handles.py."""
     device = next(value.device for value in launch.arguments.values() if isinstance(value, Tensor))
     # Triton launches on the current device, which need not be the tensors'.
     elsewhere = device.type == "cuda" and device.index != torch.cuda.current_device()
     with torch.cuda.device(device) if elsewhere else nullcontext():
         how = {**launch.options(nvidia=torch.version.hip is None), **dependence(launch, dependent())}
-        launch.kernel[launch.grid](**launch.arguments, **how)
+        return launch.kernel[launch.grid](**launch.arguments, **how)
 
 
 def dependence(launch: Launch, able: bool) -> dict[str, bool]:

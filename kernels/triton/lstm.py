@@ -23,7 +23,8 @@ from torch import Tensor
 from fastdraw import env
 
 from .activations import sigmoid, tanh
-from .launch import Launch, run, tf32_allowed, tl_dtype
+from .handles import launched
+from .launch import Launch, tf32_allowed, tl_dtype
 from .rows import to_tf32
 from .tables import POINTWISE_BLOCK, lstm_blocks
 
@@ -273,8 +274,8 @@ def lstm_step(
     out = (torch.empty_like(h), torch.empty_like(c), c.new_empty((batch, 4 * hidden)))
     # Half precision goes to the tensor cores as it is.
     precision = "tf32" if x.dtype == torch.float32 and tf32_allowed() else "ieee"
-    launch = lstm_launch(x, h, c, (weight_ih, weight_hh, bias_ih, bias_hh), out, precision)
-    run(launch or cell_launch(_product(x, weight_ih), _product(h, weight_hh), c, (bias_ih, bias_hh), out))
+    if not launched(lstm_launch, x, h, c, (weight_ih, weight_hh, bias_ih, bias_hh), out, precision):
+        launched(cell_launch, _product(x, weight_ih), _product(h, weight_hh), c, (bias_ih, bias_hh), out)
     return out
 
 
@@ -292,7 +293,7 @@ def lstm_step_backward(
     """(grad_x, grad_h, grad_c, grad_weight_ih, grad_weight_hh, grad_bias); both biases have the same gradient."""
     grad_gates = torch.empty_like(gates, dtype=x.dtype)
     grad_c_old = torch.empty_like(c)
-    run(cell_grad_launch(grad_h, grad_c, gates, c, c_new, grad_gates, grad_c_old))
+    launched(cell_grad_launch, grad_h, grad_c, gates, c, c_new, grad_gates, grad_c_old)
     grad_bias = grad_gates.sum(0, dtype=c.dtype).to(weight_ih.dtype)
     rows = grad_gates.T
     return grad_gates @ weight_ih, grad_gates @ weight_hh, grad_c_old, rows @ x, rows @ h, grad_bias

@@ -20,8 +20,8 @@ from fastdraw.ops.glimpses import Shape
 from .canvas import canvas_launch
 from .canvas_grad import canvas_grad_launch
 from .cells import cell_backward_launch, cell_forward_launch
+from .handles import launched
 from .latents import input_grad_launch, latent_grad_launch, latent_launch
-from .launch import run
 from .linear import linear_launch
 from .piece_tables import CHUNK_BYTES, MAX_CANVAS_SIZE, kl_parts
 from .tiles import canvas_kind, kind, wide_product
@@ -30,7 +30,8 @@ from .tiles import canvas_kind, kind, wide_product
 def lstm(inputs: Tensor, weight: Tensor, bias: Tensor, c: Tensor, gates: Tensor, c_new: Tensor, h_outs: list[Tensor]) -> None:
     if c.dtype == torch.float64:
         return aten_pieces.lstm(inputs, weight, bias, c, gates, c_new, h_outs)
-    return run(cell_forward_launch(inputs, weight, bias, c, gates, c_new, h_outs))
+    launched(cell_forward_launch, inputs, weight, bias, c, gates, c_new, h_outs)
+    return None
 
 
 def latent_parts(s: Shape, dtype: torch.dtype) -> int:
@@ -43,21 +44,20 @@ def latent(h: Tensor, weight: Tensor, bias: Tensor, noise: Tensor, out: Tensor, 
     (batch, latents), depth = noise.shape, h.shape[1]
     parts = kl_parts(batch, latents, depth, kind(h.dtype))
     own = kl if kl.dim() == 2 or parts == 1 else kl.new_empty(parts, batch)
-    run(latent_launch(h, weight, bias, noise, out, z, own))
+    launched(latent_launch, h, weight, bias, noise, out, z, own)
     if own is not kl:
         torch.sum(own, 0, out=kl)
     return None
 
 
 def head(h: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> None:
-    launch = linear_launch(h, weight, bias, out) if out.dtype != torch.float64 else None
-    if launch is not None:
-        return run(launch)
+    if out.dtype != torch.float64 and launched(linear_launch, h, weight, bias, out):
+        return
     if h.dtype == out.dtype:
         torch.addmm(bias, h, weight.t(), out=out)
     else:
         torch.add(wide_product(h, weight.t()), bias, out=out)
-    return None
+    return
 
 
 def _plain(s: Shape, canvas: Tensor) -> bool:
@@ -71,7 +71,8 @@ def glimpse(
         return None
     if _plain(s, canvas):
         return aten_pieces.glimpse(head, before, canvas, x, r, s, writes)
-    return run(canvas_launch(head, before, canvas, x, r, s, writes, canvas_kind()))
+    launched(canvas_launch, head, before, canvas, x, r, s, writes, canvas_kind())
+    return None
 
 
 def lstm_backward(
@@ -80,7 +81,8 @@ def lstm_backward(
 ) -> None:  # fmt: skip
     if c.dtype == torch.float64:
         return aten_pieces.lstm_backward(grad_out, weight, others, gates, c, c_new, grad_c, grad_gates)
-    return run(cell_backward_launch(grad_out, weight, others, gates, c, c_new, grad_c, grad_gates))
+    launched(cell_backward_launch, grad_out, weight, others, gates, c, c_new, grad_c, grad_gates)
+    return None
 
 
 def latent_backward(
@@ -90,19 +92,15 @@ def latent_backward(
     if latent.dtype == torch.float64:
         return aten_pieces.latent_backward(grad_gates, weight, latent, noise, grad_kl, grad_inputs, grad_latent, grad_noise)
     latents = (latent, noise, grad_kl, grad_latent)
-    launch = input_grad_launch(grad_gates, weight, grad_inputs, latents, grad_noise)
-    if launch is None:
+    if not launched(input_grad_launch, grad_gates, weight, grad_inputs, latents, grad_noise):
         torch.mm(grad_gates, weight, out=grad_inputs)
-        launch = latent_grad_launch(grad_gates, weight, grad_inputs, latents, grad_noise)
-    return run(launch)
+        launched(latent_grad_launch, grad_gates, weight, grad_inputs, latents, grad_noise)
+    return None
 
 
 def input_backward(grad_out: Tensor, weight: Tensor, grad_inputs: Tensor) -> None:
-    launch = input_grad_launch(grad_out, weight, grad_inputs) if grad_out.dtype != torch.float64 else None
-    if launch is None:
+    if grad_out.dtype == torch.float64 or not launched(input_grad_launch, grad_out, weight, grad_inputs):
         torch.mm(grad_out, weight, out=grad_inputs)
-    else:
-        run(launch)
 
 
 def glimpse_backward(
@@ -111,8 +109,9 @@ def glimpse_backward(
 ) -> None:  # fmt: skip
     if _plain(s, canvas):
         return aten_pieces.glimpse_backward(head, canvas, x, grad_r, grad_canvas, grad_head, grad_x, s, writes, rebuild)
-    launch = canvas_grad_launch(head, canvas, x, grad_r, grad_canvas, grad_head, grad_x, s, writes, rebuild, canvas_kind())
-    return run(launch)
+    arguments = (head, canvas, x, grad_r, grad_canvas, grad_head, grad_x, s, writes, rebuild, canvas_kind())
+    launched(canvas_grad_launch, *arguments)
+    return None
 
 
 def chunk_rows(hidden: int, dtype: torch.dtype) -> int:
