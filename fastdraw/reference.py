@@ -27,6 +27,16 @@ PARAM_LIMITS = (1e30, 1e30, 60.0, 60.0, 60.0)
 EXPONENT_LIMIT = 1e4
 
 
+def brief(output: Any) -> str:
+    """A named tuple of tensors in a few lines: what is larger than a few numbers by dtype, shape and device."""
+    lines = [f"{name}={_shown(value)}" for name, value in zip(output._fields, output, strict=True)]
+    return f"{type(output).__name__}({', '.join(lines)})"
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if not isinstance(value, Tensor) or value.numel() <= 1 else f"<{checks.describe(value)[2:]}>"
+
+
 class Window(NamedTuple):
     """Where the filters of each image stand: in pixels, counted from 0; all [B]."""
 
@@ -36,6 +46,9 @@ class Window(NamedTuple):
     sigma: Tensor
     gamma: Tensor
 
+    def __repr__(self) -> str:
+        return brief(self)
+
 
 class FilterBank(NamedTuple):
     """y [B, N, H] and x [B, N, W], whose rows sum to one, and gamma [B]."""
@@ -43,6 +56,9 @@ class FilterBank(NamedTuple):
     y: Tensor
     x: Tensor
     gamma: Tensor
+
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 class DRAWOutput(NamedTuple):
@@ -52,6 +68,9 @@ class DRAWOutput(NamedTuple):
     reconstruction: Tensor
     kl: Tensor
     canvas: Tensor
+
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 class Trajectory(NamedTuple):
@@ -66,6 +85,9 @@ class Trajectory(NamedTuple):
     mu: Tensor | None = None
     log_sigma: Tensor | None = None
 
+    def __repr__(self) -> str:
+        return brief(self)
+
 
 class Recurrence(NamedTuple):
     """canvas [B, C, H, W]: logits; trajectory where it was asked for. Where nothing was inferred kl and latent are None:
@@ -77,6 +99,9 @@ class Recurrence(NamedTuple):
     kl: Tensor | None
     trajectory: Trajectory | None
     latent: Tensor | None = None
+
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 def window(params: Tensor, size: int, image_size: tuple[int, int]) -> Window:

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from fastdraw import checks
 from fastdraw.config import ClassifierConfig
-from fastdraw.reference import Window, lstm_step, lstm_weights, read, window
+from fastdraw.reference import Window, brief, lstm_step, lstm_weights, read, window
 
 Model = TypeVar("Model", bound="DRAWClassifier")
 
@@ -26,6 +26,9 @@ class ClassifierOutput(NamedTuple):
 
     loss: Tensor | None
     logits: Tensor
+
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 class DRAWClassifier(nn.Module):

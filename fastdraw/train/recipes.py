@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from fastdraw.config import DRAWConfig, classifier_presets, presets
+from fastdraw.config import classifier_presets, presets
 from fastdraw.train.kinds import Config, task_of
 
 
@@ -41,12 +41,12 @@ RECIPES: dict[str, Recipe] = {
     "mnist-no-attention": Recipe(presets["mnist-no-attention"]),
     # The paper gives no model for two digits. Windows are placed in shares of the image, and a digit has MNIST's 28 pixels:
     # that model can draw them as it stands, with some 32 of its 64 glimpses for each digit.
-    "two-digits": Recipe(replace(presets["mnist"], image_shape=(1, 60, 60))),
+    "two-digits": Recipe(presets["two-digits"]),
     # 800 units diverge more easily than MNIST's 256: the rate at which a port trained 512 of them on SVHN.
     "svhn": Recipe(presets["svhn"], learning_rate=3e-4),
     "cifar10": Recipe(presets["cifar10"]),
     # Characters of about MNIST's size and strokes: its model.
-    "omniglot": Recipe(presets["mnist"]),
+    "omniglot": Recipe(presets["omniglot"]),
     # Shorter gradients than DRAW's: with 10 a run stayed at chance for all of 2,000 steps, with 1 none of 13 did.
     "cluttered-mnist": Recipe(
         classifier_presets["cluttered-mnist"], batch_size=128, learning_rate=1e-3, schedule="cosine", clip=1.0
@@ -56,7 +56,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     # Small enough to learn scikit-learn's 1,797 digits in a minute or two on two cores.
     "digits": Recipe(
-        DRAWConfig((1, 28, 28), glimpses=12, hidden_size=128, latent_size=16, read_size=5, write_size=5),
+        presets["digits"],
         epochs=130,
         batch_size=50,
         learning_rate=4e-3,
