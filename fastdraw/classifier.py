@@ -23,6 +23,7 @@ class DRAWClassifier(Pretrained, CheckedStateDict, reference.DRAWClassifier):
     hidden_size  h, units of the LSTM
     read_size    N, filters along each side of the window; the LSTM's own last state places each window (equation 21)
     num_classes  classes told apart
+    device, dtype  of the new weights, as torch's own modules take them
 
     `DRAWClassifier.from_config(fastdraw.classifier_presets["cluttered-mnist"])` builds the paper's. Raises TypeError or
     ValueError, naming the argument, for anything but whole numbers of at least 1.
@@ -43,6 +44,7 @@ class DRAWClassifier(Pretrained, CheckedStateDict, reference.DRAWClassifier):
     """
 
     config_type = ClassifierConfig
+    config: ClassifierConfig
 
     def recurrence(self, x: Tensor, return_params: bool = False) -> tuple[Tensor, Tensor | None]:
         """All glimpses, on the backend in force; see `fastdraw.ops.classification`."""

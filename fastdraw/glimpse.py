@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
 from fastdraw import checks
@@ -39,6 +41,10 @@ class GaussianGlimpse(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         self.size = checks.check_size("size", size)
+
+    if TYPE_CHECKING:
+
+        def __call__(self, image: Tensor, params: Tensor) -> Tensor: ...
 
     def forward(self, image: Tensor, params: Tensor) -> Tensor:
         """`fastdraw.read`: image [B, C, H, W] and params [B, 5] -> [B, C, N, N], or [B, K, 5] -> [B, K, C, N, N]."""

@@ -147,14 +147,14 @@ class GraphedStep:
     def _draw(self, part: slice) -> tuple[Tensor, ...]:
         """Adds a part's share of the gradients, and gives its share of the loss, and the rest of the output."""
         # A model without classes may be one that knows no labels.
-        known = {} if self._labels is None else {"labels": self._labels[part]}
-        out = self.model(self._x[part], self._noise[:, part], **known)
+        known: dict[str, Any] = {} if self._labels is None else {"labels": self._labels[part]}
+        out: Any = self.model(self._x[part], self._noise[:, part], **known)
         self._scaled((out.reconstruction + self._kl_weight * out.kl.sum(0)).mean(), part).backward()
         return self._scaled(out.loss.detach(), part), out.reconstruction.detach(), out.kl.detach()
 
     def _classify(self, part: slice) -> tuple[Tensor, ...]:
         assert self._labels is not None
-        out = self.model(self._x[part], self._labels[part])
+        out: Any = self.model(self._x[part], self._labels[part])
         loss = self._scaled(out.loss, part)
         loss.backward()
         return loss.detach(), out.logits.detach()

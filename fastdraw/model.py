@@ -28,6 +28,7 @@ class DRAW(Pretrained, CheckedStateDict, reference.DRAW):
     canvas_memory          "keep": every canvas is kept for the backward pass; "rebuild": each is rebuilt from the next one
                            there, so that memory does not grow with T times pixels, at the cost of another write each
     num_classes            of a class-conditional model: encoder and decoder are given the class of each image as well
+    device, dtype          of the new weights, as torch's own modules take them
 
     `DRAW.from_config(fastdraw.presets["mnist"])` builds the paper's models. Raises TypeError or ValueError, naming the
     argument, for anything but whole numbers of at least 1.
@@ -42,10 +43,12 @@ class DRAW(Pretrained, CheckedStateDict, reference.DRAW):
         kl              [T, B]: KL of each glimpse's latent from N(0, 1), nats, equation 11
         canvas          [B, C, H, W]: c_T, logits
     model.sample(n, noise=None, return_trajectory=False, labels=None)
-        images [n, C, H, W] in [0, 1] from the prior, equations 13 to 16; noise [T, n, Z] is the latent sample.
+        images [n, C, H, W] in [0, 1] from the prior, equations 13 to 16; noise [T, n, Z] is the latent sample. They carry no
+        graph, and `.numpy()` works, unless noise requires a gradient.
         labels [n] are what to draw; a class-conditional model that is told none draws classes at random.
     model.reconstruct(x, noise=None, return_trajectory=False, labels=None)
         images [B, C, H, W] in [0, 1], as forward drew them.
+        generator=, of all three, draws noise (and classes) in place of torch's default one.
         With return_trajectory both give (images, Trajectory): the logits after every glimpse, and every window.
     model.save_pretrained(folder), DRAW.from_pretrained(folder or "user/model")
         model.safetensors and config.json, as the Hugging Face hub names them.
@@ -57,6 +60,7 @@ class DRAW(Pretrained, CheckedStateDict, reference.DRAW):
     """
 
     config_type = DRAWConfig
+    config: DRAWConfig
 
     def recurrence(
         self, x: Tensor | None, noise: Tensor, return_trajectory: bool = False, labels: Tensor | None = None

@@ -11,7 +11,8 @@ proven against it. Numbers in brackets are the paper's equations. Two convention
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, TypeVar
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -196,29 +197,39 @@ class DRAW(nn.Module):
         write_size: int | None = 5,
         canvas_memory: str = "keep",
         num_classes: int | None = None,
+        *,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        made: dict[str, Any] = {"device": device, "dtype": check_dtype(dtype)}
         if canvas_memory not in ("keep", "rebuild"):
             raise checks.expected("canvas_memory", '"keep" or "rebuild"', canvas_memory)
         self.canvas_memory = canvas_memory
         self.config = config = DRAWConfig(image_shape, glimpses, hidden_size, latent_size, read_size, write_size, num_classes)
         classes = num_classes or 0
-        self.encoder = nn.LSTMCell(2 * config.read_numel + hidden_size + classes, hidden_size)
-        self.decoder = nn.LSTMCell(latent_size + classes, hidden_size)
-        self.latent = nn.Linear(hidden_size, 2 * latent_size)
-        self.patch = nn.Linear(hidden_size, config.patch_numel)
+        self.encoder = nn.LSTMCell(2 * config.read_numel + hidden_size + classes, hidden_size, **made)
+        self.decoder = nn.LSTMCell(latent_size + classes, hidden_size, **made)
+        self.latent = nn.Linear(hidden_size, 2 * latent_size, **made)
+        self.patch = nn.Linear(hidden_size, config.patch_numel, **made)
         if read_size is not None:
-            self.read_attention = nn.Linear(hidden_size, 5)
+            self.read_attention = nn.Linear(hidden_size, 5, **made)
         if write_size is not None:
-            self.write_attention = nn.Linear(hidden_size, 5)
-        self.initial_canvas = nn.Parameter(torch.empty(config.image_shape))
-        self.initial_encoder = nn.Parameter(torch.empty(hidden_size))
-        self.initial_decoder = nn.Parameter(torch.empty(hidden_size))
+            self.write_attention = nn.Linear(hidden_size, 5, **made)
+        self.initial_canvas = nn.Parameter(torch.empty(config.image_shape, **made))
+        self.initial_encoder = nn.Parameter(torch.empty(hidden_size, **made))
+        self.initial_decoder = nn.Parameter(torch.empty(hidden_size, **made))
         self.reset_parameters()
 
     @classmethod
-    def from_config(cls: type[Model], config: DRAWConfig) -> Model:
-        return cls(**config.to_dict())
+    def from_config(cls: type[Model], config: DRAWConfig, **more: Any) -> Model:
+        """The model of a configuration; `more` are the arguments that it does not hold: canvas_memory, device, dtype."""
+        if not isinstance(config, DRAWConfig):
+            raise checks.expected("config", "a DRAWConfig, as presets hold", config, TypeError)
+        return cls(**config.to_dict(), **more)
+
+    def extra_repr(self) -> str:
+        return f"{self.config}, {sum(p.numel() for p in self.parameters()):,} parameters"
 
     def reset_parameters(self) -> None:
         """Weights that training starts well from; the paper does not state its own.
@@ -241,8 +252,27 @@ class DRAW(nn.Module):
             if side > 32 and size is not None and size > 1:
                 nn.init.constant_(getattr(self, name).bias[2], 2 * math.log((side - 1) / (size - 1) / 2))
 
-    def forward(self, x: Tensor, noise: Tensor | None = None, labels: Tensor | None = None) -> DRAWOutput:
-        x, noise = self._check_images(x), self._check_noise(noise, x.shape[0], x)
+    if TYPE_CHECKING:
+
+        def __call__(
+            self,
+            x: Tensor,
+            noise: Tensor | None = None,
+            labels: Tensor | None = None,
+            *,
+            generator: torch.Generator | None = None,
+        ) -> DRAWOutput: ...
+
+    def forward(
+        self,
+        x: Tensor,
+        noise: Tensor | None = None,
+        labels: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> DRAWOutput:
+        x = self._check_images(x)
+        noise = self._check_noise(noise, x.shape[0], x, generator)
         canvas, kl, *_ = self.recurrence(x, noise, labels=self._check_labels(labels, x.shape[0]))
         assert kl is not None
         reconstruction = (
@@ -250,24 +280,128 @@ class DRAW(nn.Module):
         )  # (9)
         return DRAWOutput((reconstruction + kl.sum(0)).mean(), reconstruction, kl, canvas)  # (10), (12)
 
+    @overload
     def sample(
-        self, n: int, noise: Tensor | None = None, return_trajectory: bool = False, labels: Tensor | None = None
-    ) -> Any:
+        self,
+        n: int,
+        noise: Tensor | None = None,
+        return_trajectory: Literal[False] = False,
+        labels: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor: ...
+
+    @overload
+    def sample(
+        self,
+        n: int,
+        noise: Tensor | None = None,
+        *,
+        return_trajectory: Literal[True],
+        labels: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Trajectory]: ...
+
+    @overload
+    def sample(
+        self,
+        n: int,
+        noise: Tensor | None,
+        return_trajectory: Literal[True],
+        labels: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Trajectory]: ...
+
+    @overload
+    def sample(
+        self,
+        n: int,
+        noise: Tensor | None = None,
+        *,
+        return_trajectory: bool,
+        labels: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor | tuple[Tensor, Trajectory]: ...
+
+    def sample(
+        self,
+        n: int,
+        noise: Tensor | None = None,
+        return_trajectory: bool = False,
+        labels: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor | tuple[Tensor, Trajectory]:
         n = checks.check_size("n", n, least=0)
-        noise = self._check_noise(noise, n, self.initial_canvas)
+        noise = self._check_noise(noise, n, self.initial_canvas, generator)
         if labels is None and self.config.num_classes is not None:
-            labels = torch.randint(self.config.num_classes, (n,), device=noise.device)
-        canvas, _, trajectory, _ = self.recurrence(None, noise, return_trajectory, self._check_labels(labels, n))
-        images = torch.sigmoid(canvas)  # (16)
-        return (images, trajectory) if return_trajectory else images
+            labels = torch.randint(self.config.num_classes, (n,), device=noise.device, generator=generator)
+        labels = self._check_labels(labels, n)
+        # Images are looked at; who wants gradients asks for them by noise that has one.
+        with torch.no_grad() if torch.is_grad_enabled() and not noise.requires_grad else nullcontext():
+            canvas, _, trajectory, _ = self.recurrence(None, noise, return_trajectory, labels)
+            images = torch.sigmoid(canvas)  # (16)
+        return images if trajectory is None else (images, trajectory)
+
+    @overload
+    def reconstruct(
+        self,
+        x: Tensor,
+        noise: Tensor | None = None,
+        return_trajectory: Literal[False] = False,
+        labels: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor: ...
+
+    @overload
+    def reconstruct(
+        self,
+        x: Tensor,
+        noise: Tensor | None = None,
+        *,
+        return_trajectory: Literal[True],
+        labels: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Trajectory]: ...
+
+    @overload
+    def reconstruct(
+        self,
+        x: Tensor,
+        noise: Tensor | None,
+        return_trajectory: Literal[True],
+        labels: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Trajectory]: ...
+
+    @overload
+    def reconstruct(
+        self,
+        x: Tensor,
+        noise: Tensor | None = None,
+        *,
+        return_trajectory: bool,
+        labels: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor | tuple[Tensor, Trajectory]: ...
 
     def reconstruct(
-        self, x: Tensor, noise: Tensor | None = None, return_trajectory: bool = False, labels: Tensor | None = None
-    ) -> Any:
-        x, noise = self._check_images(x), self._check_noise(noise, x.shape[0], x)
-        canvas, _, trajectory, _ = self.recurrence(x, noise, return_trajectory, self._check_labels(labels, x.shape[0]))
+        self,
+        x: Tensor,
+        noise: Tensor | None = None,
+        return_trajectory: bool = False,
+        labels: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor | tuple[Tensor, Trajectory]:
+        x = self._check_images(x)
+        noise, labels = self._check_noise(noise, x.shape[0], x, generator), self._check_labels(labels, x.shape[0])
+        canvas, _, trajectory, _ = self.recurrence(x, noise, return_trajectory, labels)
         images = torch.sigmoid(canvas)
-        return (images, trajectory) if return_trajectory else images
+        return images if trajectory is None else (images, trajectory)
 
     def recurrence(
         self, x: Tensor | None, noise: Tensor, return_trajectory: bool = False, labels: Tensor | None = None
@@ -343,13 +477,34 @@ class DRAW(nn.Module):
             return None
         return checks.check_labels(labels, batch, self.config.num_classes, self.initial_canvas)
 
-    def _check_noise(self, noise: Tensor | None, batch: int, like: Tensor) -> Tensor:
+    def _check_noise(self, noise: Tensor | None, batch: int, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
         shape = (self.config.glimpses, batch, self.config.latent_size)
+        if generator is not None:
+            check_generator(generator, self.initial_canvas.device, noise)
         if noise is None:
-            return torch.randn(shape, dtype=self.initial_canvas.dtype, device=self.initial_canvas.device)
+            made: dict[str, Any] = {"dtype": self.initial_canvas.dtype, "device": self.initial_canvas.device}
+            # Without a generator as always, so that tracing sees no argument more.
+            return torch.randn(shape, **made) if generator is None else torch.randn(shape, generator=generator, **made)
         checks.check_tensor("noise", noise, *shape)
         checks.check_same("device", "the model's weights", self.initial_canvas, "noise", noise)
         return noise
+
+
+def check_generator(generator: Any, device: torch.device, noise: Any = None) -> None:
+    """A generator on the model's device, and no noise beside it, which would make it idle."""
+    if not isinstance(generator, torch.Generator):
+        raise checks.expected("generator", "a torch.Generator", generator, TypeError)
+    if generator.device.type != device.type:
+        raise ValueError(f"generator: expected one on {device}, where the model is, got one on {generator.device}")
+    if noise is not None:
+        raise ValueError("generator: expected none beside noise, which is what it would draw")
+
+
+def check_dtype(dtype: Any) -> torch.dtype | None:
+    """The dtype of new weights; None: torch's default."""
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise checks.expected("dtype", "a floating-point dtype", dtype, TypeError)
+    return dtype
 
 
 def lstm_weights(cell: nn.LSTMCell) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -8,7 +8,7 @@ One LSTM reads the image through a window that its own last state places; the la
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from fastdraw import checks
 from fastdraw.config import ClassifierConfig
-from fastdraw.reference import Window, brief, lstm_step, lstm_weights, read, window
+from fastdraw.reference import Window, brief, check_dtype, lstm_step, lstm_weights, read, window
 
 Model = TypeVar("Model", bound="DRAWClassifier")
 
@@ -44,18 +44,28 @@ class DRAWClassifier(nn.Module):
         hidden_size: int = 256,
         read_size: int = 12,
         num_classes: int = 10,
+        *,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        made: dict[str, Any] = {"device": device, "dtype": check_dtype(dtype)}
         self.config = config = ClassifierConfig(image_shape, glimpses, hidden_size, read_size, num_classes)
-        self.lstm = nn.LSTMCell(config.read_numel, hidden_size)
-        self.read_attention = nn.Linear(hidden_size, 5)
-        self.output = nn.Linear(hidden_size, num_classes)
-        self.initial_hidden = nn.Parameter(torch.empty(hidden_size))
+        self.lstm = nn.LSTMCell(config.read_numel, hidden_size, **made)
+        self.read_attention = nn.Linear(hidden_size, 5, **made)
+        self.output = nn.Linear(hidden_size, num_classes, **made)
+        self.initial_hidden = nn.Parameter(torch.empty(hidden_size, **made))
         self.reset_parameters()
 
     @classmethod
-    def from_config(cls: type[Model], config: ClassifierConfig) -> Model:
-        return cls(**config.to_dict())
+    def from_config(cls: type[Model], config: ClassifierConfig, **more: Any) -> Model:
+        """The model of a configuration; `more` are the arguments that it does not hold: device, dtype."""
+        if not isinstance(config, ClassifierConfig):
+            raise checks.expected("config", "a ClassifierConfig, as classifier_presets hold", config, TypeError)
+        return cls(**config.to_dict(), **more)
+
+    def extra_repr(self) -> str:
+        return f"{self.config}, {sum(p.numel() for p in self.parameters()):,} parameters"
 
     def reset_parameters(self) -> None:
         """Weights that training starts well from: states of ordinary size (variance 1 / inputs), biases and the initial state
@@ -72,6 +82,10 @@ class DRAWClassifier(nn.Module):
         side, size = max(self.config.image_shape[1:]), self.config.read_size
         apart = (side - 1) / (size - 1) if size > 1 else side
         nn.init.constant_(self.read_attention.bias[2], 2 * math.log(max(apart, 1.0) / 2))
+
+    if TYPE_CHECKING:
+
+        def __call__(self, x: Tensor, labels: Tensor | None = None) -> ClassifierOutput: ...
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> ClassifierOutput:
         x = self._check_images(x)

@@ -42,7 +42,7 @@ def to_input(images: Tensor, device: torch.device, seed: int | None, purpose: st
 
 def held_out(
     images: Tensor, batch_size: int, seed: int, binarize: bool, device: torch.device, labels: Tensor | None = None
-) -> Iterator[tuple[int, Tensor, dict[str, Tensor]]]:
+) -> Iterator[tuple[int, Tensor, dict[str, Any]]]:
     """Batches as they are evaluated: where each starts, x [B, C, H, W], and {"labels": [B]} where labels are given.
 
     Binarisation depends on seed and batch_size alone.
