@@ -78,7 +78,7 @@ def piece_subjects(setting: str, batch: int | None, precision: str) -> list[Subj
         "linear": (piece_tables.PRODUCT_ROWS, "linear", operands),
         "cell_backward, head": (piece_tables.PRODUCT_ROWS, "cell_grad", operands),
         "cell_backward, latent": (piece_tables.PRODUCT_ROWS, "cell_grad", operands),
-        "latent_grad": (piece_tables.PRODUCT_ROWS, "input_grad", operands),
+        "latent_grad": (piece_tables.PRODUCT_ROWS, "latent_grad", operands),
         "input_grad": (piece_tables.PRODUCT_ROWS, "input_grad", operands),
         "canvas": canvas("canvas"),
         "canvas_grad": canvas("canvas_grad"),

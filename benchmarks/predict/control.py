@@ -1,4 +1,4 @@
-"""The way that the first thread of the first program takes through a kernel: which instructions, in which order, how often.
+"""The way that the first thread of a program takes through a kernel: which instructions, in which order, how often.
 
 Integers and predicates are followed as far as they hang on constants, sizes and block numbers, which is all that loops over
 tiles need; everything else is unknown. At a jump whose predicate is unknown (a bound that was loaded) a loop is taken
@@ -30,14 +30,15 @@ class Path(NamedTuple):
     guessed: int
 
 
-def path(code: list[Instruction], arguments: dict[int, int], unknown_trips: int = 4) -> Path:
-    """arguments: 32-bit words of the constant bank by their offset, as far as they are known."""
-    return _Walk(code, arguments, unknown_trips).run()
+def path(code: list[Instruction], arguments: dict[int, int], second: int = 0, unknown_trips: int = 4) -> Path:
+    """arguments: 32-bit words of the constant bank by their offset, as far as they are known. second: the program's number
+    along the grid's second axis; it is the first along the others."""
+    return _Walk(code, arguments, second, unknown_trips).run()
 
 
 class _Walk:
-    def __init__(self, code: list[Instruction], arguments: dict[int, int], unknown_trips: int) -> None:
-        self.code, self.words, self.unknown_trips = code, Words(arguments), unknown_trips
+    def __init__(self, code: list[Instruction], arguments: dict[int, int], second: int, unknown_trips: int) -> None:
+        self.code, self.words, self.unknown_trips = code, Words(arguments, second), unknown_trips
         self.left: dict[int, int] = {}
 
     def run(self) -> Path:

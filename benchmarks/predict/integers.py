@@ -25,10 +25,11 @@ def _signed(value: int) -> int:
 
 
 class Words:
-    """The registers and predicates of one thread. arguments: words of the constant bank by their offset."""
+    """The registers and predicates of one thread. arguments: words of the constant bank by their offset; second: the program's
+    number along the grid's second axis."""
 
-    def __init__(self, arguments: dict[int, int]) -> None:
-        self.arguments = arguments
+    def __init__(self, arguments: dict[int, int], second: int = 0) -> None:
+        self.arguments, self.second = arguments, second
         self.registers: dict[str, Value] = {}
         self.predicates: dict[str, bool | None] = {}
 
@@ -230,6 +231,8 @@ def _smaller(words: Words, modifiers: tuple[str, ...], sources: list[str]) -> _R
 
 def _special(words: Words, modifiers: tuple[str, ...], sources: list[str]) -> _Result:
     """The first thread of the first program."""
+    if sources[0] == "SR_CTAID.Y":
+        return words.second, None
     return (0 if re.match(r"SR_(TID|CTAID|LANEID|CgaCtaId)", sources[0]) else None), None
 
 

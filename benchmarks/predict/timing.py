@@ -27,6 +27,10 @@ _QUEUED = ("LDS", "LDSM", "STS", "STSM", "SHFL", "LDG", "LDGSTS", "STG", "LDL", 
 _GLOBAL = ("LDG", "LDGSTS", "STG")
 
 
+#: Where the constant bank has the grid's sizes.
+_GRID_AT = 0xC
+
+
 class Prediction(NamedTuple):
     """us: of the body, without what a launch costs. resident: blocks that share a multiprocessor; rounds: how often they are
     replaced. waits: shares of the warps' time by what they waited for. guessed: loops whose bounds were unknown."""
@@ -68,7 +72,10 @@ class Decoded(NamedTuple):
 
 def predicted(launch: Launch, chip: Chip) -> Prediction:
     program = compiled(launch, chip.target)
-    steps = path(program.code, arguments_at(launch, chip.parameters_at))
+    arguments = arguments_at(launch, chip.parameters_at)
+    # Programs along the second axis may have different work: the longest is what the others wait for.
+    last = launch.grid[1] - 1 if len(launch.grid) > 1 else 0
+    steps = max((path(program.code, arguments, second) for second in {0, last}), key=lambda found: len(found.steps))
     programs = math.prod(launch.grid)
     warps = launch.num_warps
     resident = min(resident_blocks(program, warps, chip), math.ceil(programs / chip.multiprocessors))
@@ -100,7 +107,7 @@ def resident_blocks(program: Program, warps: int, chip: Chip) -> int:
 
 def arguments_at(launch: Launch, at: int) -> dict[int, int]:
     """A launch's integers by their place among the kernel's arguments in the constant bank."""
-    words = {}
+    words = {_GRID_AT + 4 * axis: size for axis, size in enumerate((*launch.grid, 1, 1)[:3])}
     for name in launch.kernel.arg_names:
         value = launch.arguments.get(name)
         if isinstance(value, Tensor):

@@ -167,4 +167,4 @@ def canvas_launch(
     if not blocks.small:
         kernel, arguments["PRECISION"] = canvas_kernel, "tf32" if kind == "tf32" else "ieee"
     grid = (s.batch * s.channels,)
-    return Launch(kernel, grid, arguments, blocks.num_warps, blocks.num_stages, max_registers=255)
+    return Launch(kernel, grid, arguments, blocks.num_warps, blocks.num_stages, max_registers=255, fma=blocks.num_warps == 1)

@@ -275,4 +275,6 @@ def canvas_grad_launch(
     if not blocks.small:
         parts = 1
         kernel, arguments["PRECISION"] = canvas_grad_kernel, "tf32" if kind == "tf32" else "ieee"
-    return Launch(kernel, (s.batch, parts), arguments, blocks.num_warps, blocks.num_stages, max_registers=255)
+    return Launch(
+        kernel, (s.batch, parts), arguments, blocks.num_warps, blocks.num_stages, max_registers=255, fma=blocks.num_warps == 1
+    )

@@ -20,7 +20,7 @@ from .activations import sigmoid, tanh
 from .dependent import after_the_last_kernel
 from .launch import Launch
 from .piece_tables import POINTWISE, product_blocks
-from .tiles import kind, product_constants, rows_times_columns, rows_times_rows, wide_product
+from .tiles import kind, product_constants, rows_times, wide_product
 
 
 @triton.jit(do_not_specialize=["batch"])
@@ -49,13 +49,13 @@ def cell_forward_kernel(
     DEPENDENT: tl.constexpr,
 ):
     """Without FUSED p_inputs is the product [B, 4h] in float32. H_2_ROW is 0 where h goes to one place alone."""
-    after_the_last_kernel(DEPENDENT)
     o_b = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
     o_h = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     m_b, m_h = o_b < batch, o_h < HIDDEN
     mask = m_b[:, None] & m_h[None, :]
     o_state = o_b[:, None] * HIDDEN + o_h[None, :]
     o_gates = o_b[:, None] * (4 * HIDDEN) + o_h[None, :]
+    after_the_last_kernel(DEPENDENT)
     # Asked for first, so that they arrive while the product is made; converted after it, so that no load waits for another.
     b_c_old = tl.load(p_c + o_state, mask=mask, other=0.0)
     b_bias_i = tl.load(p_bias + o_h, mask=m_h, other=0.0)
@@ -68,9 +68,10 @@ def cell_forward_kernel(
         o_unit = tl.program_id(1) * BLOCK_N + o_own // 4
         o_row = ((o_own % 4) * HIDDEN + o_unit).to(tl.int64)
         b_sum = tl.zeros([BLOCK_B, 4 * BLOCK_N], tl.float32)
-        b_sum = rows_times_rows(
-            b_sum, p_inputs, p_weight, o_b, o_row, m_b, o_unit < HIDDEN, K, A_ROW, ALIGN, OPERANDS, PRECISION, BLOCK_K
-        )
+        b_sum = rows_times(
+            b_sum, p_inputs, p_weight + o_row[None, :] * K, o_b, m_b, o_unit < HIDDEN, 1,
+            K, A_ROW, ALIGN, OPERANDS, PRECISION, BLOCK_K,
+        )  # fmt: skip
         b_ig, b_fo = tl.split(tl.reshape(b_sum, [BLOCK_B, BLOCK_N, 2, 2]))
         b_i, b_g = tl.split(b_ig)
         b_f, b_o = tl.split(b_fo)
@@ -123,13 +124,13 @@ def cell_backward_kernel(
     DEPENDENT: tl.constexpr,
 ):
     """Without FUSED p_grad_out is the product [B, h] in float32. Rows of 0 mean that there is no such other gradient."""
-    after_the_last_kernel(DEPENDENT)
     o_b = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
     o_h = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     m_b, m_h = o_b < batch, o_h < HIDDEN
     mask = m_b[:, None] & m_h[None, :]
     o_state = o_b[:, None] * HIDDEN + o_h[None, :]
     o_gates = o_b[:, None] * (4 * HIDDEN) + o_h[None, :]
+    after_the_last_kernel(DEPENDENT)
     # Asked for first, so that they arrive while the product is made; converted after it, so that no load waits for another.
     b_i = tl.load(p_gates + o_gates, mask=mask, other=0.0)
     b_f = tl.load(p_gates + o_gates + HIDDEN, mask=mask, other=0.0)
@@ -144,9 +145,10 @@ def cell_backward_kernel(
         b_other_2 = tl.load(p_other_2 + o_b[:, None] * OTHER_2_ROW + o_h[None, :], mask=mask, other=0.0)
     if FUSED:
         b_dh = tl.zeros([BLOCK_B, BLOCK_N], tl.float32)
-        b_dh = rows_times_columns(
-            b_dh, p_grad_out, p_weight, o_b, o_h, m_b, m_h, K, HIDDEN, A_ROW, ALIGN, OPERANDS, PRECISION, BLOCK_K
-        )
+        b_dh = rows_times(
+            b_dh, p_grad_out, p_weight + o_h[None, :], o_b, m_b, m_h, HIDDEN,
+            K, A_ROW, ALIGN, OPERANDS, PRECISION, BLOCK_K,
+        )  # fmt: skip
     else:
         b_dh = tl.load(p_grad_out + o_state, mask=mask, other=0.0)
     if OTHER_ROW > 0:

@@ -21,55 +21,7 @@ from torch import Tensor
 from .dependent import after_the_last_kernel
 from .launch import Launch
 from .piece_tables import POINTWISE, product_blocks
-from .rows import to_tf32
-from .tiles import kind, product_constants, rows_times_columns, wide_product
-
-
-@triton.jit
-def latent_sums(
-    p_h,
-    p_weight,
-    o_b,
-    o_z,
-    m_b,
-    m_z,
-    LATENT: tl.constexpr,
-    FUSED: tl.constexpr,
-    K: tl.constexpr,
-    A_ROW: tl.constexpr,
-    ALIGN: tl.constexpr,
-    OPERANDS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    BLOCK_B: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-):
-    """Columns o_z and LATENT + o_z of h W^T [B, 2Z], each [BLOCK_B, BLOCK_N]; without FUSED p_h is h W^T already."""
-    if FUSED:
-        b_mu = tl.zeros([BLOCK_B, BLOCK_N], tl.float32)
-        b_log_sigma = tl.zeros([BLOCK_B, BLOCK_N], tl.float32)
-        p_h_rows = p_h + o_b[:, None] * A_ROW
-        p_w_rows = p_weight + o_z[None, :] * K
-        for i_k in range(0, K, BLOCK_K):
-            o_k = i_k + tl.arange(0, BLOCK_K)
-            m_k = o_k < K
-            p_h_tile = tl.multiple_of(p_h_rows + o_k[None, :], (1, ALIGN))
-            b_h = tl.load(p_h_tile, mask=m_b[:, None] & m_k[None, :], other=0.0).to(OPERANDS)
-            m_w = m_k[:, None] & m_z[None, :]
-            b_w_mu = tl.load(p_w_rows + o_k[:, None], mask=m_w, other=0.0).to(OPERANDS)
-            b_w_log_sigma = tl.load(p_w_rows + (LATENT * K + o_k[:, None]), mask=m_w, other=0.0).to(OPERANDS)
-            if PRECISION == "tf32":
-                b_h = to_tf32(b_h)
-                b_w_mu = to_tf32(b_w_mu)
-                b_w_log_sigma = to_tf32(b_w_log_sigma)
-            b_mu = tl.dot(b_h, b_w_mu, b_mu, input_precision=PRECISION)
-            b_log_sigma = tl.dot(b_h, b_w_log_sigma, b_log_sigma, input_precision=PRECISION)
-    else:
-        o_own = o_b[:, None] * (2 * LATENT) + o_z[None, :]
-        mask = m_b[:, None] & m_z[None, :]
-        b_mu = tl.load(p_h + o_own, mask=mask, other=0.0)
-        b_log_sigma = tl.load(p_h + o_own + LATENT, mask=mask, other=0.0)
-    return b_mu, b_log_sigma
+from .tiles import kind, product_constants, rows_times, wide_product
 
 
 @triton.jit(do_not_specialize=["batch"])
@@ -95,27 +47,37 @@ def latent_kernel(
     BLOCK_K: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):
-    """p_kl: [parts, B], the KL of each tile of latents."""
-    after_the_last_kernel(DEPENDENT)
+    """p_kl: [parts, B], the KL of each tile of latents. Without FUSED p_h is the product [B, 2Z] in float32."""
     i_part = tl.program_id(1)
     o_b = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
     o_z = (i_part * BLOCK_N + tl.arange(0, BLOCK_N)).to(tl.int64)
     m_b, m_z = o_b < batch, o_z < LATENT
     mask = m_b[:, None] & m_z[None, :]
+    o_own = o_b[:, None] * (2 * LATENT) + o_z[None, :]
+    after_the_last_kernel(DEPENDENT)
     # Asked for first, so that they arrive while the product is made.
     b_noise = tl.load(p_noise + o_b[:, None] * LATENT + o_z[None, :], mask=mask, other=0.0)
     b_bias_mu = tl.load(p_bias + o_z, mask=m_z, other=0.0)
     b_bias_log_sigma = tl.load(p_bias + LATENT + o_z, mask=m_z, other=0.0)
-    b_mu, b_log_sigma = latent_sums(
-        p_h, p_weight, o_b, o_z, m_b, m_z,
-        LATENT, FUSED, K, A_ROW, ALIGN, OPERANDS, PRECISION, BLOCK_B, BLOCK_N, BLOCK_K,
-    )  # fmt: skip
+    if FUSED:
+        # mu and log sigma of one latent, then of the next: one product makes both.
+        o_column = tl.arange(0, 2 * BLOCK_N)
+        o_latent = i_part * BLOCK_N + o_column // 2
+        o_row = (o_column % 2 * LATENT + o_latent).to(tl.int64)
+        b_sum = tl.zeros([BLOCK_B, 2 * BLOCK_N], tl.float32)
+        b_sum = rows_times(
+            b_sum, p_h, p_weight + o_row[None, :] * K, o_b, m_b, o_latent < LATENT, 1,
+            K, A_ROW, ALIGN, OPERANDS, PRECISION, BLOCK_K,
+        )  # fmt: skip
+        b_mu, b_log_sigma = tl.split(tl.reshape(b_sum, [BLOCK_B, BLOCK_N, 2]))
+    else:
+        b_mu = tl.load(p_h + o_own, mask=mask, other=0.0)
+        b_log_sigma = tl.load(p_h + o_own + LATENT, mask=mask, other=0.0)
     b_mu += b_bias_mu.to(tl.float32)[None, :]
     b_log_sigma += b_bias_log_sigma.to(tl.float32)[None, :]
     b_sigma = tl.exp(b_log_sigma)
-    p_own = p_out + o_b[:, None] * (2 * LATENT) + o_z[None, :]
-    tl.store(p_own, b_mu, mask=mask)
-    tl.store(p_own + LATENT, b_log_sigma, mask=mask)
+    tl.store(p_out + o_own, b_mu, mask=mask)
+    tl.store(p_out + o_own + LATENT, b_log_sigma, mask=mask)
     b_z = b_mu + b_sigma * b_noise
     tl.store(p_z + o_b[:, None] * Z_ROW + o_z[None, :], b_z.to(p_z.dtype.element_ty), mask=mask)
     # Latents beyond the last have mu 0 and sigma 1, which count nothing.
@@ -151,30 +113,37 @@ def input_grad_kernel(
     DEPENDENT: tl.constexpr,
 ):
     """LATENT: how many of the first columns are z; 0 where none are. Without FUSED grad_inputs [B, N] are there already."""
-    after_the_last_kernel(DEPENDENT)
     o_b = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
     o_n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     m_b, m_n = o_b < batch, o_n < N
     p_own = p_grad_inputs + o_b[:, None] * OUT_ROW + o_n[None, :]
     mask = m_b[:, None] & m_n[None, :]
-    if LATENT > 0:
-        # Tiles without a latent load and store nothing here: their masks are empty. Asked for before the product is made.
-        m_z = m_b[:, None] & (o_n < LATENT)[None, :]
-        o_z = o_b[:, None] * LATENT + o_n[None, :]
-        o_mu = o_b[:, None] * (2 * LATENT) + o_n[None, :]
+    after_the_last_kernel(DEPENDENT)
+    # Tiles without a latent load and store nothing of theirs: their masks are empty.
+    m_z = m_b[:, None] & (o_n < LATENT)[None, :]
+    o_z = o_b[:, None] * LATENT + o_n[None, :]
+    o_mu = o_b[:, None] * (2 * LATENT) + o_n[None, :]
+    # Asked for before the product is made, where registers hold them as long.
+    EARLY: tl.constexpr = BLOCK_B * BLOCK_N <= 1024
+    if LATENT > 0 and EARLY:
         b_mu = tl.load(p_latent + o_mu, mask=m_z, other=0.0)
         b_log_sigma = tl.load(p_latent + o_mu + LATENT, mask=m_z, other=0.0)
         b_noise = tl.load(p_noise + o_z, mask=m_z, other=0.0)
-        b_grad_kl = tl.load(p_grad_kl + o_b * KL_STRIDE, mask=m_b, other=0.0)[:, None]
     if FUSED:
         b_sum = tl.zeros([BLOCK_B, BLOCK_N], tl.float32)
-        b_sum = rows_times_columns(
-            b_sum, p_grad_out, p_weight, o_b, o_n, m_b, m_n, K, N, A_ROW, ALIGN, OPERANDS, PRECISION, BLOCK_K
-        )
+        b_sum = rows_times(
+            b_sum, p_grad_out, p_weight + o_n[None, :], o_b, m_b, m_n, N,
+            K, A_ROW, ALIGN, OPERANDS, PRECISION, BLOCK_K,
+        )  # fmt: skip
         tl.store(p_own, b_sum.to(p_grad_inputs.dtype.element_ty), mask=mask)
     else:
         b_sum = tl.load(p_own, mask=mask, other=0.0).to(tl.float32)
     if LATENT > 0:
+        if not EARLY:
+            b_mu = tl.load(p_latent + o_mu, mask=m_z, other=0.0)
+            b_log_sigma = tl.load(p_latent + o_mu + LATENT, mask=m_z, other=0.0)
+            b_noise = tl.load(p_noise + o_z, mask=m_z, other=0.0)
+        b_grad_kl = tl.load(p_grad_kl + o_b * KL_STRIDE, mask=m_b, other=0.0)[:, None]
         b_sigma = tl.exp(b_log_sigma)
         out = p_grad_latent.dtype.element_ty
         tl.store(p_grad_latent + o_mu, (b_sum + b_grad_kl * b_mu).to(out), mask=m_z)
@@ -215,7 +184,7 @@ def input_grad_launch(
     """latent: (latent [B, 2Z], noise, grad_kl, grad_latent) where the first Z columns are z. None: torch multiplies, and
     `latent_grad_launch` does what remains."""
     (batch, columns), kinds = grad_inputs.shape, kind(grad_out.dtype)
-    blocks = product_blocks("input_grad", kinds, batch, columns, columns, grad_out.shape[1])
+    blocks = product_blocks("latent_grad" if latent else "input_grad", kinds, batch, columns, columns, grad_out.shape[1])
     if blocks is None:
         return None
     grid = (triton.cdiv(batch, blocks.constants["BLOCK_B"]), triton.cdiv(columns, blocks.constants["BLOCK_N"]))

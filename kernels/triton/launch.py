@@ -30,6 +30,10 @@ class Launch(NamedTuple):
 
     max_registers: per thread, on NVIDIA. Left to itself ptxas spills a few registers of a large kernel to fit one more block
     on an SM; told the hardware's own limit it does not.
+
+    fma: whether a product and a sum may become one instruction. Without it lanes that have copies of one sum have the same
+    bits of it, so that it does not matter which of them stores it: where x y is added to another lane's, one lane would round
+    its own product and the other the other's.
     """
 
     kernel: Any
@@ -38,9 +42,10 @@ class Launch(NamedTuple):
     num_warps: int
     num_stages: int
     max_registers: int | None = None
+    fma: bool = True
 
     def options(self, nvidia: bool) -> dict[str, int]:
-        options = {"num_warps": self.num_warps, "num_stages": self.num_stages}
+        options = {"num_warps": self.num_warps, "num_stages": self.num_stages, "enable_fp_fusion": self.fma}
         return {**options, "maxnreg": self.max_registers} if nvidia and self.max_registers is not None else options
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from .dependent import after_the_last_kernel
 from .launch import Launch
 from .piece_tables import product_blocks
-from .tiles import kind, product_constants, rows_times_rows
+from .tiles import kind, product_constants, rows_times
 
 
 @triton.jit(do_not_specialize=["batch"])
@@ -30,13 +30,17 @@ def linear_kernel(
     BLOCK_K: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):
-    after_the_last_kernel(DEPENDENT)
     o_b = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
     o_n = tl.program_id(1).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
     m_b, m_n = o_b < batch, o_n < N
     b_sum = tl.zeros([BLOCK_B, BLOCK_N], tl.float32)
-    b_sum = rows_times_rows(b_sum, p_h, p_weight, o_b, o_n, m_b, m_n, K, A_ROW, ALIGN, OPERANDS, PRECISION, BLOCK_K)
-    b_sum += tl.load(p_bias + o_n, mask=m_n, other=0.0).to(tl.float32)[None, :]
+    after_the_last_kernel(DEPENDENT)
+    b_bias = tl.load(p_bias + o_n, mask=m_n, other=0.0)
+    b_sum = rows_times(
+        b_sum, p_h, p_weight + o_n[None, :] * K, o_b, m_b, m_n, 1,
+        K, A_ROW, ALIGN, OPERANDS, PRECISION, BLOCK_K,
+    )  # fmt: skip
+    b_sum += b_bias.to(tl.float32)[None, :]
     tl.store(p_out + o_b[:, None] * N + o_n[None, :], b_sum, mask=m_b[:, None] & m_n[None, :])
 
 

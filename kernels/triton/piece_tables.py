@@ -17,7 +17,6 @@ from .tables import ANY, Blocks, next_power_of_2
 
 class ProductRow(NamedTuple):
     """Up to this many results (B x columns): the tile, its depth, warps and stages.
-
     block_n counts hidden units for "cell", which make four columns each, and latents for "latent", which make two.
     """
 
@@ -30,21 +29,25 @@ class ProductRow(NamedTuple):
 
 
 #: By kernel and kind of operands. "cell": an LSTM's product and cell; "cell_grad": its reverse; "linear": product and bias;
-#: "input_grad": products with a weight as it lies. ieee products are no matter of tensor cores but of FMA units: they take
-#: more, smaller programs.
+#: "input_grad": products with a weight as it lies; "latent_grad": the same with the latents' gradients. ieee products are no
+#: matter of tensor cores but of FMA units: they take more, smaller programs.
 PRODUCT_ROWS: dict[tuple[str, str], tuple[ProductRow, ...]] = {
     ("cell", "half"): (
-        ProductRow(2**16, 32, 8, 128, 4, 3),
+        ProductRow(2**16, 32, 8, 64, 4, 5),
         ProductRow(2**17, 64, 16, 64, 4, 3),
         ProductRow(ANY, 128, 32, 64, 8, 3),
     ),
     ("cell", "tf32"): (ProductRow(2**16, 32, 8, 64, 4, 3), ProductRow(ANY, 64, 32, 32, 8, 3)),
     ("cell", "ieee"): (ProductRow(2**16, 32, 8, 32, 4, 3), ProductRow(ANY, 32, 16, 32, 8, 3)),
-    ("cell_grad", "half"): (ProductRow(2**16, 16, 16, 128, 4, 3), ProductRow(ANY, 32, 32, 64, 8, 3)),
+    ("cell_grad", "half"): (
+        ProductRow(2**16, 16, 16, 128, 4, 3),
+        ProductRow(2**17, 32, 32, 64, 8, 3),
+        ProductRow(ANY, 64, 64, 64, 8, 3),
+    ),
     ("cell_grad", "tf32"): (ProductRow(2**16, 16, 16, 64, 4, 3), ProductRow(ANY, 32, 32, 32, 4, 3)),
     ("cell_grad", "ieee"): (ProductRow(2**16, 16, 16, 32, 4, 3), ProductRow(ANY, 32, 32, 32, 4, 3)),
     ("linear", "half"): (
-        ProductRow(2**15, 16, 16, 128, 4, 3),
+        ProductRow(2**15, 16, 16, 256, 4, 1),
         ProductRow(2**17, 32, 32, 64, 4, 3),
         ProductRow(ANY, 64, 64, 64, 4, 3),
     ),
@@ -55,13 +58,20 @@ PRODUCT_ROWS: dict[tuple[str, str], tuple[ProductRow, ...]] = {
     ),
     ("linear", "ieee"): (ProductRow(2**15, 16, 16, 32, 4, 3), ProductRow(ANY, 32, 32, 32, 4, 3)),
     ("input_grad", "half"): (
-        ProductRow(2**16, 16, 32, 256, 4, 3),
-        ProductRow(2**17, 32, 32, 128, 4, 3),
-        ProductRow(ANY, 64, 64, 64, 4, 3),
+        ProductRow(2**17, 32, 32, 64, 4, 5),
+        ProductRow(2**19, 64, 64, 64, 4, 3),
+        ProductRow(ANY, 128, 128, 64, 8, 3),
     ),
     ("input_grad", "tf32"): (ProductRow(2**17, 32, 32, 64, 4, 3), ProductRow(ANY, 64, 64, 32, 4, 3)),
     ("input_grad", "ieee"): (ProductRow(2**17, 16, 32, 32, 4, 3), ProductRow(ANY, 32, 64, 32, 8, 3)),
-    ("latent", "half"): (ProductRow(2**15, 16, 16, 128, 4, 3), ProductRow(ANY, 64, 32, 64, 4, 3)),
+    ("latent_grad", "half"): (
+        ProductRow(2**16, 16, 32, 128, 4, 4),
+        ProductRow(2**17, 32, 32, 128, 4, 3),
+        ProductRow(ANY, 64, 64, 64, 4, 3),
+    ),
+    ("latent_grad", "tf32"): (ProductRow(2**17, 32, 32, 64, 4, 3), ProductRow(ANY, 64, 64, 32, 8, 3)),
+    ("latent_grad", "ieee"): (ProductRow(2**17, 16, 32, 32, 4, 3), ProductRow(ANY, 32, 64, 32, 8, 3)),
+    ("latent", "half"): (ProductRow(2**15, 16, 16, 128, 4, 3), ProductRow(ANY, 64, 32, 64, 8, 3)),
     ("latent", "tf32"): (ProductRow(2**15, 16, 16, 64, 4, 3), ProductRow(ANY, 64, 32, 32, 4, 3)),
     ("latent", "ieee"): (ProductRow(2**15, 16, 16, 32, 4, 3), ProductRow(ANY, 32, 32, 32, 8, 3)),
 }

@@ -122,4 +122,4 @@ def read_launch(image: "Tensor", params: "Tensor", patch: "Tensor", power: int, 
     }
     arguments.update(blocks.constants)
     grid = (image.shape[0] * windows * channels * patch_tiles("read", size, dtype, precision), parts)
-    return Launch(read_kernel, grid, arguments, blocks.num_warps, blocks.num_stages, max_registers=255)
+    return Launch(read_kernel, grid, arguments, blocks.num_warps, blocks.num_stages, max_registers=255, fma=False)

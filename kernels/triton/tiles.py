@@ -22,14 +22,14 @@ from .rows import to_tf32
 
 
 @triton.jit
-def rows_times_rows(
+def rows_times(
     b_sum,
     p_a,
     p_w,
     o_b,
-    o_row,
     m_b,
-    m_row,
+    m_w,
+    STRIDE_W: tl.constexpr,
     K: tl.constexpr,
     A_ROW: tl.constexpr,
     ALIGN: tl.constexpr,
@@ -37,49 +37,15 @@ def rows_times_rows(
     PRECISION: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """b_sum [BLOCK_B, rows] + a w^T, for a [B, K] and the rows `o_row` of w [., K]; row numbers are int64."""
+    """b_sum + a w, for the rows o_b of a [B, K]; p_w [1, n] points at w's first row, whose rows are STRIDE_W apart."""
     p_a_rows = p_a + o_b[:, None] * A_ROW
-    p_w_rows = p_w + o_row[None, :] * K
     for i_k in range(0, K, BLOCK_K):
         o_k = i_k + tl.arange(0, BLOCK_K)
         m_k = o_k < K
         p_a_tile = tl.multiple_of(p_a_rows + o_k[None, :], (1, ALIGN))
         b_a = tl.load(p_a_tile, mask=m_b[:, None] & m_k[None, :], other=0.0).to(OPERANDS)
-        b_w = tl.load(p_w_rows + o_k[:, None], mask=m_k[:, None] & m_row[None, :], other=0.0).to(OPERANDS)
-        if PRECISION == "tf32":
-            b_a = to_tf32(b_a)
-            b_w = to_tf32(b_w)
-        b_sum = tl.dot(b_a, b_w, b_sum, input_precision=PRECISION)
-    return b_sum
-
-
-@triton.jit
-def rows_times_columns(
-    b_sum,
-    p_a,
-    p_w,
-    o_b,
-    o_n,
-    m_b,
-    m_n,
-    K: tl.constexpr,
-    N: tl.constexpr,
-    A_ROW: tl.constexpr,
-    ALIGN: tl.constexpr,
-    OPERANDS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-):
-    """b_sum [BLOCK_B, columns] + a w, for a [B, K] and the columns `o_n` of w [K, N]."""
-    p_a_rows = p_a + o_b[:, None] * A_ROW
-    p_w_columns = p_w + o_n[None, :]
-    for i_k in range(0, K, BLOCK_K):
-        o_k = i_k + tl.arange(0, BLOCK_K)
-        m_k = o_k < K
-        p_a_tile = tl.multiple_of(p_a_rows + o_k[None, :], (1, ALIGN))
-        b_a = tl.load(p_a_tile, mask=m_b[:, None] & m_k[None, :], other=0.0).to(OPERANDS)
-        p_w_tile = p_w_columns + o_k.to(tl.int64)[:, None] * N
-        b_w = tl.load(p_w_tile, mask=m_k[:, None] & m_n[None, :], other=0.0).to(OPERANDS)
+        p_w_tile = p_w + o_k.to(tl.int64)[:, None] * STRIDE_W
+        b_w = tl.load(p_w_tile, mask=m_k[:, None] & m_w[None, :], other=0.0).to(OPERANDS)
         if PRECISION == "tf32":
             b_a = to_tf32(b_a)
             b_w = to_tf32(b_w)

@@ -171,4 +171,4 @@ def window_grad_launch(
     arguments.update(blocks.constants)
     programs = (channels if parts > 1 else 1) * patch_tiles(kernel, size, dtype, precision)
     grid = (image.shape[0] * windows * programs, parts)
-    return Launch(window_grad_kernel, grid, arguments, blocks.num_warps, blocks.num_stages, max_registers=255)
+    return Launch(window_grad_kernel, grid, arguments, blocks.num_warps, blocks.num_stages, max_registers=255, fma=False)
