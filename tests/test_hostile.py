@@ -68,7 +68,7 @@ def line(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 WRONG: list[dict[str, Any]] = [
     *({"data": value} for value in (5, 1.5, True, [], {}, ["digits"])),
     *({"data_dir": value} for value in (5, [], {"a": 1}, False)),
-    *({"image_size": value} for value in ("28", -1, 0, 1.5, [28, 28], True)),
+    *({"image_size": value} for value in ("28x", "wide", -1, 0, 1.5, [28, 28], True)),
     *({"binarize": value} for value in (5, [], "sometimes", EVIL)),
     *({"eval_batch": value} for value in ("many", 0, None, 2.5)),
     *({"seed": value} for value in ("x", -1, [], 1.5)),
