@@ -278,3 +278,20 @@ def test_minutes_and_what_may_change_when_a_run_goes_on(tmp_path: Path) -> None:
     assert "test" not in {line["split"] for line in records(tmp_path / "run")}
     assert run(tmp_path / "run", resume=True, steps=step + 3, skip_test=False).test.images == 180
     assert records(tmp_path / "run")[-1]["split"] == "test"
+
+
+@pytest.mark.parametrize(("said", "kept"), [(28, "28x28"), ("28", "28x28"), ("48x64", "48x64"), (None, None)])
+def test_image_sizes(said, kept):
+    assert TrainOptions(image_size=said).image_size == kept
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("image_size", value) for value in (0, "0x5", "x", "3x4x5", "", 10**20, "70000", 2.5, True)),
+        *(("read_size", 10**20), ("threads", 10**11), ("samples", 10**12)),
+    ],
+)
+def test_sizes_that_no_machine_holds(name, value):
+    with pytest.raises((ValueError, TypeError), match=rf"^{name}: expected "):
+        TrainOptions(**{name: value})

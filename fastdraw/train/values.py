@@ -15,9 +15,12 @@ def check_filters(name: str, value: Any) -> str | None:
     if value is None or value == "none":
         return value
     try:
-        return str(check_size(name, int(value) if isinstance(value, str) else value))
+        size = check_size(name, int(value) if isinstance(value, str) else value)
     except (ValueError, TypeError) as error:
         raise expected(name, "a number of at least 1, or none", value, type(error)) from None
+    if size > LARGEST_SIDE:
+        raise expected(name, f"at most {LARGEST_SIDE:,}, or none", value)
+    return str(size)
 
 
 def check_image_size(value: Any) -> str:
@@ -32,7 +35,7 @@ def check_image_size(value: Any) -> str:
     return f"{sizes[0]}x{sizes[-1]}"
 
 
-#: Pixels along a side.
+#: Pixels, or filters, along a side.
 LARGEST_SIDE = 1 << 16
 
 
