@@ -196,7 +196,8 @@ def test_other_devices_and_tensors_are_triton_s(noted, driver, monkeypatch):
     assert not own
     h, *rest = arguments
     handles.launched(linear_launch, h.as_subclass(Other), *rest)
-    monkeypatch.setattr(handles, "device_of", lambda tensor: 1)
+    # Triton launches on the current device, which is no longer the tensors'.
+    driver.device = 1
     handles.launched(linear_launch, *arguments)
     assert len(own) == 2
 

@@ -11,6 +11,7 @@ Tables of block sizes are taken for constants: whoever changes one calls `forget
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -31,14 +32,14 @@ device_of = Tensor.get_device
 
 
 class Handle(NamedTuple):
-    """places: of the tensors among a launcher's, in the order of the kernel's pointers, which stand first among its arguments.
-    rest: its other arguments. driver: Triton's when this was made."""
+    """ordered: of a launcher's tensors' addresses those of the kernel's pointers, which stand first among its arguments. rest:
+    the other arguments. driver: Triton's when this was made."""
 
     start: Callable[..., None]
     grid: tuple[int, int, int]
     function: Any
     metadata: Any
-    places: tuple[int, ...]
+    ordered: Callable[[list[int]], tuple[int, ...]]
     rest: tuple[Any, ...]
     driver: Any
 
@@ -73,9 +74,9 @@ def launched(launcher: Callable[..., Launch | None], *arguments: Any) -> bool:
         return False
     if handle is _missing or handle is False or handle.driver is not active:
         return _first(key, launcher, arguments, keeps=handle is not False)
-    start, grid, function, metadata, places, rest, _ = handle
+    start, grid, function, metadata, ordered, rest, _ = handle
     stream = active.get_current_stream(device)
-    start(*grid, stream, function, metadata, None, None, None, *[addresses[i] for i in places], *rest)
+    start(*grid, stream, function, metadata, None, None, None, *ordered(addresses), *rest)
     return True
 
 
@@ -161,8 +162,15 @@ def _handle(launch: Launch, compiled: Any, tensors: list[Tensor]) -> Handle | No
     known = all(id(pointer) in places for pointer in pointers) and not any(isinstance(value, Tensor) for value in rest)
     start: Any = getattr(compiled, "run", None)
     function, metadata = getattr(compiled, "function", None), getattr(compiled, "packed_metadata", None)
-    if not known or None in (start, function, metadata) or kernel.launch_metadata is not None or kernel.pre_run_hooks:
+    # Of one alone itemgetter would give no tuple.
+    if (
+        len(pointers) < 2
+        or not known
+        or None in (start, function, metadata)
+        or kernel.launch_metadata is not None
+        or kernel.pre_run_hooks
+    ):
         return None
     x, y, z = (*launch.grid, 1, 1)[:3]
-    order = tuple(places[id(pointer)] for pointer in pointers)
-    return Handle(start, (x, y, z), function, metadata, order, tuple(rest), driver.active)
+    ordered = operator.itemgetter(*(places[id(pointer)] for pointer in pointers))
+    return Handle(start, (x, y, z), function, metadata, ordered, tuple(rest), driver.active)
