@@ -105,12 +105,16 @@ class Recurrence(NamedTuple):
         return brief(self)
 
 
+def _limited(params: Tensor) -> list[Tensor]:
+    """The columns of params, within PARAM_LIMITS, in a dtype that a window can be told in."""
+    params = params if params.dtype in (torch.float32, torch.float64) else params.float()
+    return [column.clamp(-limit, limit) for column, limit in zip(params.unbind(-1), PARAM_LIMITS, strict=True)]
+
+
 def window(params: Tensor, size: int, image_size: tuple[int, int]) -> Window:
     """Equations 21 to 24: the window that raw `params` [B, 5] mean for N = `size` filters on a (height, width) image."""
     height, width = image_size
-    params = params if params.dtype in (torch.float32, torch.float64) else params.float()
-    columns = zip(params.unbind(-1), PARAM_LIMITS, strict=True)
-    g_x, g_y, log_sigma2, log_delta, log_gamma = (column.clamp(-limit, limit) for column, limit in columns)
+    g_x, g_y, log_sigma2, log_delta, log_gamma = _limited(params)
     centre_x = (width + 1) / 2 * (g_x + 1) - 1  # (22), 0-based
     centre_y = (height + 1) / 2 * (g_y + 1) - 1  # (23), 0-based
     # One filter has no stride: it stands at the centre.
@@ -118,7 +122,7 @@ def window(params: Tensor, size: int, image_size: tuple[int, int]) -> Window:
     return Window(centre_x, centre_y, delta, (log_sigma2 / 2).exp(), log_gamma.exp())  # (21)
 
 
-def _rows(centre: Tensor, delta: Tensor, sigma: Tensor, size: int, length: int) -> Tensor:
+def _rows(centre: Tensor, delta: Tensor, precision: Tensor, size: int, length: int) -> Tensor:
     """[B, N, length]: Gaussian rows along one axis (19, 20, 25, 26), an exact softmax over pixels."""
     i = torch.arange(size, dtype=centre.dtype, device=centre.device)
     mu = centre[:, None] + (i - (size - 1) / 2) * delta[:, None]  # (19, 20), 0-based
@@ -127,7 +131,7 @@ def _rows(centre: Tensor, delta: Tensor, sigma: Tensor, size: int, length: int) 
     # (a - mu)^2 - (nearest - mu)^2 = (a - nearest)(a + nearest - 2 mu) leaves no large terms to cancel.
     nearest = mu.detach().round().clamp(0, length - 1)[..., None]
     step = a - nearest
-    exponent = step * (step + 2 * (nearest - mu[..., None])) * (0.5 / sigma[:, None, None] ** 2)
+    exponent = step * (step + 2 * (nearest - mu[..., None])) * (0.5 * precision[:, None, None])
     f = torch.exp(-exponent.clamp(max=EXPONENT_LIMIT))
     return f / f.sum(-1, keepdim=True)  # (25, 26)
 
@@ -135,8 +139,10 @@ def _rows(centre: Tensor, delta: Tensor, sigma: Tensor, size: int, length: int) 
 def filterbank(params: Tensor, size: int, image_size: tuple[int, int]) -> FilterBank:
     """Equations 19 to 26: params [B, 5] -> y [B, N, H], x [B, N, W], gamma [B]."""
     w = window(params, size, image_size)
-    y = _rows(w.centre_y, w.delta, w.sigma, size, image_size[0])
-    x = _rows(w.centre_x, w.delta, w.sigma, size, image_size[1])
+    # 1 / sigma^2, not by way of sigma, the gradient of whose inverse overflows.
+    precision = (-_limited(params)[2]).exp()
+    y = _rows(w.centre_y, w.delta, precision, size, image_size[0])
+    x = _rows(w.centre_x, w.delta, precision, size, image_size[1])
     return FilterBank(y, x, w.gamma)
 
 
@@ -156,9 +162,11 @@ def write(patch: Tensor, params: Tensor, image_size: tuple[int, int]) -> Tensor:
         wide = patch.to(torch.promote_types(patch.dtype, torch.float32))
         images = write(wide.flatten(0, 1), params.flatten(0, 1), image_size)
         return images.view(*params.shape[:2], *images.shape[1:]).sum(1).to(patch.dtype)
-    y, x, gamma = filterbank(params, patch.shape[2], image_size)
+    y, x, _ = filterbank(params, patch.shape[2], image_size)
     image = y[:, None].mT @ patch.to(y.dtype) @ x[:, None]
-    return (image / gamma[:, None, None, None]).to(patch.dtype)
+    # 1 / gamma, not by way of gamma, the gradient of whose inverse overflows.
+    inverse = (-_limited(params)[4]).exp()
+    return (image * inverse[:, None, None, None]).to(patch.dtype)
 
 
 def lstm_step(
