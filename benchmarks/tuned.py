@@ -65,10 +65,10 @@ def piece_subjects(setting: str, batch: int | None, precision: str) -> list[Subj
     kind = "tf32" if precision == "tf32" else "ieee"
     operands = precision if precision == "tf32" else "ieee" if precision == "float32" else "half"
 
-    def canvas(kernel: str) -> tuple[Table, str, str]:
+    def canvas(kernel: str, few: str = "few") -> tuple[Table, str, str]:
         """The table that this kernel's launch takes its row from."""
         if piece_tables.canvas_blocks(kernel, shape.read_size, shape.write_size, shape, kind).small:
-            return piece_tables.SMALL_CANVAS_ROWS, kernel, "few"
+            return piece_tables.SMALL_CANVAS_ROWS, kernel, few
         return piece_tables.CANVAS_ROWS, kernel, kind
 
     tables = {
@@ -82,7 +82,7 @@ def piece_subjects(setting: str, batch: int | None, precision: str) -> list[Subj
         "input_grad": (piece_tables.PRODUCT_ROWS, "input_grad", operands),
         "canvas": canvas("canvas"),
         "canvas_grad": canvas("canvas_grad"),
-        "canvas_grad, rebuild and x": canvas("canvas_grad"),
+        "canvas_grad, rebuild and x": canvas("canvas_grad", "rebuild"),
     }
 
     def launches() -> dict[str, Any]:

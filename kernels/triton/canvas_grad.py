@@ -253,7 +253,7 @@ def canvas_grad_launch(
     """kind: tiles.canvas_kind() on the machine that this is for."""
     reads = grad_r is not None
     sizes = (s.read_size if reads else None, s.write_size if writes else None)
-    blocks = canvas_blocks("canvas_grad", *sizes, s, kind)
+    blocks = canvas_blocks("canvas_grad", *sizes, s, kind, rebuild)
     arguments = {
         "p_head": head,
         "p_canvas": canvas,

@@ -146,6 +146,8 @@ class SmallCanvasRow(NamedTuple):
 SMALL_CANVAS_ROWS: dict[tuple[str, str], tuple[SmallCanvasRow, ...]] = {
     ("canvas", "few"): (SmallCanvasRow(8, 32, ANY, 1), SmallCanvasRow(8, 64, ANY, 4)),
     ("canvas_grad", "few"): (SmallCanvasRow(5, 32, 1, 1), SmallCanvasRow(8, 32, 1, 4)),
+    # One program does both parts, and holds one more image.
+    ("canvas_grad", "rebuild"): (SmallCanvasRow(8, 32, 1, 4),),
 }
 
 
@@ -158,11 +160,13 @@ class CanvasBlocks(NamedTuple):
     small: bool
 
 
-def canvas_blocks(kernel: str, read_size: int | None, write_size: int | None, s: Shape, kind: str) -> CanvasBlocks:
+def canvas_blocks(
+    kernel: str, read_size: int | None, write_size: int | None, s: Shape, kind: str, rebuild: bool = False
+) -> CanvasBlocks:
     """Blocks for a read and a write of these N on images of this shape; 0: without attention, None: there is none."""
     height, width = s.height, s.width
     sizes = [size for size in (read_size, write_size) if size is not None]
-    for row in SMALL_CANVAS_ROWS[kernel, "few"] if min(sizes) > 0 else ():
+    for row in SMALL_CANVAS_ROWS[kernel, "rebuild" if rebuild else "few"] if min(sizes) > 0 else ():
         if max(sizes) <= row.size and max(height, width) <= row.side and s.channels <= row.channels:
             constants = {"BLOCK_H": max(next_power_of_2(height), 16), "BLOCK_W": max(next_power_of_2(width), 16)}
             return CanvasBlocks(constants, row.num_warps, 1, True)
