@@ -217,14 +217,17 @@ def test_training_ends_with_the_test_images(trained, tmp_path):
     train.unpacked(out, tmp_path)
     plan, seed = json.loads((tmp_path / "plan.json").read_text()), tmp_path / "mnist" / "seed-0"
     tested = json.loads((seed / "test.json").read_text())
-    assert tested["step"] == plan["steps"]
+    # A machine that others slow down meanwhile takes fewer steps than were planned, and tests what it has.
+    assert 0 < tested["step"] <= plan["steps"]
     assert plan["commit"] == "0123abc"
     assert tested["samples"] == 2
     assert tested["result"]["images"] == 20
-    # Drawn and reported where there is time for it, and no step is taken again.
+    # Drawn and reported where there is time for it; no step is taken again, and those that are left are.
     said = ["mnist", "--data-dir", str(trained / "data"), "--out", str(tmp_path), "--samples", "2"]
     assert reproduce.main([*said, "--set", *(f"{k}={v}" for k, v in same(plan["options"]).items())]) == 0
-    assert json.loads((seed / "test.json").read_text()) == tested
+    after = json.loads((seed / "test.json").read_text())
+    assert after["step"] == plan["steps"]
+    assert after == tested or tested["step"] < plan["steps"]
     assert (tmp_path / "mnist" / "results.md").exists()
 
 
