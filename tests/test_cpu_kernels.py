@@ -13,6 +13,7 @@ from budget import GLIMPSES, TOLERANCE, WINDOWS, assert_errors_within_budget, as
 from compare import nudge
 from fastdraw import reference
 from fastdraw.kernels import aten, cpu
+from fastdraw.kernels.cpu.sizes import ElementwiseSizes, named
 
 BUILT = cpu.unavailable() is None
 needs_library = pytest.mark.skipif(not BUILT, reason=str(cpu.unavailable()))
@@ -232,7 +233,9 @@ def test_saturated_gates(kernels: ModuleType) -> None:
 
 def elementwise(function: int, x: Tensor, level: int | None = None) -> Tensor:
     y = torch.empty_like(x)
-    cpu.kernels(x.dtype, level).elementwise(cpu._sizes(function, x.numel()), x.data_ptr(), y.data_ptr())
+    cpu.kernels(x.dtype, level).elementwise(
+        named(ElementwiseSizes, function=function, count=x.numel()), x.data_ptr(), y.data_ptr()
+    )
     return y
 
 

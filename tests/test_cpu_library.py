@@ -15,6 +15,7 @@ from test_cpu_kernels import LARGE, inputs, kernel_results, lstm_inputs, needs_l
 from budget import assert_within_budget
 from fastdraw.kernels import cpu
 from fastdraw.kernels.cpu import gemm
+from fastdraw.kernels.cpu.sizes import LstmSizes, named
 
 
 @needs_library
@@ -29,7 +30,7 @@ def test_same_bits_for_any_number_of_threads(shape: tuple[int, ...]) -> None:
         for threads in (1, 2, 3, 2):
             torch.set_num_threads(threads)
             results.append(kernel_results(cpu, *low))
-            sizes = cpu._sizes(33, 70, threads)
+            sizes = named(LstmSizes, batch=33, hidden=70, threads=threads)
             outputs = [products.clone(), torch.empty(33, 70), torch.empty(33, 70)]
             pointers = [t.data_ptr() for t in (outputs[0], products, *tensors[5:7], tensors[2], *outputs[1:])]
             assert cpu.kernels(torch.float32).lstm_forward(sizes, *pointers) == 0

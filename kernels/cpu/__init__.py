@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,18 +20,27 @@ from torch import Tensor
 from fastdraw import env
 from fastdraw.kernels.cpu.gemm import product
 from fastdraw.kernels.cpu.pages import prefer_large, read_buffer
+from fastdraw.kernels.cpu.sizes import (
+    ElementwiseSizes,
+    FilterbankSizes,
+    GlimpseSizes,
+    LstmSizes,
+    SeenSizes,
+    WindowsSizes,
+    named,
+)
 
 _FOLDER = Path(__file__).parent
-#: Whole-number arguments, and how many pointers follow them, for each function in the order of kernels.cpp.
-_POINTERS = {
-    "glimpse": 6,
-    "filterbank": 4,
-    "filterbank_backward": 5,
-    "lstm_forward": 7,
-    "lstm_backward": 8,
-    "elementwise": 2,
-    "windows": 7,
-    "seen_pixels": 2,
+#: The sizes, and how many pointers follow them, for each function in the order of kernels.cpp.
+_ARGUMENTS = {
+    "glimpse": (GlimpseSizes, 6),
+    "filterbank": (FilterbankSizes, 4),
+    "filterbank_backward": (FilterbankSizes, 5),
+    "lstm_forward": (LstmSizes, 7),
+    "lstm_backward": (LstmSizes, 8),
+    "elementwise": (ElementwiseSizes, 2),
+    "windows": (WindowsSizes, 7),
+    "seen_pixels": (SeenSizes, 2),
 }
 #: Read and write take params [B, K, 5] too, and images of any strides (fastdraw.ops.windows).
 SEVERAL_WINDOWS = True
@@ -100,13 +109,11 @@ def table(level: int | None = None) -> Any:
 def kernels(dtype: torch.dtype, level: int | None = None) -> Kernels:
     """float32's or float64's functions."""
     addresses, offset = table(level), int(dtype == torch.float64)
-    prototypes = (ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * (n + 1)) for n in _POINTERS.values())
-    return Kernels(*(prototype(addresses[2 * i + offset]) for i, prototype in enumerate(prototypes)))
+    return Kernels(*(prototype(*its)(addresses[2 * i + offset]) for i, its in enumerate(_ARGUMENTS.values())))
 
 
-@lru_cache(maxsize=1024)
-def _sizes(*numbers: int) -> Any:
-    return (ctypes.c_int64 * len(numbers))(*numbers)
+def prototype(sizes: type[ctypes.Structure], pointers: int) -> Any:
+    return ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(sizes), *[ctypes.c_void_p] * pointers)
 
 
 def _check(status: int) -> None:
@@ -160,7 +167,7 @@ def filterbank(params: Tensor, size: int, height: int, width: int) -> tuple[Tens
     y = torch.empty((batch, size, height), dtype=dtype)
     x = torch.empty((batch, size, width), dtype=dtype)
     gamma = torch.empty((batch,), dtype=dtype)
-    sizes = _sizes(batch, height, width, size, torch.get_num_threads())
+    sizes = named(FilterbankSizes, batch=batch, height=height, width=width, size=size, threads=torch.get_num_threads())
     _check(kernels(dtype).filterbank(sizes, _address(params, dtype), y.data_ptr(), x.data_ptr(), gamma.data_ptr()))
     return y, x, gamma
 
@@ -171,7 +178,8 @@ def filterbank_backward(
     wide = _wide(params)
     grad_y, grad_x, grad_gamma = (_as(t, wide.dtype).contiguous() for t in (grad_y, grad_x, grad_gamma))
     out = torch.empty_like(wide)
-    sizes = _sizes(wide.shape[0], height, width, size, torch.get_num_threads())
+    batch, threads = wide.shape[0], torch.get_num_threads()
+    sizes = named(FilterbankSizes, batch=batch, height=height, width=width, size=size, threads=threads)
     pointers = (_address(t, wide.dtype) for t in (wide, grad_y, grad_x, grad_gamma, out))
     _check(kernels(wide.dtype).filterbank_backward(sizes, *pointers))
     return _as(out, params.dtype)
@@ -215,15 +223,17 @@ def _glimpse(
         *(0 if t is None else t.data_ptr() for t in (image_out, patch_out, params_out)),
     )
     if small:
-        return _check(functions.glimpse(_sizes(batch, channels, height, width, size, power, threads), *pointers))
-    nowhere = (0, 0, 0, 0)
-    strides = (
-        *(nowhere if image is None else _strides(image)),
-        *(nowhere if image_out is None else _made_strides(shape, form)),
-    )
+        sizes = named(GlimpseSizes, batch, channels, height, width, size, power, threads)
+        return _check(functions.glimpse(sizes, *pointers))
     windows = 1 if params.dim() == 2 else params.shape[1]
-    keeps = (0, 0) if kept is None else (int(params_out is None), kept.numel() // (batch * windows * channels))
-    sizes = _sizes(batch, windows, channels, height, width, size, power, kind, *strides, *keeps, threads)
+    from_image, from_channel, from_row, from_pixel = (0, 0, 0, 0) if image is None else _strides(image)
+    to_image, to_channel, to_row, to_pixel = (0, 0, 0, 0) if image_out is None else _made_strides(shape, form)
+    keeps = int(kept is not None and params_out is None)
+    kept_numel = 0 if kept is None else kept.numel() // (batch * windows * channels)
+    sizes = named(
+        WindowsSizes, batch, windows, channels, height, width, size, power, kind,
+        from_image, from_channel, from_row, from_pixel, to_image, to_channel, to_row, to_pixel, keeps, kept_numel, threads,
+    )  # fmt: skip
     return _check(functions.windows(sizes, *pointers, 0 if kept is None else _address(kept, dtype)))
 
 
@@ -267,7 +277,8 @@ def keeps(image: Tensor, params: Tensor, size: int) -> Tensor | None:
     dtype = _dtype(image)
     window, found = _as(params, dtype).contiguous(), (ctypes.c_int64 * 2)()
     count = window.numel() // 5
-    _check(kernels(dtype).seen_pixels(_sizes(count, height, width, size), window.data_ptr(), ctypes.addressof(found)))
+    sizes = named(SeenSizes, windows=count, height=height, width=width, size=size)
+    _check(kernels(dtype).seen_pixels(sizes, window.data_ptr(), ctypes.addressof(found)))
     each, pixels = found
     return None if count * each > pixels else read_buffer((count * channels, each), dtype)
 
@@ -323,7 +334,7 @@ def lstm_step(
     gates, recurrent = _as(product(x, weight_ih.t()), dtype), _as(product(h, weight_hh.t()), dtype)
     bias_ih, bias_hh = _as(bias_ih, dtype), _as(bias_hh, dtype)
     h_new, c_new = torch.empty_like(c), torch.empty_like(c)
-    sizes = _sizes(*c.shape, torch.get_num_threads())
+    sizes = named(LstmSizes, batch=c.shape[0], hidden=c.shape[1], threads=torch.get_num_threads())
     tensors = (gates, recurrent, bias_ih, bias_hh, c, h_new, c_new)
     _check(kernels(dtype).lstm_forward(sizes, *[_address(t, dtype) for t in tensors]))
     return _as(h_new, x.dtype), c_new, gates
@@ -345,7 +356,7 @@ def lstm_step_backward(
     grad_c = None if grad_c is None else _as(grad_c, dtype)
     grad_gates, grad_c_old = torch.empty_like(gates), torch.empty_like(c)
     grad_bias = torch.empty((gates.shape[1],), dtype=dtype)
-    sizes = _sizes(*c.shape, torch.get_num_threads())
+    sizes = named(LstmSizes, batch=c.shape[0], hidden=c.shape[1], threads=torch.get_num_threads())
     tensors = (grad_h, grad_c, gates, c, c_new, grad_gates, grad_c_old, grad_bias)
     _check(kernels(dtype).lstm_backward(sizes, *[0 if t is None else _address(t, dtype) for t in tensors]))
     grad = _as(grad_gates, x.dtype)

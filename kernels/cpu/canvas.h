@@ -73,7 +73,7 @@ FASTDRAW_INLINE void add_scaled(const T* a, T scale, const T* b, T* out, int64_t
 }
 
 template <class T, class S>
-bool canvas_forward(void* data, int64_t begin, int64_t end) {
+bool canvas_tasks(void* data, int64_t begin, int64_t end) {
   const CanvasJob<T, S>& job = *static_cast<CanvasJob<T, S>*>(data);
   const int64_t pixels = job.pixels(), numel = job.numel();
   CanvasScratch<T> w;
@@ -184,7 +184,7 @@ void write_backward(const CanvasJob<T, S>& job, CanvasScratch<T>& w, int64_t b) 
 }
 
 template <class T, class S>
-bool canvas_backward(void* data, int64_t begin, int64_t end) {
+bool canvas_backward_tasks(void* data, int64_t begin, int64_t end) {
   const CanvasJob<T, S>& job = *static_cast<CanvasJob<T, S>*>(data);
   CanvasScratch<T> w;
   if (!make_canvas_scratch(w, job)) return false;

@@ -33,7 +33,7 @@ struct Biased {
 
 // Of gates i, f, g, o of one vector of hidden units: c' = f c + i g, h' = o tanh(c').
 template <class T, class S>
-struct CellForward {
+struct Cell {
   static constexpr bool kWholeRows = false;
   int64_t hidden, h_row, h_row_2;
   const S* bias;  // [4 H]
@@ -98,7 +98,7 @@ struct CellBackward {
 
 // Of mu and log sigma: z = mu + sigma noise, and the KL, summed over latents: all panels of a row by one thread, in order.
 template <class T, class S>
-struct LatentForward {
+struct Latent {
   static constexpr bool kWholeRows = true;
   int64_t latents, z_row;
   const S* bias;   // [2 Z]

@@ -1,10 +1,11 @@
 // Whole batches: the functions that Python calls. Compiled once for each instruction set, with FASTDRAW_LEVEL its name.
 //
-// All return 0, 1 where memory ran out, or 2 where what a read kept does not fit its windows. `sizes` are whole numbers, in the order that each function unpacks.
+// All return 0, 1 where memory ran out, or 2 where what a read kept does not fit its windows.
 
 #include "glimpse.h"
 #include "lstm.h"
 #include "pieces.h"
+#include "sizes.h"
 #include "window.h"
 
 #define FASTDRAW_JOIN_(a, b) a##b
@@ -50,15 +51,14 @@ bool glimpses(void* data, int64_t begin, int64_t end) {
   return true;
 }
 
-// sizes: B, C, H, W, N, power, threads
 template <class T>
-int glimpse(const int64_t* sizes, const T* params, const T* image, const T* patch, T* image_out, T* patch_out, T* params_out) {
-  const int64_t batch = sizes[0], threads = sizes[6];
-  const Shape s{sizes[1], sizes[2], sizes[3], sizes[4], int(sizes[5])};
+int glimpse(const GlimpseSizes& sizes, const T* params, const T* image, const T* patch, T* image_out, T* patch_out,
+            T* params_out) {
+  const Shape s{sizes.channels, sizes.height, sizes.width, sizes.size, int(sizes.power)};
   GlimpseJob<T> job{s, params, image, patch, image_out, patch_out, params_out};
   // Waking threads takes microseconds, in which one thread does this much.
-  const int64_t products = batch * s.channels * s.size * s.height * s.width;
-  return fastdraw_parallel(batch, products < 1 << 16 ? 1 : threads, glimpses<T>, &job) ? 0 : 1;
+  const int64_t products = sizes.batch * s.channels * s.size * s.height * s.width;
+  return fastdraw_parallel(sizes.batch, products < 1 << 16 ? 1 : sizes.threads, glimpses<T>, &job) ? 0 : 1;
 }
 
 template <class T>
@@ -104,39 +104,40 @@ bool filterbanks(void* data, int64_t begin, int64_t end) {
 }
 
 template <class T>
-int filterbank(const int64_t* sizes, const T* params, T* y, T* x, T* gamma) {
-  FilterbankJob<T> job{{1, sizes[1], sizes[2], sizes[3], 1}, params, nullptr, nullptr, nullptr, y, x, gamma, nullptr};
-  return fastdraw_parallel(sizes[0], sizes[4], filterbanks<T>, &job) ? 0 : 1;
+int filterbank(const FilterbankSizes& sizes, const T* params, T* y, T* x, T* gamma) {
+  FilterbankJob<T> job{{1, sizes.height, sizes.width, sizes.size, 1}, params, nullptr, nullptr, nullptr, y, x, gamma, nullptr};
+  return fastdraw_parallel(sizes.batch, sizes.threads, filterbanks<T>, &job) ? 0 : 1;
 }
 
 template <class T>
-int filterbank_backward(const int64_t* sizes, const T* params, const T* grad_y, const T* grad_x, const T* grad_gamma, T* out) {
-  FilterbankJob<T> job{{1, sizes[1], sizes[2], sizes[3], 1}, params, grad_y, grad_x, grad_gamma, nullptr, nullptr, nullptr, out};
-  return fastdraw_parallel(sizes[0], sizes[4], filterbanks<T>, &job) ? 0 : 1;
+int filterbank_backward(const FilterbankSizes& sizes, const T* params, const T* grad_y, const T* grad_x, const T* grad_gamma,
+                        T* out) {
+  FilterbankJob<T> job{{1, sizes.height, sizes.width, sizes.size, 1}, params, grad_y, grad_x, grad_gamma, nullptr, nullptr, nullptr, out};
+  return fastdraw_parallel(sizes.batch, sizes.threads, filterbanks<T>, &job) ? 0 : 1;
 }
 
 template <class T>
-int lstm_forward(const int64_t* sizes, T* gates, const T* recurrent, const T* bias_ih, const T* bias_hh, const T* c, T* h_new,
+int lstm_forward(const LstmSizes& sizes, T* gates, const T* recurrent, const T* bias_ih, const T* bias_hh, const T* c, T* h_new,
                  T* c_new) {
-  LstmForward<T> job{sizes[1], gates, recurrent, bias_ih, bias_hh, c, h_new, c_new};
-  return fastdraw_parallel(sizes[0], sizes[2], lstm_forward_rows<T>, &job) ? 0 : 1;
+  LstmForward<T> job{sizes.hidden, gates, recurrent, bias_ih, bias_hh, c, h_new, c_new};
+  return fastdraw_parallel(sizes.batch, sizes.threads, lstm_forward_rows<T>, &job) ? 0 : 1;
 }
 
 template <class T>
-int lstm_backward(const int64_t* sizes, const T* grad_h, const T* grad_c, const T* gates, const T* c, const T* c_new,
+int lstm_backward(const LstmSizes& sizes, const T* grad_h, const T* grad_c, const T* gates, const T* c, const T* c_new,
                   T* grad_gates, T* grad_c_old, T* grad_bias) {
-  LstmBackward<T> job{sizes[0], sizes[1], grad_h, grad_c, gates, c, c_new, grad_gates, grad_c_old, grad_bias};
-  const int64_t strips = (sizes[1] + kLstmStrip<T> - 1) / kLstmStrip<T>;
-  return fastdraw_parallel(strips, sizes[2], lstm_backward_strips<T>, &job) ? 0 : 1;
+  LstmBackward<T> job{sizes.batch, sizes.hidden, grad_h, grad_c, gates, c, c_new, grad_gates, grad_c_old, grad_bias};
+  const int64_t strips = (sizes.hidden + kLstmStrip<T> - 1) / kLstmStrip<T>;
+  return fastdraw_parallel(strips, sizes.threads, lstm_backward_strips<T>, &job) ? 0 : 1;
 }
 
-// For tests: function 0 is exp, 1 the sigmoid, 2 tanh, of sizes[1] numbers.
+// For tests.
 template <class T>
-int elementwise(const int64_t* sizes, const T* x, T* y) {
-  const int64_t n = sizes[1];
+int elementwise(const ElementwiseSizes& sizes, const T* x, T* y) {
+  const int64_t n = sizes.count, function = sizes.function;
   for (int64_t i = 0; i < n; i += kLanes<T>) {
     const Vector<T> v = load_some(x + i, n - i);
-    store_some(y + i, sizes[0] == 0 ? vector_exp(v) : (sizes[0] == 1 ? vector_sigmoid(v) : vector_tanh(v)), n - i);
+    store_some(y + i, function == 0 ? vector_exp(v) : (function == 1 ? vector_sigmoid(v) : vector_tanh(v)), n - i);
   }
   return 0;
 }

@@ -14,19 +14,31 @@ from fastdraw.kernels import aten_pieces, cpu
 from fastdraw.kernels.aten_pieces import chunk_rows as chunk_rows
 from fastdraw.kernels.aten_pieces import latent_parts as latent_parts
 from fastdraw.kernels.cpu import pages
+from fastdraw.kernels.cpu.sizes import (
+    CanvasSizes,
+    CellBackwardSizes,
+    CellSizes,
+    InputBackwardSizes,
+    LatentSizes,
+    LinearSizes,
+    PackSizes,
+    Sizes,
+    WeightGradientSizes,
+    named,
+)
 from fastdraw.ops.glimpses import Shape
 
-#: Pointers that follow the sizes, for each function in the order of pieces.h.
-_POINTERS = {
-    "pack": 3,
-    "linear": 4,
-    "cell_forward": 8,
-    "cell_backward": 9,
-    "latent_forward": 7,
-    "input_backward": 8,
-    "weight_gradient": 5,
-    "canvas_step": 5,
-    "canvas_step_backward": 7,
+#: The sizes, and how many pointers follow them, for each function in the order of pieces.h.
+_ARGUMENTS = {
+    "pack": (PackSizes, 3),
+    "linear": (LinearSizes, 4),
+    "cell": (CellSizes, 8),
+    "cell_backward": (CellBackwardSizes, 9),
+    "latent": (LatentSizes, 7),
+    "input_backward": (InputBackwardSizes, 8),
+    "weight_gradient": (WeightGradientSizes, 5),
+    "canvas": (CanvasSizes, 5),
+    "canvas_backward": (CanvasSizes, 7),
 }
 #: The kinds of operands for which the functions exist, in their order. float16 goes to the plain pieces.
 _OPERANDS = (torch.float32, torch.float64, torch.bfloat16)
@@ -35,13 +47,13 @@ _OPERANDS = (torch.float32, torch.float64, torch.bfloat16)
 class Functions(NamedTuple):
     pack: Callable[..., int]
     linear: Callable[..., int]
-    cell_forward: Callable[..., int]
+    cell: Callable[..., int]
     cell_backward: Callable[..., int]
-    latent_forward: Callable[..., int]
+    latent: Callable[..., int]
     input_backward: Callable[..., int]
     weight_gradient: Callable[..., int]
-    canvas_step: Callable[..., int]
-    canvas_step_backward: Callable[..., int]
+    canvas: Callable[..., int]
+    canvas_backward: Callable[..., int]
 
 
 @cache
@@ -50,9 +62,8 @@ def functions(dtype: torch.dtype, level: int | None = None) -> Functions | None:
     if dtype not in _OPERANDS:
         return None
     table = cpu.table(level)
-    first = 2 * len(cpu._POINTERS) + len(_POINTERS) * _OPERANDS.index(dtype)
-    prototypes = (ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * (n + 1)) for n in _POINTERS.values())
-    return Functions(*(prototype(table[first + i]) for i, prototype in enumerate(prototypes)))
+    first = 2 * len(cpu._ARGUMENTS) + len(_ARGUMENTS) * _OPERANDS.index(dtype)
+    return Functions(*(cpu.prototype(*its)(table[first + i]) for i, its in enumerate(_ARGUMENTS.values())))
 
 
 def _addresses(*tensors: Tensor | None) -> list[int]:
@@ -64,8 +75,8 @@ def _addresses(*tensors: Tensor | None) -> list[int]:
     return addresses
 
 
-def _call(function: Callable[..., int], sizes: tuple[int, ...], *tensors: Tensor | None) -> None:
-    cpu._check(function(cpu._sizes(*sizes, torch.get_num_threads()), *_addresses(*tensors)))
+def _call(function: Callable[..., int], sizes: ctypes.Structure, *tensors: Tensor | None) -> None:
+    cpu._check(function(sizes, *_addresses(*tensors)))
 
 
 class Packed(NamedTuple):
@@ -97,7 +108,15 @@ def prepared(parts: Sequence[Tensor], role: str, backward: bool) -> Packed | Ten
     outputs, depth = (columns, rows) if backward else (rows, columns)
     numbers = order.parts * -(-(outputs // order.parts) // _PANEL) * _PANEL * (depth + 1)
     data = torch.empty(numbers, dtype=torch.promote_types(first.dtype, torch.float32))
-    sizes = (order.number, outputs, depth, int(backward), first.shape[1])
+    sizes = named(
+        PackSizes,
+        order=order.number,
+        outputs=outputs,
+        depth=depth,
+        backward=int(backward),
+        split=first.shape[1],
+        threads=torch.get_num_threads(),
+    )
     _call(f.pack, sizes, first.contiguous(), None if second is None else second.contiguous(), data)
     return Packed(data, outputs)
 
@@ -106,9 +125,14 @@ def new_buffers(like: Tensor, wanted: Sequence[tuple[tuple[int, ...], torch.dtyp
     return pages.new_buffers(wanted)
 
 
-def _product(function: Callable[..., int], a: Tensor, weight: Packed, more: tuple[int, ...], *tensors: Tensor | None) -> None:
-    sizes = cpu._sizes(a.shape[0], weight.outputs, a.shape[1], a.stride(0), torch.get_num_threads(), *more)
-    cpu._check(function(sizes, *_addresses(a, weight.data, *tensors)))
+def _product(kind: type[Sizes], a: Tensor, weight: Packed, **more: int) -> Sizes:
+    """The sizes of a product of a's rows with a weight, and of what follows it."""
+    (batch, depth), row, threads = a.shape, a.stride(0), torch.get_num_threads()
+    return named(kind, batch=batch, outputs=weight.outputs, depth=depth, row=row, threads=threads, **more)
+
+
+def _row(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.stride(0)
 
 
 def lstm(
@@ -118,22 +142,42 @@ def lstm(
     if f is None or isinstance(weight, Tensor):
         return aten_pieces.lstm(inputs, weight, bias, c, gates, c_new, h_outs)
     h, h_2 = h_outs if len(h_outs) == 2 else (h_outs[0], None)
-    rows = (h.stride(0), 0 if h_2 is None else h_2.stride(0))
-    return _product(f.cell_forward, inputs, weight, rows, bias, c, gates, c_new, h, h_2)
+    sizes = _product(CellSizes, inputs, weight, h_row=h.stride(0), h_2_row=_row(h_2))
+    return _call(f.cell, sizes, inputs, weight.data, bias, c, gates, c_new, h, h_2)
 
 
 def latent(h: Tensor, weight: Packed | Tensor, bias: Tensor, noise: Tensor, out: Tensor, z: Tensor, kl: Tensor) -> None:
     f = functions(h.dtype)
     if f is None or isinstance(weight, Tensor):
         return aten_pieces.latent(h, weight, bias, noise, out, z, kl)
-    return _product(f.latent_forward, h, weight, (z.stride(0),), bias, noise, out, z, kl)
+    sizes = _product(LatentSizes, h, weight, z_row=z.stride(0))
+    return _call(f.latent, sizes, h, weight.data, bias, noise, out, z, kl)
 
 
 def head(h: Tensor, weight: Packed | Tensor, bias: Tensor, out: Tensor) -> None:
     f = functions(h.dtype)
     if f is None or isinstance(weight, Tensor):
         return aten_pieces.head(h, weight, bias, out)
-    return _product(f.linear, h, weight, (out.stride(0),), bias, out)
+    sizes = _product(LinearSizes, h, weight, out_row=out.stride(0))
+    return _call(f.linear, sizes, h, weight.data, bias, out)
+
+
+def _canvas(s: Shape, head: Tensor, read_size: int, r: Tensor | None, writes: bool, rebuild: bool) -> CanvasSizes:
+    batch, channels, height, width = s.image
+    return named(
+        CanvasSizes,
+        batch=batch,
+        channels=channels,
+        height=height,
+        width=width,
+        read_size=read_size,
+        write_size=s.write_size,
+        head_row=head.shape[1],
+        r_row=_row(r),
+        writes=int(writes),
+        rebuild=int(rebuild),
+        threads=torch.get_num_threads(),
+    )
 
 
 def glimpse(
@@ -144,9 +188,8 @@ def glimpse(
     f = functions(head.dtype if r is None else r.dtype)
     if f is None:
         return aten_pieces.glimpse(head, before, canvas, x, r, s, writes)
-    row = 0 if r is None else r.stride(0)
-    sizes = (*s.image, s.read_size, s.write_size, head.shape[1], row, int(writes), 0)
-    return _call(f.canvas_step, sizes, head, before, canvas, x, r)
+    sizes = _canvas(s, head, s.read_size, r, writes, rebuild=False)
+    return _call(f.canvas, sizes, head, before, canvas, x, r)
 
 
 def lstm_backward(
@@ -157,8 +200,8 @@ def lstm_backward(
     if f is None or isinstance(weight, Tensor):
         return aten_pieces.lstm_backward(grad_out, weight, others, gates, c, c_new, grad_c, grad_gates)
     other, other_2 = (*others, None, None)[:2]
-    rows = tuple(0 if tensor is None else tensor.stride(0) for tensor in (other, other_2))
-    return _product(f.cell_backward, grad_out, weight, rows, other, other_2, gates, c, c_new, grad_c, grad_gates)
+    sizes = _product(CellBackwardSizes, grad_out, weight, other_row=_row(other), other_2_row=_row(other_2))
+    return _call(f.cell_backward, sizes, grad_out, weight.data, other, other_2, gates, c, c_new, grad_c, grad_gates)
 
 
 def latent_backward(
@@ -169,14 +212,16 @@ def latent_backward(
     if f is None or isinstance(weight, Tensor):
         return aten_pieces.latent_backward(grad_gates, weight, latent, noise, grad_kl, grad_inputs, grad_latent, grad_noise)
     tensors = (grad_inputs, latent, noise, grad_kl.contiguous(), grad_latent, grad_noise)
-    return _product(f.input_backward, grad_gates, weight, (noise.shape[1],), *tensors)
+    sizes = _product(InputBackwardSizes, grad_gates, weight, latents=noise.shape[1])
+    return _call(f.input_backward, sizes, grad_gates, weight.data, *tensors)
 
 
 def input_backward(grad_out: Tensor, weight: Packed | Tensor, grad_inputs: Tensor) -> None:
     f = functions(grad_out.dtype)
     if f is None or isinstance(weight, Tensor):
         return aten_pieces.input_backward(grad_out, weight, grad_inputs)
-    return _product(f.input_backward, grad_out, weight, (0,), grad_inputs, None, None, None, None, None)
+    sizes = _product(InputBackwardSizes, grad_out, weight, latents=0)
+    return _call(f.input_backward, sizes, grad_out, weight.data, grad_inputs, None, None, None, None, None)
 
 
 def glimpse_backward(
@@ -186,11 +231,10 @@ def glimpse_backward(
     f = functions(grad_head.dtype)
     if f is None:
         return aten_pieces.glimpse_backward(head, canvas, x, grad_r, grad_canvas, grad_head, grad_x, s, writes, rebuild)
-    row = 0 if grad_r is None else grad_r.stride(0)
     # A head without the read's params, when sampling, has no read behind it.
     read_size = s.read_size if grad_r is not None else 0
-    sizes = (*s.image, read_size, s.write_size, head.shape[1], row, int(writes), int(rebuild))
-    return _call(f.canvas_step_backward, sizes, head, canvas, x, grad_r, grad_canvas, grad_head, grad_x)
+    sizes = _canvas(s, head, read_size, grad_r, writes, rebuild)
+    return _call(f.canvas_backward, sizes, head, canvas, x, grad_r, grad_canvas, grad_head, grad_x)
 
 
 def weight_gradient(grad_out: Tensor, inputs: Tensor, weights: Sequence[Tensor], bias: Tensor) -> None:
@@ -198,5 +242,14 @@ def weight_gradient(grad_out: Tensor, inputs: Tensor, weights: Sequence[Tensor],
     if f is None:
         return aten_pieces.weight_gradient(grad_out, inputs, weights, bias)
     first, second = weights[0], weights[1] if len(weights) > 1 else None
-    sizes = (*grad_out.shape, inputs.shape[1], grad_out.stride(0), inputs.stride(0), first.shape[1])
+    sizes = named(
+        WeightGradientSizes,
+        rows=grad_out.shape[0],
+        outputs=grad_out.shape[1],
+        inputs=inputs.shape[1],
+        grad_row=grad_out.stride(0),
+        input_row=inputs.stride(0),
+        split=first.shape[1],
+        threads=torch.get_num_threads(),
+    )
     return _call(f.weight_gradient, sizes, grad_out, inputs, first, second, bias)

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "parallel.h"
+#include "sizes.h"
 #include "storage.h"
 
 #if defined(__AVX512BW__) && (defined(__clang__) ? __clang_major__ >= 9 : __GNUC__ >= 10)
@@ -277,11 +278,11 @@ bool product_tasks(void* data, int64_t begin, int64_t end) {
 
 // Results do not depend on the number of threads: every sum is made by one of them, in one order.
 template <class T, class S, class E>
-int product(PanelLayout layout, int64_t rows, int64_t depth, int64_t a_row, int64_t threads, const S* a, const void* packed,
-            const E& epilogue) {
-  ProductJob<T, S, E> job{layout, rows, depth, a_row, a, static_cast<const char*>(packed), epilogue};
-  const int64_t blocks = divided_up(rows, kTaskRows), panels = E::kWholeRows ? 1 : layout.template panels<T>();
-  return fastdraw_parallel_each(blocks * panels, threads, product_tasks<T, S, E>, &job) ? 0 : 1;
+int product(Order order, const ProductSizes& sizes, const S* a, const void* packed, const E& epilogue) {
+  const PanelLayout layout{order, sizes.outputs};
+  ProductJob<T, S, E> job{layout, sizes.batch, sizes.depth, sizes.row, a, static_cast<const char*>(packed), epilogue};
+  const int64_t blocks = divided_up(sizes.batch, kTaskRows), panels = E::kWholeRows ? 1 : layout.template panels<T>();
+  return fastdraw_parallel_each(blocks * panels, sizes.threads, product_tasks<T, S, E>, &job) ? 0 : 1;
 }
 
 }  // namespace

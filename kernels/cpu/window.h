@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "sizes.h"
 #include "window_read.h"
 #include "window_write.h"
 
@@ -76,18 +77,18 @@ int64_t kept_numel(int64_t columns, int64_t size) {
   return (columns + kTile<T> - 1) / kTile<T> * 3 * size * kTile<T>;
 }
 
-// What windows see. sizes: number of windows, H, W, N. found: numbers that a read keeps for each window and channel, and pixels
+// What windows see. found: numbers that a read keeps for each window and channel, and pixels
 // of a channel that all windows see together.
 template <class T>
-int seen_pixels(const int64_t* sizes, const T* params, int64_t* found) {
-  const int64_t count = sizes[0], height = sizes[1], width = sizes[2], n = sizes[3];
+int seen_pixels(const SeenSizes& sizes, const T* params, int64_t* found) {
+  const int64_t height = sizes.height, width = sizes.width, n = sizes.size;
   Memory memory(1);
   Support s;
   s.bands = static_cast<Band*>(memory.get(n * int64_t(sizeof(Band) + sizeof(Segment))));
   if (!s.bands) return 1;
   s.segments = reinterpret_cast<Segment*>(s.bands + n);
   int64_t columns = 0, pixels = 0;
-  for (int64_t i = 0; i < count; ++i) {
+  for (int64_t i = 0; i < sizes.windows; ++i) {
     const Window<T> o = window_of(params + i * kParams, n, height, width, 1);
     const T any = o.centre_x + o.centre_y + o.delta + o.half_inverse_sigma2 + o.gain;
     find_support(s, n, width, o.centre_x, o.delta, o.half_inverse_sigma2, any != any);
@@ -101,23 +102,22 @@ int seen_pixels(const int64_t* sizes, const T* params, int64_t* found) {
   return 0;
 }
 
-// sizes: B, K, C, H, W, N, power, kind of image (0: T, 1: bfloat16, 2: float16), strides of image, strides of image_out,
-//   whether `kept` is to be filled, kept_numel, threads
 template <class T>
-int windows(const int64_t* sizes, const T* params, const void* image, const T* patch, T* image_out, T* patch_out,
+int windows(const WindowsSizes& sizes, const T* params, const void* image, const T* patch, T* image_out, T* patch_out,
             T* params_out, T* kept) {
   WindowJob<T> job{};
-  const int64_t batch = sizes[0], threads = sizes[18];
-  job.windows = sizes[1];
-  job.shape = {sizes[2], sizes[3], sizes[4], sizes[5], int(sizes[6])};
-  job.from = {sizes[8], sizes[9], sizes[10], sizes[11]}, job.to = {sizes[12], sizes[13], sizes[14], sizes[15]};
+  const int64_t batch = sizes.batch, threads = sizes.threads;
+  job.windows = sizes.windows;
+  job.shape = {sizes.channels, sizes.height, sizes.width, sizes.size, int(sizes.power)};
+  job.from = {sizes.from_image, sizes.from_channel, sizes.from_row, sizes.from_pixel};
+  job.to = {sizes.to_image, sizes.to_channel, sizes.to_row, sizes.to_pixel};
   job.params = params, job.image = image, job.patch = patch;
   job.image_out = image_out, job.patch_out = patch_out, job.params_out = params_out;
-  job.kept = kept, job.keeps = kept && sizes[16], job.kept_numel = sizes[17];
+  job.kept = kept, job.keeps = kept && sizes.keeps, job.kept_numel = sizes.kept_numel;
   FastdrawTasks read = read_windows<T, T>;
   if constexpr (sizeof(T) == 4) {
-    if (sizes[7] == 1) read = read_windows<T, BFloat16>;
-    if (sizes[7] == 2) read = read_windows<T, Float16>;
+    if (sizes.image_kind == 1) read = read_windows<T, BFloat16>;
+    if (sizes.image_kind == 2) read = read_windows<T, Float16>;
   }
   for (int64_t b = 0, images; b < batch; b += images) {
     images = kWaveWindows / job.windows;

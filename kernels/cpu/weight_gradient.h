@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "product.h"
+#include "sizes.h"
 
 namespace {
 
@@ -186,11 +187,10 @@ bool weight_tasks(void* data, int64_t begin, int64_t end) {
   return true;
 }
 
-// sizes: rows, outputs, inputs, numbers from one row of grad to the next, the same of input, columns of the first part, threads
 template <class T, class S>
-int weight_gradient(const int64_t* sizes, const S* grad, const S* input, T* first, T* second, T* bias) {
-  WeightJob<T, S> job{sizes[0], sizes[1], sizes[2],  sizes[3], sizes[4], grad,    input,
-                      first,    second,   bias, sizes[5], nullptr,  nullptr};
+int weight_gradient(const WeightGradientSizes& sizes, const S* grad, const S* input, T* first, T* second, T* bias) {
+  WeightJob<T, S> job{sizes.rows, sizes.outputs, sizes.inputs, sizes.grad_row, sizes.input_row, grad,    input,
+                      first,      second,        bias,         sizes.split,    nullptr,         nullptr};
   const int64_t grads = divided_up(job.groups() * job.group_bytes(), 64) * 64;
   const int64_t bytes = grads + job.panel_count() * packed_bytes<T, S>(kTileWidth<T>, job.depth());
   void* memory = nullptr;
@@ -198,8 +198,8 @@ int weight_gradient(const int64_t* sizes, const S* grad, const S* input, T* firs
   job.grads = static_cast<char*>(memory), job.panels = job.grads + grads;
   const int64_t packs = divided_up(job.outputs, kTaskColumns) + job.panel_count();
   const int64_t tasks = job.panel_count() * divided_up(job.groups(), kTaskGroups);
-  const bool done = fastdraw_parallel_each(packs, sizes[6], pack_for_weights<T, S>, &job) &&
-                    fastdraw_parallel_each(tasks, sizes[6], weight_tasks<T, S>, &job);
+  const bool done = fastdraw_parallel_each(packs, sizes.threads, pack_for_weights<T, S>, &job) &&
+                    fastdraw_parallel_each(tasks, sizes.threads, weight_tasks<T, S>, &job);
   free(memory);
   return done ? 0 : 1;
 }
