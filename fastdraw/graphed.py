@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -13,10 +11,8 @@ from torch import Tensor
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from fastdraw import checks
+from fastdraw.capture import Identity, capture
 from fastdraw.reference import DRAW, DRAWClassifier
-
-#: Steps run before the capture: kernels are compiled, and the allocator finds its sizes.
-_WARM_UP = 3
 
 
 class StepOutput(NamedTuple):
@@ -47,8 +43,9 @@ class GraphedStep:
             out = step(x)            # out.loss, out.kl, ...
 
     model          a DRAW or DRAWClassifier of fastdraw or fastdraw.reference.
-    optimizer      over the model's parameters. On CUDA an Adam or another that takes `capturable`, which is switched on, and
-                   whose learning rate is turned into a tensor, so that schedules still reach the captured step.
+    optimizer      over the model's parameters. On CUDA torch's Adam, AdamW, RAdam or Adamax; `capturable` is switched on, and
+                   the learning rate turned into a tensor. Schedules and rates set by hand reach the captured step, and what
+                   optimizer.load_state_dict brings as well; other changes of its options are captured anew at the next call.
     example        [B, C, H, W]: the shape, dtype and device that every later batch must have. Its values are not used.
     clip           longest norm of all gradients together; None: not clipped.
     accumulate     parts, as equal as can be, that a batch is computed in, one after the other: the gradients of the whole
@@ -57,8 +54,9 @@ class GraphedStep:
                    the same step. The processes' weights must be the same, and their batches of one size.
 
     On CUDA, building one captures all of it in one graph, under the autocast in force there; weights, optimiser and generators
-    are left as they were. Each call copies the batch, draws fresh noise and replays. Elsewhere, and with a process group, a
-    call runs the same operations plainly. Images are checked like the model's own where that does not wait for the device.
+    are left as they were, also where it fails. Each call copies the batch, draws fresh noise and replays. Elsewhere, and with
+    a process group, a call runs the same operations plainly. Images are checked like the model's own where that does not wait
+    for the device.
 
     Raises ValueError or TypeError, naming the argument, for what it cannot take.
     """
@@ -94,6 +92,8 @@ class GraphedStep:
             self._kl_weight = weight.new_ones(())
         bounds = [batch * i // accumulate for i in range(accumulate + 1)]
         self._parts = [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
+        kind = example.device.type
+        self._autocast = torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
         self._graph: torch.cuda.CUDAGraph | None = None
         if example.is_cuda and process_group is None:
             self._capture()
@@ -123,10 +123,22 @@ class GraphedStep:
             raise checks.expected("noise", "None for a classifier, which draws none", noise)
         if self._graph is None:
             return self._step()
+        if not self._identity.holds():
+            # Another optimiser's state was loaded, or weights were moved: the graph would go on with the old ones.
+            self._capture()
         self._graph.replay()
         return self._output
 
     def _step(self) -> StepOutput | ClassifierStepOutput:
+        # Autocast keeps a weight that it has cast: over glimpses, as it should, and on into the next step, which has other
+        # weights. In a graph it would be the capture's weight for good.
+        torch.clear_autocast_cache()
+        try:
+            return self._plain()
+        finally:
+            torch.clear_autocast_cache()
+
+    def _plain(self) -> StepOutput | ClassifierStepOutput:
         self.optimizer.zero_grad(set_to_none=True)
         forward = self._draw if isinstance(self.model, DRAW) else self._classify
         outs = [forward(part) for part in self._parts]
@@ -164,50 +176,11 @@ class GraphedStep:
         return mean if len(self._parts) == 1 else mean * ((part.stop - part.start) / len(self._x))
 
     def _capture(self) -> None:
-        for group in self.optimizer.param_groups:
-            if "capturable" not in group:
-                raise checks.expected("optimizer", "one that takes capturable=True", type(self.optimizer).__name__)
-            group["capturable"] = True
-            if not isinstance(group["lr"], Tensor):
-                group["lr"] = torch.tensor(float(group["lr"]), device=self._x.device)
-        for state in self.optimizer.state.values():
-            if isinstance(state.get("step"), Tensor):
-                state["step"] = state["step"].to(self._x.device)
-        # Warming up takes real steps: everything they change is put back. Moments are made by them, and go back to zero.
-        weights = [p.detach().clone() for p in self.model.parameters()]
-        states = {p: {k: v.clone() for k, v in s.items() if isinstance(v, Tensor)} for p, s in self.optimizer.state.items()}
-        device = self._x.device
-        with torch.random.fork_rng(devices=[device]), _weights_cast_anew():
-            stream = torch.cuda.Stream(device)
-            stream.wait_stream(torch.cuda.current_stream(device))
-            with torch.cuda.stream(stream):
-                for _ in range(_WARM_UP):
-                    self._step()
-            torch.cuda.current_stream(device).wait_stream(stream)
-            graph = torch.cuda.CUDAGraph()
-            self.optimizer.zero_grad(set_to_none=True)
-            with torch.cuda.graph(graph):
-                self._output = self._step()
-        with torch.no_grad():
-            for weight, before in zip(self.model.parameters(), weights, strict=True):
-                weight.copy_(before)
-            for parameter, state in self.optimizer.state.items():
-                for key, value in state.items():
-                    if isinstance(value, Tensor):
-                        value.copy_(states[parameter][key]) if parameter in states else value.zero_()
-        self._graph = graph
-
-
-@contextmanager
-def _weights_cast_anew() -> Iterator[None]:
-    """Autocast keeps a weight that it has cast for the next use; in a graph it would be the capture's weight for good."""
-    before = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)
-    torch.clear_autocast_cache()
-    try:
-        yield
-    finally:
-        torch.set_autocast_cache_enabled(before)
+        device, (dtype, enabled) = self._x.device, self._autocast
+        # Also where it is captured anew, by a call that is not under the same autocast.
+        with torch.autocast(device.type, dtype, enabled=enabled):
+            self._graph, self._output = capture(self.model, self.optimizer, device, self._step)
+        self._identity = Identity(self.model, self.optimizer)
 
 
 def average(tensors: list[Tensor], group: dist.ProcessGroup) -> None:
