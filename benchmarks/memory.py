@@ -141,6 +141,6 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         print(json.dumps(_measure(*json.loads(sys.argv[1]))))
     else:
-        from benchmarks import table
+        from fastdraw.profile import table
 
         print(table.markdown([result(*case) for case in CASES]))

@@ -10,8 +10,6 @@ import argparse
 import io
 import json
 import statistics
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +20,11 @@ checkout.activate()
 import torch  # noqa: E402
 
 import fastdraw  # noqa: E402
-from benchmarks import environment, memory, table  # noqa: E402
+from benchmarks import environment, memory  # noqa: E402
+from benchmarks.cases import DEVICE  # noqa: E402
 from fastdraw import reference  # noqa: E402
-from fastdraw.profile import machine  # noqa: E402
-
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+from fastdraw.profile import machine, table  # noqa: E402
+from fastdraw.profile.timing import HostRunner, Variant, take_turns, turns_in  # noqa: E402
 
 #: The paper's MNIST model with a quarter of its glimpses and read and write alike.
 BASE = {"batch": 64, "glimpses": 16, "hidden": 256, "side": 28, "patch": 5}
@@ -52,7 +50,7 @@ _SECONDS, _FEWEST, _MOST = 0.5, 3, 15
 _TRIES = 4
 
 
-def steps(sizes: dict[str, int]) -> Iterator[tuple[str, Callable[[], Any]]]:
+def steps(sizes: dict[str, int]) -> list[Variant]:
     """A training step, without the optimiser, of each variant for which a time is plotted."""
     torch.manual_seed(0)
     arguments: dict[str, Any] = {
@@ -64,31 +62,25 @@ def steps(sizes: dict[str, int]) -> Iterator[tuple[str, Callable[[], Any]]]:
     }
     x = torch.rand(sizes["batch"], *arguments["image_shape"], device=DEVICE)
     noise = torch.randn(sizes["glimpses"], sizes["batch"], 100, device=DEVICE)
+    found = []
     for name, kind, autocast, canvas_memory, *_ in VARIANTS:
         if canvas_memory == "rebuild":
             continue
         model = (fastdraw.DRAW if kind == "fastdraw" else reference.DRAW)(**arguments).to(DEVICE)
 
-        def step(model: reference.DRAW = model, autocast: bool = autocast) -> Any:
+        def step(_: int, model: reference.DRAW = model, autocast: bool = autocast) -> list[torch.Tensor]:
             with torch.autocast(DEVICE, torch.bfloat16, enabled=autocast):
                 loss = model(x, noise).loss
-            return torch.autograd.grad(loss, list(model.parameters()))
+            return list(torch.autograd.grad(loss, list(model.parameters())))
 
-        yield name, step
+        found.append(Variant(name, step))
+    return found
 
 
 def times(sizes: dict[str, int]) -> dict[str, float]:
     """Medians in seconds; the variants' turns alternate."""
-    variants = list(steps(sizes))
-    # The first call warms up, the second says how many turns there is time for.
-    for _, step in variants:
-        seconds(step)
-    longest = max(seconds(step) for _, step in variants)
-    turns = max(_FEWEST, min(_MOST, int(_SECONDS / longest)))
-    taken: dict[str, list[float]] = {name: [] for name, _ in variants}
-    for _ in range(turns):
-        for name, step in variants:
-            taken[name].append(seconds(step))
+    runners = [HostRunner(variant, 1, DEVICE) for variant in steps(sizes)]
+    taken = take_turns(runners, min(_MOST, turns_in(_SECONDS, runners, _FEWEST)))
     return {name: statistics.median(figures) for name, figures in taken.items()}
 
 
@@ -105,14 +97,6 @@ def undisturbed(sizes: dict[str, int]) -> tuple[dict[str, float], float]:
             break
     assert best is not None
     return best
-
-
-def seconds(step: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    step()
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def measure() -> dict[str, Any]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 import fastdraw
-from benchmarks.classifier import training_case
-from benchmarks.timing import clock
+from benchmarks.cases.classifier import classifier_case
+from benchmarks.clock import clock
 
 pytestmark = pytest.mark.benchmark(timer=clock)
 
 
 @pytest.mark.parametrize("name", fastdraw.classifier_presets)
 def test_training_step(race, name):
-    race(training_case(fastdraw.classifier_presets[name], f"classifier {name}", 128))
+    race(classifier_case(fastdraw.classifier_presets[name], f"classifier {name}", 128))

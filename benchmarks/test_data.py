@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.clock import clock
 from benchmarks.conftest import record, take_turns
-from benchmarks.timing import clock
 from fastdraw.data.composed import CLUTTERED, CLUTTERED_60, TWO_DIGITS, Composer, Layout
 from fastdraw.data.crops import RandomCrops
 from fastdraw.profile import figures

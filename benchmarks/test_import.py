@@ -9,8 +9,8 @@ import time
 import pytest
 
 from benchmarks.checkout import ROOT
+from benchmarks.clock import clock
 from benchmarks.conftest import record, take_turns
-from benchmarks.timing import clock
 from fastdraw.profile import figures
 
 pytestmark = pytest.mark.benchmark(timer=clock)

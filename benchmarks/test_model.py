@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.cases import DEVICE
-from benchmarks.models import compiled_whole_case, mnist, mnist_case, sampling_case
-from benchmarks.timing import clock
+from benchmarks.cases.models import compiled_whole_case, mnist, mnist_case, sampling_case
+from benchmarks.clock import clock
 
 pytestmark = pytest.mark.benchmark(timer=clock)
 

@@ -6,8 +6,9 @@ from functools import partial
 
 import pytest
 
-from benchmarks.cases import DEVICE, filterbank_case, lstm_case, read_case, write_case
-from benchmarks.timing import clock
+from benchmarks.cases import DEVICE
+from benchmarks.cases.operators import filterbank_case, lstm_case, read_case, write_case
+from benchmarks.clock import clock
 
 pytestmark = pytest.mark.benchmark(timer=clock)
 

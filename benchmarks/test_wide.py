@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.cases import DEVICE
-from benchmarks.sequence import sequence_case
-from benchmarks.timing import clock
-from benchmarks.wide import CASES, wide_case
+from benchmarks.cases.glimpses import WIDE
+from benchmarks.cases.sequence import sequence_case
+from benchmarks.clock import clock
 
 pytestmark = [
     pytest.mark.benchmark(timer=clock),
@@ -15,9 +15,9 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", WIDE)
 def test_wide(name, race):
-    race(wide_case(*CASES[name]))
+    race(WIDE[name]())
 
 
 def test_sequence(race):

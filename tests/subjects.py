@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 import fastdraw
-from benchmarks.cases import window_params
-from benchmarks.models import gradients, rounded
+from benchmarks.cases.operators import window_params
 from budget import assert_errors_within_budget, error
 from fastdraw import reference
 from fastdraw.products import float32_products
 from fastdraw.profile.gradients import as_list, differentiate, leaves
+from fastdraw.profile.models import gradients, rounded
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_benchmarks import run_pytest
+from inner_pytest import run_pytest
 
-from benchmarks import kernels
 from benchmarks.cases import DEVICE
 from benchmarks.checkout import ROOT
 from benchmarks.gpu import __main__ as command
-from benchmarks.gpu import figures, processes, race, report, rows, train
+from benchmarks.gpu import figures, kernels, processes, race, report, rows, train
 from benchmarks.gpu.figures import Figures, Step
 from benchmarks.reproduce import __main__ as reproduce
 
@@ -176,9 +175,7 @@ def test_kernels_are_counted():
 
 def test_what_the_sanitizer_watches_runs():
     """In a process of its own: it switches off the allocator's cache for the whole of it."""
-    code = (
-        "from benchmarks import checkout; checkout.activate(); from benchmarks import sanitize; sanitize.main('cpu', 'aten')"
-    )
+    code = "from benchmarks.gpu import sanitize; sanitize.activate(); sanitize.main('cpu', 'aten')"
     own = processes.environment()
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=own)
     assert done.stdout == "every operator ran, forward and backward\n", done.stderr

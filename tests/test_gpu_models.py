@@ -21,10 +21,10 @@ from subjects import (
 from torch import Tensor
 
 import fastdraw
-from benchmarks.models import gradients
 from budget import assert_errors_within_budget, error
 from fastdraw import reference
 from fastdraw.profile.gradients import differentiate
+from fastdraw.profile.models import gradients
 
 #: Of the paper, and large ones.
 CONFIGS = {

@@ -11,8 +11,10 @@ import torch
 
 pytest.importorskip("triton", reason="there are no tables without triton")
 
-from benchmarks import tune, tuned
-from benchmarks.tuned import Subject, Timing
+
+from benchmarks.tune import __main__ as tune
+from benchmarks.tune import rows as tuned
+from benchmarks.tune.rows import Subject, Timing
 from fastdraw import env
 from fastdraw.kernels.triton import piece_tables, tables
 

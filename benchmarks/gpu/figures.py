@@ -120,7 +120,7 @@ class Figures:
 
     def _kernels(self, limit: float) -> tuple[str, bool]:
         options = [str(self.out / report.FIGURES), *(["--tiny"] if self.tiny else [])]
-        code, text = call(python("benchmarks.kernels", *options), limit)
+        code, text = call(python("benchmarks.gpu.kernels", *options), limit)
         self.log(f"\n===== kernels\n{text}\n")
         return (text.strip().splitlines() or ["nothing was printed"])[-1][:200], code == 0
 

@@ -51,7 +51,8 @@ def main(case_name: str, name: str, tiny: bool) -> None:
     checkout.activate()
 
     from benchmarks.cases import DEVICE
-    from benchmarks.conftest import prove
+    from benchmarks.proof import prove
+    from fastdraw.profile.measure import reason
     from fastdraw.profile.timing import runner
 
     case = made(case_name, name, tiny)
@@ -66,7 +67,7 @@ def main(case_name: str, name: str, tiny: bool) -> None:
         torch.cuda.empty_cache()
     answer(
         ready=round(time.perf_counter() - began, 1),
-        wrong=wrong.get(variant.name),
+        wrong=reason(wrong[variant.name]) if variant.name in wrong else None,
         first=first,
         note=run.note,
         operations=case.product_operations,
@@ -77,8 +78,8 @@ def main(case_name: str, name: str, tiny: bool) -> None:
 
 def made(case_name: str, name: str, tiny: bool):
     """The case with this row, and the reference that it is proven beside."""
-    from benchmarks import steps
-    from benchmarks.models import Problem, mnist
+    from benchmarks.cases import steps
+    from benchmarks.cases.models import Problem, mnist
 
     config, size = mnist(2 if tiny else 64), batch(case_name, tiny)
 

@@ -1,232 +1,261 @@
-"""What is profiled: an operator at a shape, its least cost, and every way to compute it that was asked for."""
+"""What is measured: a case's inputs, every way to compute it that was asked for, the exact results, and the least cost."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
 import fastdraw
 from fastdraw import dispatch, reference
-from fastdraw.profile import cost, jax_draw, peers, windows
+from fastdraw.products import float32_products
+from fastdraw.profile import peers
 from fastdraw.profile.cost import Cost
-from fastdraw.profile.gradients import Function, Inputs, differentiate, leaves
+from fastdraw.profile.gradients import Function, as_list, differentiate, leaves
+from fastdraw.profile.models import Problem
+from fastdraw.profile.peers import Peer
 from fastdraw.profile.shapes import Drawing, Glimpses, Shape, Step
-from fastdraw.profile.timing import Variant
+from fastdraw.profile.timing import Timed, Variant
 
 #: What --peers may name, those that are measured unless something else is said first. The others compile for long.
-STANDARD_PEERS = ("plain", "einsum", "grid_sample", "LSTMCell")
+STANDARD_PEERS = ("reference", "einsum", "grid_sample", "LSTMCell")
 PEERS = (*STANDARD_PEERS, "compile", "jax")
-#: More sets of inputs than this are not made, however large a GPU's L2 is.
-MOST_SETS = 64
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+#: More sets of inputs than this are not made, however large L2 is: a graph holds a few dozen kernels for each.
+MOST_SETS = 256
+DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class Entry(NamedTuple):
-    """A way to compute a case. approximate: why its results are others, empty where they are the same to rounding.
+@dataclass
+class Case:
+    """variants: the first is fastdraw as it comes. exact: outputs and gradients in float64.
 
-    calls, memory: whether torch's profiler sees its launches, and its memory.
+    Results are proven against `exact` where a variant called "reference" is among the rest, which `fastdraw profile` may leave
+    out.
     """
 
-    variant: Variant
-    approximate: str = ""
-    calls: bool = True
-    memory: bool = True
-
-
-@dataclass(frozen=True)
-class Case:
-    operator: str
-    shape: Shape
-    dtype: str
+    title: str
+    measured: str
+    #: A key of DTYPES: of images, patches and products.
+    precision: str
     device: str
-    backend: str
-    peers: Collection[str]
+    cost: Cost
+    variants: list[Variant]
+    exact: Callable[[], list[Tensor]]
+    #: Sets of inputs that calls take in turn, so that none is found in a GPU's L2.
+    sets: int = 1
+    input_bytes: int = 0
+    #: Results, besides the variant called "reference", that arithmetic of this dtype cannot be told from exact ones: the
+    #: budget is that of the worst of them.
+    rivals: Callable[[torch.dtype], list[list[Tensor]]] = lambda _: []
+    #: Of a model: what turns a time into images per second and microseconds per glimpse.
+    batch: int | None = None
+    glimpses: int | None = None
+    #: The same at a size that float64 can be computed at: it is proven in this case's place.
+    twin: Case | None = None
+    #: Of a model: operations in its matrix products alone.
+    product_operations: int | None = None
 
     @property
-    def title(self) -> str:
-        return f"{self.operator} {self.shape.text}"
-
-    @property
-    def measured(self) -> str:
-        if isinstance(self.shape, Drawing):
-            return "forward and backward of a training step, gradients to all weights"
-        if isinstance(self.shape, Step):
-            return "forward and backward, gradients to x, h, c and all weights"
-        first = "image" if self.operator == "read" else "patch"
-        return f"forward and backward, gradient{f's to {first} and' if self.shape.image_gradient else ' to'} params"
-
-    @property
-    def glimpses(self) -> int:
-        """Steps in a row, each of which depends on the one before."""
-        return self.shape.config.glimpses if isinstance(self.shape, Drawing) else 1
-
-    @property
-    def cost(self) -> Cost:
-        """The least bytes and operations: of the pixels that windows see for read and write alone."""
-        s, e = self.shape, DTYPES[self.dtype].itemsize
-        if isinstance(s, Step):
-            return cost.lstm_step(s.batch, s.inputs, s.hidden, e)
-        if isinstance(s, Drawing):
-            model = reference.DRAW.from_config(s.config)
-            weights = sum(parameter.numel() for parameter in model.parameters() if parameter.dim() == 2)
-            c = s.config
-            assert c.read_size is not None
-            assert c.write_size is not None
-            return cost.draw(s.batch, c.glimpses, c.image_shape, c.latent_size, c.read_size, c.write_size, weights, 4)
-        least = cost.read_support if self.operator == "read" else cost.write_support
-        pixels = s.height * s.width if s.image_gradient else 0
-        return least(s.batch, s.channels, s.windows, s.size, windows.support(s), e, pixels)
-
-    def entries(self) -> tuple[list[Entry], int]:
-        """fastdraw first, then the peers; and how many sets of inputs each takes in turn."""
-        if isinstance(self.shape, Drawing):
-            return _drawing(self, self.shape), 1
-        return _step(self, self.shape) if isinstance(self.shape, Step) else _glimpse(self, self.shape)
+    def dtype(self) -> torch.dtype:
+        return DTYPES[self.precision]
 
 
-def _own_name(case: Case) -> str:
-    """fastdraw, and which of its backends that is here."""
-    name = case.backend
-    if name == "auto":
-        fastest = "triton" if case.device == "cuda" else "native"
-        name = fastest if dispatch.backends()[fastest] is None else "aten"
-    return f"fastdraw {name}"
+def operator_case(
+    title: str,
+    measured: str,
+    cost: Callable[[int], Cost],
+    own: Function,
+    plain: Function,
+    others: Sequence[Peer],
+    make: Callable[[], list[Tensor]],
+    precision: str,
+    device: str,
+    backends: Sequence[str],
+    wide: Collection[int] = (),
+    constants: Collection[int] = (),
+    batch: int | None = None,
+) -> Case:
+    """A case of one operator, `plain` its specification. cost: of the bytes of an element. make() gives the inputs; those
+    numbered in `wide` are never narrower than float32, and those in `constants` get no gradient."""
+    dtype = DTYPES[precision]
+    torch.manual_seed(0)
+    made = [tensor.to(device) for tensor in make()]
+    dtypes = [torch.float32 if index in wide else dtype for index in range(len(made))]
+    first = leaves(made, dtypes, constants)
+    del made
+    with torch.no_grad():
+        # Gradients come in the dtype of what they belong to.
+        weights = [torch.randn_like(output) for output in as_list(own(*first))]
+    input_bytes = sum(tensor.nbytes for tensor in (*first, *weights))
+    sets = 1
+    if device == "cuda":
+        sets = min(MOST_SETS, math.ceil(2 * torch.cuda.get_device_properties(0).L2_cache_size / input_bytes))
+    all_inputs = [first, *(leaves([t.detach() for t in first], dtypes, constants) for _ in range(sets - 1))]
+    all_weights = [weights, *([t.clone() for t in weights] for _ in range(sets - 1))]
+    setting = partial(float32_products, "high" if precision == "tf32" else "highest")
+
+    def variant(name: str, function: Function, backend: str | None = None) -> Variant:
+        return Variant(name, lambda k: differentiate(function, all_inputs[k], all_weights[k]), backend, setting)
+
+    def of(peer: Peer) -> Variant:
+        inputs, weighting, step = all_inputs, all_weights, peer.function
+        if peer.narrow:
+            inputs = [leaves([t.detach() for t in each], [dtype] * len(first), constants) for each in all_inputs]
+            weighting = [[t.to(dtype) for t in each] for each in all_weights]
+        if not peer.differentiates:
+            step = partial(differentiate, peer.function)
+        return Variant(
+            peer.name,
+            lambda k: step(inputs[k], weighting[k]),
+            setting=setting,
+            captured=not peer.differentiates,
+            approximate=peer.approximate,
+            calls_seen=peer.calls_seen and not peer.differentiates,
+            memory_seen=not peer.differentiates,
+        )
+
+    def exact() -> list[Tensor]:
+        # From the very numbers that the variants get.
+        inputs = leaves([t.detach() for t in first], [torch.float64] * len(first), constants)
+        return differentiate(plain, inputs, [weight.double() for weight in weights])
+
+    variants = [*(variant(f"fastdraw {name}", own, name) for name in backends), *map(of, others)]
+    least = cost(dtype.itemsize)
+    return Case(title, measured, precision, device, least, variants, exact, sets, input_bytes, batch=batch)
 
 
-def _glimpse(case: Case, s: Glimpses) -> tuple[list[Entry], int]:
+def resolved(backend: str, device: str) -> str:
+    """The name of the backend that "auto" means on this device."""
+    if backend != "auto":
+        return backend
+    fastest = "triton" if device == "cuda" else "native"
+    return fastest if dispatch.backends()[fastest] is None else "aten"
+
+
+def case(shape: Shape, precision: str, device: str, backends: Sequence[str], names: Collection[str]) -> Case:
+    """The shape's case: fastdraw by each of `backends`, and the peers that `names` asks for, as far as the operator has them.
+
+    Images, patches and noise are random, the same each time."""
+    if isinstance(shape, Drawing):
+        return _drawing(shape, precision, device, backends, names)
+    return (_step if isinstance(shape, Step) else glimpse_case)(shape, precision, device, backends, names)  # type: ignore[arg-type]
+
+
+def glimpse_function(module: ModuleType, operator: str, size: int, image_size: tuple[int, int]) -> Function:
+    """read or write of fastdraw or of its reference: a function of (image, params), or of (patch, params)."""
+    if operator == "read":
+        return lambda image, params: module.read(image, params, size)
+    return lambda patch, params: module.write(patch, params, image_size)
+
+
+def glimpse_case(
+    s: Glimpses,
+    precision: str,
+    device: str,
+    backends: Sequence[str],
+    names: Collection[str],
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Case:
     size, image_size = s.size, (s.height, s.width)
-    params = windows.params(s)
-    several = (s.windows,) if s.windows > 1 else ()
-    own: Function
-    plain: Function
-    if case.operator == "read":
-        first = torch.rand(s.batch, s.channels, *image_size, device=case.device)
-        own, plain = (partial(_read, module.read, size) for module in (fastdraw, reference))
-        einsum, shape = peers.einsum_read(size), (s.batch, *several, s.channels, size, size)
-    else:
-        first = torch.randn(s.batch, *several, s.channels, size, size, device=case.device)
-        own, plain = (partial(_write, module.write, image_size) for module in (fastdraw, reference))
-        einsum, shape = peers.einsum_write(image_size), (s.batch, s.channels, *image_size)
-    dtype = DTYPES[case.dtype]
-    constants = () if s.image_gradient else (0,)
-    # Made where they are wanted: some have hundreds of millions of numbers.
-    weight = torch.randn(shape, device=case.device).to(dtype)
-    inputs = Problem(case, [first, params], [dtype, torch.float32], [weight], constants)
-    functions: dict[str, Function] = {"plain: two products": plain} if "plain" in case.peers else {}
-    functions |= {"einsum": einsum} if "einsum" in case.peers else {}
-    entries = inputs.entries(own, functions)
-    if case.operator == "read" and "grid_sample" in case.peers:
-        stride = s.window * (max(image_size) - 1) / max(size - 1, 1)
-        points = peers.grid_sample_read(size, stride)
-        entries.append(Entry(inputs.variant("~ grid_sample", points), "a mean of bilinear samples, without sigma"))
-    if "compile" in case.peers:
-        entries.append(inputs.compiled(plain))
-    if "jax" in case.peers:
-        entries.append(inputs.jax(peers.JaxGlimpse(case.operator, size, image_size)))
-    return entries, len(inputs.inputs)
+    own, plain = (glimpse_function(module, s.operator, size, image_size) for module in (fastdraw, reference))
+    dense = peers.einsum_read(size) if s.operator == "read" else peers.einsum_write(image_size)
+    others = [Peer("reference", plain)] if "reference" in names else []
+    others += [Peer("einsum", dense)] if "einsum" in names else []
+    if s.operator == "read" and "grid_sample" in names:
+        points = peers.grid_sample_read(size, s.stride)
+        others.append(Peer("~ grid_sample", points, approximate="a mean of bilinear samples, without sigma"))
+    others += [_compiled(plain, device)] if "compile" in names else []
+    if "jax" in names:
+        others.append(Peer("jax.jit", peers.JaxGlimpse(s.operator, size, image_size), differentiates=True))
+
+    def make() -> list[Tensor]:
+        if s.operator == "read":
+            image = torch.rand(s.batch, s.channels, *image_size, device=device)
+            return [image.to(memory_format=memory_format), s.params()]
+        several = (s.windows,) if s.windows > 1 else ()
+        return [torch.randn(s.batch, *several, s.channels, size, size, device=device), s.params()]
+
+    return operator_case(
+        f"{s.operator} {s.text}",
+        s.measured,
+        s.cost,
+        own,
+        plain,
+        others,
+        make,
+        precision,
+        device,
+        backends,
+        wide=[1],
+        constants=() if s.image_gradient else [0],
+        batch=s.batch,
+    )
 
 
-def _read(read: Callable[..., Tensor], size: int, image: Tensor, params: Tensor) -> Tensor:
-    return read(image, params, size)
-
-
-def _write(write: Callable[..., Tensor], image_size: tuple[int, int], patch: Tensor, params: Tensor) -> Tensor:
-    return write(patch, params, image_size)
-
-
-def _step(case: Case, s: Step) -> tuple[list[Entry], int]:
-    states = [torch.randn(s.batch, size) for size in (s.inputs, s.hidden, s.hidden)]
-    shapes = [(4 * s.hidden, s.inputs), (4 * s.hidden, s.hidden), (4 * s.hidden,), (4 * s.hidden,)]
-    bound = 1 / math.sqrt(s.hidden)
-    weights = [torch.empty(shape).uniform_(-bound, bound) for shape in shapes]
-    dtype = DTYPES[case.dtype]
-    dtypes = [torch.float32 if index == 2 else dtype for index in range(7)]
-    inputs = Problem(case, [*states, *weights], dtypes, [torch.randn(s.batch, s.hidden) for _ in range(2)])
-
+def _step(s: Step, precision: str, device: str, backends: Sequence[str], names: Collection[str]) -> Case:
     def plain(x: Tensor, h: Tensor, c: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
         return reference.lstm_step(x, (h, c), *weights)
 
-    functions: dict[str, Function] = {"nn.LSTMCell": peers.lstm_cell} if "LSTMCell" in case.peers else {}
-    functions |= {"plain PyTorch": plain} if "plain" in case.peers else {}
-    entries = inputs.entries(lambda x, h, c, *rest: fastdraw.lstm_step(x, (h, c), *rest), functions)
-    if "compile" in case.peers:
-        entries.append(inputs.compiled(plain))
-    return entries, len(inputs.inputs)
+    def make() -> list[Tensor]:
+        bound = 1 / math.sqrt(s.hidden)
+        shapes = [(4 * s.hidden, s.inputs), (4 * s.hidden, s.hidden), (4 * s.hidden,), (4 * s.hidden,)]
+        states = [torch.randn(s.batch, size) for size in (s.inputs, s.hidden, s.hidden)]
+        return [*states, *(torch.empty(shape).uniform_(-bound, bound) for shape in shapes)]
+
+    others = [Peer("nn.LSTMCell", peers.lstm_cell, narrow=True)] if "LSTMCell" in names else []
+    others += [Peer("reference", plain)] if "reference" in names else []
+    others += [_compiled(plain, device)] if "compile" in names else []
+
+    def own(x: Tensor, h: Tensor, c: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+        return fastdraw.lstm_step(x, (h, c), *weights)
+
+    return operator_case(f"lstm {s.text}", s.measured, s.cost, own, plain, others, make, precision, device, backends, wide=[2])
 
 
-def _drawing(case: Case, s: Drawing) -> list[Entry]:
-    state = reference.DRAW.from_config(s.config).state_dict()
-    x = torch.rand(s.batch, *s.config.image_shape, device=case.device)
-    noise = torch.randn(s.config.glimpses, s.batch, s.config.latent_size, device=case.device)
+def _compiled(plain: Function, device: str) -> Peer:
+    # What its C++ does on a CPU is no operator of torch's.
+    return Peer("torch.compile", torch.compile(plain, dynamic=False), calls_seen=device != "cpu")
+
+
+def _drawing(s: Drawing, precision: str, device: str, backends: Sequence[str], names: Collection[str]) -> Case:
+    problem = Problem(s.config, s.batch, device)
+    dtype = DTYPES[precision]
+    autocast = None if dtype == torch.float32 else dtype
 
     def variant(name: str, kind: type[reference.DRAW], backend: str | None = None) -> Variant:
-        model = kind.from_config(s.config)
-        model.load_state_dict(state)
-        weights = list(model.to(case.device).parameters())
+        step = problem.step(kind.from_config(s.config), autocast)
+        return Variant(name, lambda _: step(), backend)
 
-        def step(_: int) -> list[Tensor]:
-            with torch.autocast(case.device, DTYPES[case.dtype], enabled=case.dtype != "float32"):
-                out = model(x, noise)
-            return [out.canvas.detach(), *torch.autograd.grad(out.loss, weights)]
-
-        return Variant(name, step, backend)
-
-    entries = [Entry(variant(_own_name(case), fastdraw.DRAW, case.backend))]
-    if "plain" in case.peers:
-        entries.append(Entry(variant("plain PyTorch", reference.DRAW)))
-    if "jax" in case.peers and case.dtype == "float32":
-        compiled: list[Callable[[], list[Tensor]]] = []
-
-        def jax_step(_: int) -> list[Tensor]:
-            if not compiled:
-                compiled.append(jax_draw.training_step(s.config, state, x, noise))
-            # Its loss, not its canvas, comes first.
-            return compiled[0]()
-
-        entries.append(Entry(Variant("jax.jit of lax.scan", jax_step, captured=False), calls=False, memory=False))
-    return entries
+    variants = [variant(f"fastdraw {name}", fastdraw.DRAW, name) for name in backends]
+    variants += [variant("reference", reference.DRAW)] if "reference" in names else []
+    if "jax" in names and autocast is None:
+        variants.append(jax_variant(problem))
+    return training_case(problem, f"draw {s.text}", s.cost(4), variants, precision)
 
 
-class Problem:
-    """Inputs of an operator that all variants share, in several sets on a GPU, so that none is found in L2."""
+def jax_variant(problem: Problem) -> Variant:
+    """Its results are on JAX's device, and come in the order of the reference's."""
+    step = Timed(problem.jax_step)
+    return Variant("jax.jit of lax.scan", step, dtype=torch.float32, captured=False, calls_seen=False, memory_seen=False)
 
-    def __init__(
-        self,
-        case: Case,
-        tensors: list[Tensor],
-        dtypes: list[torch.dtype],
-        weights: list[Tensor],
-        constants: Collection[int] = (),
-    ) -> None:
-        self.case = case
-        tensors, weights = ([tensor.to(case.device) for tensor in each] for each in (tensors, weights))
-        sets = 1
-        if case.device == "cuda":
-            nbytes = sum(tensor.nbytes for tensor in (*tensors, *weights))
-            sets = min(MOST_SETS, math.ceil(2 * torch.cuda.get_device_properties(0).L2_cache_size / nbytes))
-        self.inputs: list[Inputs] = [leaves(tensors, dtypes, list(constants)) for _ in range(sets)]
-        self.weights = [[weight.clone() for weight in weights] for _ in range(sets)]
 
-    def variant(self, name: str, function: Function, backend: str | None = None) -> Variant:
-        return Variant(name, lambda k: differentiate(function, self.inputs[k], self.weights[k]), backend)
-
-    def entries(self, own: Function, others: dict[str, Function]) -> list[Entry]:
-        first = Entry(self.variant(_own_name(self.case), own, self.case.backend))
-        return [first, *(Entry(self.variant(name, function)) for name, function in others.items())]
-
-    def compiled(self, plain: Function) -> Entry:
-        # What its C++ does on a CPU is no operator of torch's.
-        on_cpu = self.case.device == "cpu"
-        return Entry(self.variant("torch.compile of it", torch.compile(plain, dynamic=False)), calls=not on_cpu)
-
-    def jax(self, glimpse: peers.JaxGlimpse) -> Entry:
-        def step(k: int) -> list[Tensor]:
-            return glimpse.step(self.inputs[k], self.weights[k])
-
-        return Entry(Variant("jax.jit", step, captured=False), calls=False, memory=False)
+def training_case(problem: Problem, title: str, least: Cost, variants: list[Variant], precision: str = "float32") -> Case:
+    """A training step without the optimiser, which is the same for all."""
+    return Case(
+        title,
+        Drawing.measured,
+        precision,
+        problem.device,
+        least,
+        variants,
+        problem.exact,
+        input_bytes=problem.x.nbytes + problem.noise.nbytes,
+        rivals=problem.rivals,
+        batch=problem.batch,
+        glimpses=problem.config.glimpses,
+    )

@@ -11,6 +11,7 @@ import torch
 
 from fastdraw.products import float32_products
 from fastdraw.profile.cost import Cost
+from fastdraw.profile.timing import captured
 
 #: Side of the square products; large enough for the full rate, small enough for a few milliseconds on two cores.
 CPU_SIDE, CUDA_SIDE = 1024, 8192
@@ -101,23 +102,8 @@ def _best(device: str, function: Callable[[], Any]) -> float:
 
 def _captured(function: Callable[[], Any]) -> float:
     """Seconds of the quickest of ten replays of what `function` launches."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        function()
-    stream.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream):
-        function()
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    best = float("inf")
-    for _ in range(10):
-        start.record()
-        graph.replay()
-        end.record()
-        end.synchronize()
-        best = min(best, start.elapsed_time(end) * 1e-3)
-    return best
+    replayed = captured(function)
+    return min(replayed(1) for _ in range(10))
 
 
 def _host(function: Callable[[], Any]) -> float:

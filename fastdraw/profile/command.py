@@ -14,9 +14,10 @@ import torch
 from fastdraw import dispatch
 from fastdraw.checks import expected
 from fastdraw.files import write_atomically
-from fastdraw.profile import compare, machine, plot, shapes, terminal
-from fastdraw.profile.cases import DTYPES, PEERS, STANDARD_PEERS, Case
-from fastdraw.profile.measure import measure, roofs
+from fastdraw.profile import compare, machine, roofline, shapes, table
+from fastdraw.profile.cases import DTYPES, PEERS, STANDARD_PEERS, case, resolved
+from fastdraw.profile.measure import profile, roof
+from fastdraw.profile.shapes import Shape
 from fastdraw.profile.trace import Event, merged
 
 
@@ -25,7 +26,9 @@ class Options:
     """As `fastdraw profile --help` explains them."""
 
     operators: list[str] = field(default_factory=list)
+    #: Their sides, as --shape has them, and what was said with them: the names of shapes.OPTIONS.
     shapes: list[str] = field(default_factory=list)
+    said: dict[str, Any] = field(default_factory=dict)
     backend: str = "auto"
     device: str = "auto"
     dtype: str = "float32"
@@ -46,16 +49,19 @@ def run(options: Options, command: list[str] | None = None) -> int:
     from rich.console import Console
 
     old = None if options.compare is None else compare.load(options.compare)
-    cases = _cases(options)
+    chosen, device, peers = _checked(options)
     if options.fail_slower and old is None:
         raise expected("fail-slower", "--compare with it", "none")
     _check_files(options)
     console = Console()
     if not console.is_terminal:
         # A file or a pipe has no width; rich would take 80.
-        console.width = max(console.width, terminal.WIDTH)
+        console.width = max(console.width, table.WIDTH)
     busy = f"{machine.BUSY:.1f} programs were busy before. " if machine.BUSY > 0.5 else ""
     found = machine.describe()
+    itemsize = DTYPES[options.dtype].itemsize
+    # The ceilings of all cases come first: they are measured on a machine that nothing has warmed up or filled.
+    roofs = [roof(shape.cost(itemsize), device, options.dtype) | {"dtype": options.dtype} for shape in chosen]
     report: dict[str, Any] = {
         "fastdraw profile": compare.VERSION,
         "when": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -63,25 +69,28 @@ def run(options: Options, command: list[str] | None = None) -> int:
         "machine": found,
         "about": f"{busy}{machine.line(found)}",
         "seconds": options.seconds,
-        "cases": roofs(cases),
+        "cases": [],
     }
-    terminal.show_head(console, report)
+    table.show_head(console, report["about"], roofs)
     traces: list[list[Event]] = []
-    for case, result in zip(cases, report["cases"], strict=True):
+    for shape in chosen:
         try:
-            events = measure(case, result, options.seconds)
+            made = case(shape, options.dtype, device, [resolved(options.backend, device)], peers)
+            result, events = profile(made, options.seconds)
         except (RuntimeError, MemoryError) as error:
             if "memory" not in str(error):
                 raise
-            raise expected("shape", "one that fits into memory", case.title) from None
+            raise expected("shape", "one that fits into memory", f"{shape.operator} {shape.text}") from None
+        about = {"operator": shape.operator, "shape": shape.text, "backend": options.backend, "glimpses": shape.glimpses}
+        report["cases"].append(result | about)
         # They are large, and wanted by few.
         traces += events if options.trace is not None else []
-        terminal.show_case(console, result)
-    console.print(terminal.explain(cases[0].device), style="dim", highlight=False)
+        table.show_case(console, report["cases"][-1])
+    console.print(table.explain(device), style="dim", highlight=False)
     if options.json is not None:
         write_atomically(options.json, (json.dumps(report, indent=1) + "\n").encode())
     if options.plot is not None:
-        plot.save_roofline(report, options.plot)
+        roofline.save(report, options.plot)
     if options.trace is not None:
         write_atomically(options.trace, json.dumps(merged(traces)).encode())
     for path in (options.json, options.plot, options.trace):
@@ -95,9 +104,10 @@ def run(options: Options, command: list[str] | None = None) -> int:
     return int(options.fail_slower and any(c.own and c.verdict == "slower" for c in changes))
 
 
-def _cases(options: Options) -> list[Case]:
-    if options.dtype not in DTYPES:
-        raise expected("dtype", f"one of {', '.join(DTYPES)}", options.dtype)
+def _checked(options: Options) -> tuple[list[Shape], str, tuple[str, ...]]:
+    """What is measured, where, and beside whom."""
+    if options.dtype not in table.SAME:
+        raise expected("dtype", f"one of {', '.join(table.SAME)}", options.dtype)
     if options.device not in ("auto", "cpu", "cuda"):
         raise expected("device", "auto, cpu or cuda", options.device)
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -109,8 +119,7 @@ def _cases(options: Options) -> list[Case]:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     _check_backend(options.backend, device)
     peers = _peers(options.peers)
-    chosen = shapes.chosen(options.operators, options.shapes)
-    return [Case(operator, shape, options.dtype, device, options.backend, peers) for operator, shape in chosen]
+    return shapes.chosen(options.operators, options.shapes, options.said), device, peers
 
 
 def _check_backend(name: str, device: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fastdraw.checks import expected
 from fastdraw.profile.figures import time_text
 from fastdraw.text import printable, short
 
@@ -36,67 +37,52 @@ def load(path: str) -> dict[str, Any]:
     with open(path, "rb") as file:
         content = file.read(LARGEST + 1)
     try:
-        report: Any = json.loads(content) if len(content) <= LARGEST else None
-        wrong = _wrong(report)
-    except (ValueError, RecursionError):
-        wrong = "no JSON"
-    if wrong:
-        raise ValueError(f"compare: expected a file that `fastdraw profile --json` wrote, got {printable(path)} with {wrong}")
+        if len(content) > LARGEST:
+            raise ValueError("it is too large for a report")
+        report: Any = json.loads(content)
+        if report["fastdraw profile"] != VERSION:
+            raise ValueError(f"it is no version {VERSION} of a report")
+        if not isinstance(report["when"], str) or not isinstance(report["machine"], dict):
+            raise TypeError("its time and machine are missing")
+        _times(report)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise expected("compare", "a file that `fastdraw profile --json` wrote", printable(path)) from None
     return report
 
 
-def _wrong(report: Any) -> str:
-    """What is not as `fastdraw profile --json` writes it; empty where nothing is."""
-    if not isinstance(report, dict) or report.get("fastdraw profile") != VERSION:
-        return f"no version {VERSION} of a report"
-    if not isinstance(report.get("when"), str) or not isinstance(report.get("machine"), dict):
-        return "no time and machine"
-    if not isinstance(cases := report.get("cases"), list):
-        return "no cases"
-    for number, case in enumerate(cases, 1):
-        names = ("operator", "shape", "dtype", "device")
-        if not isinstance(case, dict) or not all(isinstance(case.get(name), str) for name in names):
-            return f"a case {number} without {', '.join(names)}"
-        if not isinstance(rows := case.get("rows"), list) or not all(map(_is_row, rows)):
-            return f"a case {number} whose rows are not names with their seconds"
-    return ""
-
-
-def _is_row(row: Any) -> bool:
-    if not isinstance(row, dict) or not isinstance(row.get("name"), str) or "median" not in row:
-        return False
-    if row["median"] is None:
-        return True
-    times: list[Any] = [row.get(name) for name in ("low", "median", "high")]
-    # Compared as they are: a whole number may be too large for a float.
-    return all(type(t) in (int, float) and SHORTEST < t < LONGEST for t in times) and times == sorted(times)
+def _times(report: dict[str, Any]) -> dict[tuple[str, ...], tuple[float, float, float]]:
+    """Lower quartile, median and upper quartile of what was measured: by operator, shape, dtype, device, variant."""
+    found = {}
+    for case in report["cases"]:
+        for row in case["rows"]:
+            key = (*(case[name] for name in ("operator", "shape", "dtype", "device")), row["name"])
+            if not all(isinstance(part, str) for part in key):
+                raise TypeError("a name is none")
+            low, median, high = times = tuple(row[name] for name in ("low", "median", "high"))
+            if median is None:
+                continue
+            # Compared as they are: a whole number may be too large for a float. NaN fails.
+            if any(type(t) not in (int, float) for t in times) or not SHORTEST < low <= median <= high < LONGEST:
+                raise TypeError("a time is none")
+            found[key] = (low, median, high)
+    return found
 
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
     """Of what both runs have measured: the same shape, variant, dtype and device."""
-    before = {key: row for key, row in _rows(old)}
-    found = []
-    for key, row in _rows(new):
+    before, found = _times(old), []
+    for key, (low, median, high) in _times(new).items():
         if key not in before:
             continue
-        was = before[key]
+        old_low, old_median, old_high = before[key]
         verdict = ""
-        if row["median"] > THRESHOLD * was["median"] and row["low"] > was["high"]:
+        if median > THRESHOLD * old_median and low > old_high:
             verdict = "slower"
-        elif was["median"] > THRESHOLD * row["median"] and was["low"] > row["high"]:
+        elif old_median > THRESHOLD * median and old_low > high:
             verdict = "faster"
         dtype = "" if key[2] == "float32" else f", {key[2]}"
-        found.append(Change(f"{key[0]} {key[1]}{dtype}", key[4], was["median"], row["median"], verdict))
+        found.append(Change(f"{key[0]} {key[1]}{dtype}", key[4], old_median, median, verdict))
     return found
-
-
-def _rows(report: dict[str, Any]) -> list[tuple[tuple[str, ...], dict[str, Any]]]:
-    return [
-        ((case["operator"], case["shape"], case["dtype"], case["device"], row["name"]), row)
-        for case in report["cases"]
-        for row in case["rows"]
-        if row["median"] is not None
-    ]
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

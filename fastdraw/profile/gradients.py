@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ def differentiate(function: Function, inputs: Sequence[Tensor], weights: Sequenc
     return [*(output.detach() for output in outputs), *torch.autograd.grad(outputs, wanted, weights)]
 
 
-def leaves(tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype], constants: Sequence[int] = ()) -> Inputs:
+def leaves(tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype], constants: Collection[int] = ()) -> Inputs:
     """Copies that want gradients, but for those numbered in `constants`."""
     pairs = enumerate(zip(tensors, dtypes, strict=True))
     return tuple(t.to(dtype, copy=True).requires_grad_(i not in constants) for i, (t, dtype) in pairs)

@@ -1,126 +1,126 @@
-"""The measuring: ceilings first, then each case's variants in turns, then one step of each under torch's profiler."""
+"""The measuring of a case: its least time by the measured ceilings, its variants in turns, one step of each traced."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
-import torch
-
 from fastdraw.profile import ceilings, machine, peers
-from fastdraw.profile.cases import Case, Entry
-from fastdraw.profile.figures import row
-from fastdraw.profile.timing import Runner, runner
+from fastdraw.profile.cases import Case
+from fastdraw.profile.cost import Cost
+from fastdraw.profile.figures import Row, row
+from fastdraw.profile.timing import Runner, runner, take_turns, turns_in
 from fastdraw.profile.trace import Event, trace
 
-#: Turns of a variant: at least, and at most however quick it is.
-LEAST_TURNS, MOST_TURNS = 3, 60
-#: Results of the same maths differ by rounding; beyond this share a variant computes something else.
-SAME = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}
+#: Turns of a variant, at least.
+LEAST_TURNS = 3
 
 #: A case's figures as JSON holds them.
 Result = dict[str, Any]
+Turns = Callable[[Sequence[Runner]], dict[str, list[float]]]
 
 
-def roofs(cases: list[Case]) -> list[Result]:
-    """Each case with its least cost and the least time that the ceilings allow it, measured here; nothing else is yet."""
-    found = []
-    for case in cases:
-        least = case.cost
-        floor, by = ceilings.floor(least, case.device, case.dtype)
-        moved = least.bytes if case.device == "cpu" else ceilings.LARGE
-        found.append(
-            {
-                "operator": case.operator,
-                "shape": case.shape.text,
-                "measured": case.measured,
-                "dtype": case.dtype,
-                "device": case.device,
-                "backend": case.backend,
-                "batch": case.shape.batch,
-                "glimpses": case.glimpses,
-                "bytes": least.bytes,
-                "bytes_formula": least.bytes_formula,
-                "operations": least.operations,
-                "operations_formula": least.operations_formula,
-                "copy_bytes_per_second": ceilings.copy_rate(case.device, moved),
-                "operations_per_second": ceilings.product_rate(case.device, case.dtype),
-                "floor": floor,
-                "floor_by": by,
-                "rows": [],
-            }
-        )
-    return found
-
-
-def measure(case: Case, result: Result, seconds: float) -> list[list[Event]]:
-    """Fills in the rows of `result`: about `seconds` of turns for each variant. Gives the variants' traces.
-
-    fastdraw's own errors are raised; a peer that fails gets a row that says why.
-    """
-    torch.manual_seed(0)
-    entries, sets = case.entries()
-    runners: list[Runner] = []
-    failures: dict[str, str] = {}
-    for entry in entries:
-        ready = _try(entry, failures, runner, entry.variant, sets, case.device)
-        runners += [] if ready is None else [ready]
-    others = machine.Others()
-    times = take_turns(runners, seconds)
-    result["others_busy"] = others.cores()
-    by_name = {r.name: r for r in runners}
-    own = entries[0].variant.step(0)
-    traces = []
-    for entry in entries:
-        name = entry.variant.name
-        ran = by_name.get(name)
-        figures = row(name, times.get(name, []), None if ran is None else ran.eager(), "" if ran is None else ran.note)
-        figures |= {"approximate": entry.approximate, "launches": None, "peak_bytes": None, "difference": None}
-        if ran is not None:
-            traced = _try(entry, failures, trace, entry.variant, f"{case.title}: {name}", case.device)
-            if traced is not None:
-                traces.append(traced.events)
-                figures["launches"] = traced.launches if entry.calls else None
-                figures["peak_bytes"] = traced.peak_bytes if entry.memory else None
-            if entry is not entries[0] and len(result_of := entry.variant.step(0)) == len(own):
-                figures["difference"] = peers.difference(result_of, own)
-        figures["note"] = failures.get(name, figures["note"])
-        result["rows"].append(figures | rates(result, figures["median"]))
-    return traces
-
-
-def rates(result: Result, seconds: float | None) -> dict[str, float | None]:
-    """What a time means: per second, of the least bytes and operations; and the share of the roof."""
-    if seconds is None:
-        names = ("images_per_second", "bytes_per_second", "operations_per_second", "share", "seconds_per_glimpse")
-        return dict.fromkeys(names)
+def roof(cost: Cost, device: str, precision: str) -> Result:
+    """The least cost, and the least time that the ceilings allow it, measured here."""
+    floor, by = ceilings.floor(cost, device, precision)
     return {
-        "images_per_second": result["batch"] / seconds,
-        "bytes_per_second": result["bytes"] / seconds,
-        "operations_per_second": result["operations"] / seconds,
-        "share": result["floor"] / seconds,
-        "seconds_per_glimpse": seconds / result["glimpses"],
+        **asdict(cost),
+        "copy_bytes_per_second": ceilings.copy_rate(device, cost.bytes if device == "cpu" else ceilings.LARGE),
+        "operations_per_second": ceilings.product_rate(device, precision),
+        "floor": floor,
+        "floor_by": by,
     }
 
 
-def take_turns(runners: list[Runner], seconds: float) -> dict[str, list[float]]:
-    """Seconds of one call by name, one figure a turn; turns alternate between the variants."""
-    times: dict[str, list[float]] = {r.name: [] for r in runners}
-    turns = math.ceil(seconds * len(runners) / max(sum(r.turn_seconds for r in runners), 1e-9))
-    for _ in range(max(LEAST_TURNS, min(turns, MOST_TURNS))):
-        for r in runners:
-            times[r.name].append(r.turn())
-    return times
+def measured(case: Case, turns: Turns, failures: dict[str, Exception]) -> Result:
+    """The case's figures, a row for each variant in their order. Those among `failures` are not measured; others that cannot
+    run are added to it."""
+    runners: list[Runner] = []
+    for variant in case.variants:
+        if variant.name not in failures:
+            try:
+                runners.append(runner(variant, case.sets, case.device))
+            except Exception as error:
+                failures[variant.name] = error
+    others = machine.Others()
+    times = turns(runners) if runners else {}
+    busy = others.cores()
+    found: Result = {
+        "title": case.title,
+        "measured": case.measured,
+        "dtype": case.precision,
+        "device": case.device,
+        "batch": case.batch,
+        "glimpses": case.glimpses,
+        "product_operations": case.product_operations,
+        "rotated_bytes": case.sets * case.input_bytes,
+        **roof(case.cost, case.device, case.precision),
+        "others_busy": busy,
+    }
+    ready = {r.name: row(r.name, times[r.name], r.eager(), r.note) for r in runners}
+    failed = {name: row(name, [], note=reason(error)) for name, error in failures.items()}
+    found["rows"] = [(ready | failed)[variant.name] for variant in case.variants]
+    _add_what_the_variants_say(found["rows"], case)
+    for r in found["rows"]:
+        r |= rates(found, r["median"])
+    return found
 
 
-def _try(entry: Entry, failures: dict[str, str], function: Callable[..., Any], *arguments: Any) -> Any:
-    """What `function` gives for the arguments; None where a peer fails, with the reason among `failures`."""
-    try:
-        return function(*arguments)
-    except Exception as error:
-        if entry.variant.backend is not None:
-            raise
-        lines = str(error).strip().splitlines()
-        failures[entry.variant.name] = f"{type(error).__name__}: {lines[0] if lines else ''}"[:160]
-        return None
+def rates(result: Result, seconds: float | None) -> dict[str, float | None]:
+    """What a time means: per second, of the least bytes and operations; the share of the roof; the time of a glimpse."""
+    per_second = {name: result[name] for name in ("bytes", "operations")} | {"images": result["batch"]}
+    found = {f"{name}_per_second": seconds and number and number / seconds for name, number in per_second.items()}
+    return found | {
+        "share": seconds and result["floor"] / seconds,
+        "seconds_per_glimpse": seconds and seconds / (result["glimpses"] or 1),
+    }
+
+
+def _add_what_the_variants_say(rows: list[Row], case: Case) -> None:
+    """Seconds that a first call took beyond a later one, where it compiles; the time of the matrix products alone divided by
+    the whole, for variants of the same dtype; why results are others."""
+    variants = {variant.name: variant for variant in case.variants}
+    alone = {variants[r["name"]].dtype: r["median"] for r in rows if variants[r["name"]].products}
+    for r in rows:
+        variant, median = variants[r["name"]], r["median"]
+        first = getattr(variant.step, "first_seconds", None)
+        products = None if variant.products else alone.get(variant.dtype or case.dtype)
+        r["compile"] = first - median if first and median else None
+        r["products"] = products / median if products and median else None
+        r["approximate"] = variant.approximate
+
+
+def profile(case: Case, seconds: float) -> tuple[Result, list[list[Event]]]:
+    """As `measured`, with about `seconds` of turns for each variant; beside it launches, memory, how far results differ; and
+    the variants' traces. fastdraw's own errors are raised; a peer that fails gets a row that says why."""
+    failures: dict[str, Exception] = {}
+    found = measured(case, lambda runners: take_turns(runners, turns_in(seconds, runners, LEAST_TURNS)), failures)
+    traces = []
+    own: Any = None
+    for variant, r in zip(case.variants, found["rows"], strict=True):
+        r |= {"launches": None, "peak_bytes": None, "difference": None}
+        try:
+            if variant.name in failures:
+                raise failures[variant.name]
+            traced = trace(variant, f"{case.title}: {variant.name}", case.device)
+            traces.append(traced.events)
+            results = variant.step(0)
+        except Exception as error:
+            if variant.backend is not None:
+                raise
+            r["note"] = reason(error)
+            continue
+        r["launches"] = traced.launches if variant.calls_seen else None
+        r["peak_bytes"] = traced.peak_bytes if variant.memory_seen else None
+        if own is None:
+            own = results
+        elif len(results) == len(own):
+            r["difference"] = peers.difference(results, own)
+    return found, traces
+
+
+def reason(error: Exception) -> str:
+    """One line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:160]

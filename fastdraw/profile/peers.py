@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,22 @@ from torch.nn import functional
 
 from fastdraw import reference
 from fastdraw.profile.gradients import Function, as_list
+
+
+class Peer(NamedTuple):
+    """Another way to compute a case. approximate: why its results are others.
+
+    differentiates: function(inputs, weights) itself gives outputs and gradients; what it launches torch's profiler cannot see.
+    narrow: it takes every input in the case's dtype, those too that fastdraw takes in float32.
+    """
+
+    name: str
+    function: Function
+    approximate: str = ""
+    differentiates: bool = False
+    narrow: bool = False
+    calls_seen: bool = True
+
 
 #: Points along an axis that a sample of grid_sample's is the mean of: never more.
 MOST_POINTS = 8
@@ -78,12 +94,11 @@ def grid_sample_read(size: int, stride: float) -> Function:
 
 def lstm_cell(x: Tensor, hidden: Tensor, c: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
     """What nn.LSTMCell calls; it wants one dtype."""
-    h, new = torch.lstm_cell(x, (hidden, c.to(x.dtype)), *weights)
-    return h, new.to(c.dtype)
+    return torch.lstm_cell(x, (hidden, c), *weights)
 
 
 class JaxGlimpse:
-    """jax.jit of the dense read or write and its gradients: `step` gives what `differentiate` gives.
+    """jax.jit of the dense read or write and its gradients: called, it gives what `differentiate` gives.
 
     Raises ModuleNotFoundError without JAX, RuntimeError where the tensors are on a GPU and JAX has none.
     """
@@ -92,7 +107,7 @@ class JaxGlimpse:
         self._operator, self._size, self._image_size = operator, size, image_size
         self._ready: Callable[[], Any] | None = None
 
-    def step(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
+    def __call__(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
         import jax
 
         if self._ready is None:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ import fastdraw
 #: A turn lasts at least this long, in seconds; far above the resolution of the clock and of CUDA events. On a device a wait
 #: and an idle pipeline, which begin and end a turn, are to be small beside it.
 TURN = {"cpu": 5e-3, "cuda": 50e-3}
+#: Turns of a variant: never more, however quick it is.
+MOST_TURNS = 40
 
 
 class Variant(NamedTuple):
@@ -45,6 +48,11 @@ class Variant(NamedTuple):
     proven: bool = True
     #: On CUDA: may it be captured in a graph? Not what makes graphs of its own, or is not torch's.
     captured: bool = True
+    #: Why its results are others than the case's; empty where they are the same to rounding.
+    approximate: str = ""
+    #: Whether torch's profiler sees what it launches, and its memory.
+    calls_seen: bool = True
+    memory_seen: bool = True
 
     @contextmanager
     def in_force(self):
@@ -108,35 +116,48 @@ class GraphRunner:
     def __init__(self, variant: Variant, sets: int) -> None:
         self.name, self.note = variant.name, ""
         self._variant, self._sets = variant, sets
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with variant.in_force(), torch.cuda.stream(stream):
-            # Compiles kernels, and makes the workspaces of libraries, before anything is captured.
-            for k in range(min(3, sets)):
-                variant.step(k)
-        stream.synchronize()
-        self._graph = torch.cuda.CUDAGraph()
-        with variant.in_force(), torch.cuda.graph(self._graph, stream=stream):
-            for k in range(sets):
-                variant.step(k)
-        self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        with variant.in_force():
+            # A few calls compile kernels, and make the workspaces of libraries, before anything is captured.
+            self._replayed = captured(lambda: self._call(sets), lambda: self._call(min(3, sets)))
         self._replays = 1
         self.turn()
         once = min(self.turn() for _ in range(3)) * sets
         self._replays = max(1, math.ceil(TURN["cuda"] / once))
         self.turn_seconds = once * self._replays
 
+    def _call(self, sets: int) -> None:
+        for k in range(sets):
+            self._variant.step(k)
+
     def turn(self) -> float:
-        self._start.record()
-        for _ in range(self._replays):
-            self._graph.replay()
-        self._end.record()
-        self._end.synchronize()
-        return self._start.elapsed_time(self._end) * 1e-3 / (self._replays * self._sets)
+        return self._replayed(self._replays) / self._sets
 
     def eager(self) -> float | None:
         host = HostRunner(self._variant, self._sets, "cuda")
         return sorted(host.turn() for _ in range(5))[2]
+
+
+def captured(work: Callable[[], Any], warm_up: Callable[[], Any] | None = None) -> Callable[[int], float]:
+    """A graph of what `work` launches. The result, called with a number, replays it so often: seconds of one replay."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        (warm_up or work)()
+    stream.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        work()
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+
+    def replayed(times: int) -> float:
+        start.record()
+        for _ in range(times):
+            graph.replay()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end) * 1e-3 / times
+
+    return replayed
 
 
 def runner(variant: Variant, sets: int, device: str) -> Runner:
@@ -164,3 +185,59 @@ def waits_for_device(variant: Variant) -> str | None:
         finally:
             torch.cuda.set_sync_debug_mode(before)
     return None
+
+
+def turns_in(seconds: float, runners: Sequence[Runner], least: int) -> int:
+    """How many turns of all of them take `seconds` for each."""
+    turns = math.ceil(seconds * len(runners) / max(sum(r.turn_seconds for r in runners), 1e-9))
+    return max(least, min(turns, MOST_TURNS))
+
+
+def take_turns(runners: Sequence[Runner], turns: int) -> dict[str, list[float]]:
+    """Seconds of one call by name, one figure a turn; turns alternate between the variants."""
+    times: dict[str, list[float]] = {r.name: [] for r in runners}
+    for _ in range(turns):
+        for r in runners:
+            times[r.name].append(r.turn())
+    return times
+
+
+class Timed:
+    """A step whose first call compiles: how long that call took is kept. Nothing is taken from caches of earlier runs.
+
+    around: entered for every call, with whether it is the first.
+    """
+
+    #: Calls after the first that are no step's: what torch.compile puts into CUDA graphs is recorded in the second.
+    SETTLING = 2
+
+    def __init__(
+        self,
+        make: Callable[[], Callable[[], list[Any]]],
+        around: Callable[[bool], AbstractContextManager[Any]] = lambda first: nullcontext(),
+    ) -> None:
+        self._make, self._around = make, around
+        self._step: Callable[[], list[Any]] | None = None
+        self.first_seconds: float | None = None
+
+    def __call__(self, _: int) -> list[Any]:
+        step = self._step or self._first()
+        with self._around(False):
+            return step()
+
+    def _first(self) -> Callable[[], list[Any]]:
+        with self._around(True):
+            step = self._make()
+            start = time.perf_counter()
+            # Inductor keeps what it compiled on disk, so that a second run would show no compile time.
+            with torch._inductor.config.patch(force_disable_caches=True), warnings.catch_warnings():
+                # It warns that it keeps nothing.
+                warnings.simplefilter("ignore")
+                step()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            self.first_seconds = time.perf_counter() - start
+            for _ in range(self.SETTLING):
+                step()
+        self._step = step
+        return step

@@ -6,12 +6,13 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
 import torch
+from torch.autograd import DeviceType
+from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from fastdraw.kernels import cpu
@@ -21,7 +22,8 @@ from fastdraw.profile.timing import Variant
 Event = dict[str, Any]
 #: How the calls of fastdraw's C++ library are named in a trace.
 CPP = "C++ "
-#: Operators of torch's that give memory or another view of it and compute nothing.
+#: Operators of torch's that give memory or another view of it and compute nothing. contiguous and to compute where they find
+#: that they must copy: then there is a copy inside them.
 _IDLE = frozenset(
     f"aten::{name}"
     for name in (
@@ -29,14 +31,13 @@ _IDLE = frozenset(
         *("alias", "as_strided", "chunk", "detach", "expand", "expand_as", "flatten", "movedim", "narrow", "permute"),
         *("select", "slice", "split", "split_with_sizes", "squeeze", "t", "transpose", "unbind", "unflatten", "unsqueeze"),
         *("view", "view_as", "_unsafe_view", "_reshape_alias", "reshape", "reshape_as", "resolve_conj", "resolve_neg"),
-        # These compute where they find that they must copy: then there is a copy inside them.
         *("contiguous", "to"),
     )
 )
 
 
 class Trace(NamedTuple):
-    """events: of the Chrome trace format. launches: kernels on CUDA, on a CPU what `count_calls` counts."""
+    """events: of the Chrome trace format. launches: kernels, copies and fills on CUDA, on a CPU what `calls` counts."""
 
     events: list[Event]
     launches: int
@@ -64,7 +65,10 @@ def trace(variant: Variant, label: str, device: str) -> Trace:
         path = Path(folder, "trace.json")
         profiler.export_chrome_trace(str(path))
         events = json.loads(path.read_text())["traceEvents"]
-    launches = count_kernels(events) if device == "cuda" else count_calls(events)
+    if device == "cuda":
+        launches = sum(event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset") for event in events)
+    else:
+        launches = sum(calls(e) for e in profiler.events() if e.cpu_parent is None and e.device_type == DeviceType.CPU)
     return Trace(events, launches, peak_bytes(events, device) + max(kept, plain))
 
 
@@ -79,31 +83,9 @@ def _kept_bytes(variant: Variant) -> int:
     return kept
 
 
-def count_kernels(events: list[Event]) -> int:
-    return sum(event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset") for event in events)
-
-
-def count_calls(events: list[Event]) -> int:
-    """Calls that compute: of fastdraw's C++ library, and of operators of torch's with no other such call inside them."""
-    spans = [event for event in events if event.get("ph") == "X" and event.get("cat") in ("cpu_op", "user_annotation")]
-    total = 0
-    for thread in {event["tid"] for event in spans}:
-        own = sorted((e for e in spans if e["tid"] == thread), key=lambda e: (e["ts"], -e["dur"]))
-        # Spans that are open, each with whether it computes by itself and the calls found inside it.
-        open_spans: list[tuple[float, bool, list[int]]] = []
-        top = [0]
-
-        def close(until: float, open_spans: list[tuple[float, bool, list[int]]] = open_spans, top: list[int] = top) -> None:
-            while open_spans and open_spans[-1][0] <= until:
-                _, computes, inside = open_spans.pop()
-                (open_spans[-1][2] if open_spans else top)[0] += inside[0] or int(computes)
-
-        for event in own:
-            close(event["ts"])
-            open_spans.append((event["ts"] + event["dur"], _computes(event["name"]), [0]))
-        close(float("inf"))
-        total += top[0]
-    return total
+def calls(event: FunctionEvent) -> int:
+    """Those that compute: of fastdraw's C++ library, and of operators of torch's with no other such call inside them."""
+    return sum(map(calls, event.cpu_children)) or int(_computes(event.name))
 
 
 def _computes(name: str) -> bool:
@@ -129,35 +111,36 @@ def merged(traces: list[list[Event]]) -> dict[str, Any]:
     start = 0.0
     for number, trace_events in enumerate(traces):
         timed = [event for event in trace_events if "ts" in event and event.get("ph") != "M"]
-        if not timed:
-            continue
         first = min(event["ts"] for event in timed)
-        last = max(event["ts"] + event.get("dur", 0.0) for event in timed)
-        for event in trace_events:
-            if event.get("ph") == "M":
-                # Names of processes and threads: once.
-                if not events or number == 0:
-                    events.append(event)
-                continue
+        # Names of processes and threads: once.
+        events += [event for event in trace_events if event.get("ph") == "M" and number == 0]
+        for event in timed:
             # What ties a launch to its kernel must not tie it to another trace's.
             tied = {"id": event["id"] + number * 10_000_000} if isinstance(event.get("id"), int) else {}
-            events.append({**event, "ts": event["ts"] - first + start, **tied} if "ts" in event else event)
-        start += last - first + 100.0
+            events.append({**event, "ts": event["ts"] - first + start, **tied})
+        start += max(event["ts"] + event.get("dur", 0.0) for event in timed) - first + 100.0
     return {"displayTimeUnit": "ms", "traceEvents": events}
 
 
 @contextmanager
 def _cpp_calls_named() -> Iterator[None]:
     """Every call of the C++ library becomes a span of the trace: ctypes calls are not seen by torch's profiler."""
+    found = [(module, name, getattr(module, name)) for module, name in ((cpu, "kernels"), (pieces, "functions"))]
 
-    def named(functions: Any) -> Any:
-        return functions and type(functions)(*(_spanned(f"{CPP}{n}", f) for n, f in functions._asdict().items()))
+    def named(original: Callable[..., Any]) -> Callable[..., Any]:
+        def functions(*arguments: Any) -> Any:
+            given = original(*arguments)
+            return given and type(given)(*(_spanned(f"{CPP}{n}", f) for n, f in given._asdict().items()))
 
-    with ExitStack() as stack:
-        for module, name in ((cpu, "kernels"), (pieces, "functions")):
-            original = getattr(module, name)
-            stack.enter_context(mock.patch.object(module, name, lambda *args, _f=original: named(_f(*args))))
+        return functions
+
+    for module, name, original in found:
+        setattr(module, name, named(original))
+    try:
         yield
+    finally:
+        for module, name, original in found:
+            setattr(module, name, original)
 
 
 def _spanned(name: str, function: Callable[..., int]) -> Callable[..., int]:

@@ -1,6 +1,6 @@
 """Which kernels a training step consists of, how often each runs and how long: by torch's profiler.
 
-    python -m benchmarks.kernels [PATH]    every kernel of a step at the paper's MNIST setting, B = 128 and 2048, bfloat16
+    python -m benchmarks.gpu.kernels [PATH]    every kernel of a step at the paper's MNIST setting, B = 128 and 2048, bfloat16
 
 Launched one by one from Python: no kernel waits inside another's time, as dependent launches in a graph would.
 """
@@ -28,8 +28,8 @@ Table = dict[str, dict[str, float]]
 def step(batch: int, glimpses: int, precision: str, device: str) -> Any:
     """A training step of fastdraw without the optimiser, warmed up."""
     import fastdraw
-    from benchmarks.models import mnist
-    from benchmarks.steps import PRECISIONS
+    from benchmarks.cases.models import mnist
+    from benchmarks.cases.steps import PRECISIONS
 
     model = fastdraw.DRAW.from_config(mnist(glimpses)).to(device)
     x = torch.rand(batch, 1, 28, 28, device=device)

@@ -16,14 +16,15 @@ import torch
 from torch import Tensor
 
 import fastdraw
-from benchmarks import gemms, jax_steps, stepwise
-from benchmarks.cases import DEVICE, Case, fastdraw_backends
-from benchmarks.models import Problem, products, training_case, with_weights
+from benchmarks.cases import DEVICE, fastdraw_backends, jax_step, products, stepwise
+from benchmarks.cases.models import model_case, products_alone
 from fastdraw import reference
 from fastdraw.config import DRAWConfig
 from fastdraw.products import float32_products
+from fastdraw.profile.cases import Case
 from fastdraw.profile.cost import Cost
-from fastdraw.profile.timing import Variant
+from fastdraw.profile.models import Problem, with_weights
+from fastdraw.profile.timing import Timed, Variant
 
 #: Beyond any gradient here: clipping is computed, and changes nothing.
 CLIP = 1e9
@@ -47,15 +48,15 @@ def _variant(
     limit: float | None = None,
 ) -> Variant:
     """A step that is launched by itself. limit: of what compiles, seconds for the first call; how long it took is kept."""
-    autocast, products, dtype = PRECISIONS[precision]
+    autocast, float32, dtype = PRECISIONS[precision]
 
     @contextmanager
     def around(first: bool) -> Iterator[None]:
         with torch.autocast(DEVICE, autocast, enabled=autocast is not None), time_limit(limit if first else None):
             yield
 
-    setting = partial(float32_products, products)
-    timed = stepwise.Timed(make, around)
+    setting = partial(float32_products, float32)
+    timed = Timed(make, around)
     step = timed if limit is not None else lambda k: timed(k)
     return Variant(f"{name}, {precision}", step, backend, setting, dtype=dtype, captured=False)
 
@@ -83,7 +84,7 @@ def graphed(problem: Problem, name: str, kind: Model, precision: str, backend: s
     """GraphedStep of a model: one CUDA graph; plainly on a CPU."""
 
     def make() -> Callable[[], list[Tensor]]:
-        model = with_weights(kind(problem.config), problem.state)
+        model = with_weights(kind(problem.config), problem.state, DEVICE)
         optimizer = torch.optim.Adam(model.parameters(), lr=0.0)
         step = fastdraw.GraphedStep(model, optimizer, problem.x, clip=CLIP)
 
@@ -102,7 +103,7 @@ def eager(
     """A step as one writes it: launched from Python, kernel after kernel."""
 
     def make() -> Callable[[], list[Tensor]]:
-        model = with_weights(kind(problem.config), problem.state)
+        model = with_weights(kind(problem.config), problem.state, DEVICE)
         optimizer = torch.optim.Adam(model.parameters(), lr=0.0)
 
         def run() -> list[Tensor]:
@@ -140,7 +141,7 @@ def with_jax(problem: Problem, precision: str, limit: float = COMPILE_LIMIT) -> 
     jax_precision = {"float32": "highest", "tf32": "default"}[precision]
 
     def make() -> Callable[[], list[Any]]:
-        return jax_steps.training_step(problem.config, problem.state, problem.x, problem.noise, CLIP, jax_precision)
+        return jax_step.training_step(problem.config, problem.state, problem.x, problem.noise, CLIP, jax_precision)
 
     return _variant("jax.jit of lax.scan", make, precision, limit=limit)
 
@@ -187,16 +188,6 @@ def compiled_variants(problem: Problem) -> list[Variant]:
     return [*pair(problem), compiled(problem, "reduce-overhead", "float32"), compiled(problem, None, "float32")]
 
 
-def slow_variants(problem: Problem) -> list[Variant]:
-    """What compiles for longest."""
-    return [
-        *pair(problem),
-        compiled(problem, "reduce-overhead", "bfloat16"),
-        compiled(problem, "max-autotune", "float32", 90.0),
-        compiled(problem, "max-autotune", "bfloat16", 90.0),
-    ]
-
-
 def large_variants(problem: Problem) -> list[Variant]:
     """A batch whose products are worth their name."""
     backend, plain = fastdraw_backends()[0], reference.DRAW.from_config
@@ -204,16 +195,16 @@ def large_variants(problem: Problem) -> list[Variant]:
         *(graphed(problem, "GraphedStep", own, precision, backend) for precision in ("bfloat16", "tf32", "float32")),
         eager(problem, "reference", plain, "float32")._replace(name="reference"),
         eager(problem, "reference", plain, "bfloat16"),
-        *products(problem),
+        *products_alone(problem),
     ]
 
 
 def step_case(config: DRAWConfig, title: str, batch: int, variants: Callable[[Problem], list[Variant]]) -> Case:
-    case = training_case(config, title, batch, variants)
+    case = model_case(config, title, batch, variants)
     case.measured = "a whole training step: forward, backward, clipping, Adam"
     # Its floor is that of the precision that comes first.
     case.precision = "bfloat16"
-    case.product_operations = gemms.operations(config, batch)
+    case.product_operations = products.operations(config, batch)
     return case
 
 
@@ -222,7 +213,7 @@ def forward_case(config: DRAWConfig, title: str, batch: int) -> Case:
 
     def variants(problem: Problem) -> list[Variant]:
         def forward(kind: Model, precision: str) -> Callable[[int], list[Tensor]]:
-            model, autocast = with_weights(kind(config), problem.state), PRECISIONS[precision][0]
+            model, autocast = with_weights(kind(config), problem.state, DEVICE), PRECISIONS[precision][0]
 
             def run(_: int) -> list[Tensor]:
                 with torch.autocast(DEVICE, autocast, enabled=autocast is not None):
@@ -241,18 +232,18 @@ def forward_case(config: DRAWConfig, title: str, batch: int) -> Case:
             variant("reference", reference.DRAW.from_config, "float32"),
         ]
 
-    case = training_case(config, title, batch, variants)
+    case = model_case(config, title, batch, variants)
     exact, rivals = case.exact, case.rivals
     case.exact = lambda: exact()[:2]
     case.rivals = lambda dtype: [results[:2] for results in rivals(dtype)]
     case.measured = "the forward pass of a training step, in a graph"
     (c, h, w), glimpses = config.image_shape, config.glimpses
     numbers = problem_numel(config) + batch * (c * h * w + glimpses * config.latent_size)
-    operations = gemms.operations(config, batch) // 3
+    operations = products.operations(config, batch) // 3
     case.cost = Cost(4 * numbers, "e(weights + B(CHW + TZ))", operations, "2TB weights", 4 * glimpses)
     case.precision = "bfloat16"
     return case
 
 
 def problem_numel(config: DRAWConfig) -> int:
-    return sum(layer.inputs * layer.outputs for layer in gemms.layers(config))
+    return sum(layer.inputs * layer.outputs for layer in products.layers(config))

@@ -12,7 +12,7 @@ from fastdraw.view import picture
 _MARKERS = {"read": "o", "write": "s", "lstm": "D", "draw": "^"}
 
 
-def save_roofline(report: dict[str, Any], path: str | os.PathLike[str]) -> None:
+def save(report: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """Writes a PNG: fastdraw's own row of every case filled, the peers' hollow above the same operations per byte."""
     with needs_extra("plots"):
         from matplotlib.figure import Figure

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn
 
 import fastdraw
-from benchmarks.cases import DEVICE, Case, fastdraw_backends
-from benchmarks.models import rounded, with_weights
+from benchmarks.cases import DEVICE, fastdraw_backends
 from fastdraw import ClassifierConfig, reference
 from fastdraw.profile import cost
+from fastdraw.profile.cases import Case
+from fastdraw.profile.models import STD, rounded, with_weights
+from fastdraw.profile.shapes import Drawing
 from fastdraw.profile.timing import Variant
-
-#: Weights larger than initial ones, so that windows move and every gradient is of a size to be compared.
-_STD = 0.05
 
 
 class Problem:
@@ -26,7 +25,7 @@ class Problem:
         self.config, self.batch = config, batch
         yardstick = reference.DRAWClassifier.from_config(config)
         for parameter in yardstick.parameters():
-            torch.nn.init.normal_(parameter, std=_STD)
+            torch.nn.init.normal_(parameter, std=STD)
         self.state = yardstick.state_dict()
         self.numel = sum(parameter.numel() for parameter in yardstick.parameters() if parameter.dim() == 2)
         self.x = torch.rand(batch, *config.image_shape, device=DEVICE)
@@ -39,7 +38,7 @@ class Problem:
         state, x = self.state, self.x
         if rounding is not None:
             state, x = rounded({name: tensor.double() for name, tensor in state.items()}, rounding), x.double()
-        model = with_weights(kind.from_config(self.config).to(x.dtype), state)
+        model = with_weights(kind.from_config(self.config).to(x.dtype), state, DEVICE)
         weights = list(model.parameters())
 
         def run(_: int) -> list[Tensor]:
@@ -72,7 +71,7 @@ class WithLSTMCell(reference.DRAWClassifier):
         return self.output(h), None
 
 
-def training_case(config: ClassifierConfig, title: str, batch: int) -> Case:
+def classifier_case(config: ClassifierConfig, title: str, batch: int) -> Case:
     """A training step without the optimiser, which is the same for all."""
     problem = Problem(config, batch)
     first, *others = fastdraw_backends()
@@ -92,13 +91,12 @@ def training_case(config: ClassifierConfig, title: str, batch: int) -> Case:
     ]
     return Case(
         f"{title} {batch}, T={config.glimpses}",
-        "forward and backward of a training step, gradients to all weights",
-        torch.float32,
+        Drawing.measured,
         "float32",
+        DEVICE,
         cost.classifier(batch, config, problem.numel, 4),
         variants,
         problem.exact,
-        sets=1,
         input_bytes=problem.x.nbytes,
         rivals=problem.rivals,
         batch=batch,

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 import fastdraw
-from benchmarks.cases import DEVICE, Case, fastdraw_backends
-from benchmarks.steps import PRECISIONS
+from benchmarks.cases import DEVICE, fastdraw_backends
+from benchmarks.cases.steps import PRECISIONS
 from fastdraw import reference
 from fastdraw.products import float32_products
+from fastdraw.profile.cases import Case
 from fastdraw.profile.cost import Cost
 from fastdraw.profile.timing import Variant
 
@@ -88,12 +89,11 @@ def sequence_case(batch: int, inputs: int, hidden: int, steps: int) -> Case:
     return Case(
         f"{steps} LSTM steps {batch}, {inputs}->{hidden}",
         "forward and backward over a sequence that is known beforehand, gradients to x and all weights",
-        torch.float32,
         "float32",
+        DEVICE,
         Cost(moved, "e(3 weights + BT(3I + 11h))", 6 * batch * steps * numel, "6BT weights", 2 * steps),
         variants,
         lambda: run(partial(in_steps, reference.lstm_step), leaves(torch.float64)),
-        sets=1,
         input_bytes=x.nbytes // 2,
         rivals=rivals,
         batch=batch,

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import time
-import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -70,49 +67,3 @@ def with_compiled_glimpse(config: DRAWConfig) -> StepwiseDRAW:
     model = StepwiseDRAW.from_config(config)
     model.glimpse = torch.compile(one_glimpse, dynamic=False, fullgraph=True)
     return model
-
-
-class Timed:
-    """A step whose first call compiles: how long that call took is kept. Nothing is taken from caches of earlier runs.
-
-    around: entered for every call, with whether it is the first.
-    """
-
-    #: Calls after the first that are no step's: what torch.compile puts into CUDA graphs is recorded in the second.
-    SETTLING = 2
-
-    def __init__(
-        self,
-        make: Callable[[], Callable[[], list[Any]]],
-        around: Callable[[bool], AbstractContextManager[Any]] = lambda first: nullcontext(),
-    ) -> None:
-        self._make, self._around = make, around
-        self._step: Callable[[], list[Any]] | None = None
-        self.first_seconds: float | None = None
-
-    def __call__(self, _: int) -> list[Any]:
-        if self._step is None:
-            self._first()
-        assert self._step is not None
-        with self._around(False):
-            return self._step()
-
-    def _first(self) -> None:
-        with self._around(True):
-            step = self._make()
-            start = time.perf_counter()
-            # Inductor keeps what it compiled on disk, so that a second run would show no compile time.
-            with torch._inductor.config.patch(force_disable_caches=True), warnings.catch_warnings():
-                # It warns that it keeps nothing.
-                warnings.simplefilter("ignore")
-                step()
-            _wait()
-            self.first_seconds = time.perf_counter() - start
-            for _ in range(self.SETTLING):
-                step()
-        self._step = step
-
-
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

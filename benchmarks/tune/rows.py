@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from fastdraw.products import float32_products
+from fastdraw.profile.timing import captured, runner, take_turns
 
 #: A kernel's launches in one graph, and replays of it.
 LAUNCHES, REPLAYS = 100, 7
@@ -203,29 +204,15 @@ def on_device(subject: Subject) -> Callable[[Any], Timing]:
 
 
 def _graph_seconds(launch: Callable[[], Any]) -> float:
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream):
-        for _ in range(LAUNCHES):
-            launch()
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    times = []
-    for _ in range(REPLAYS + 2):
-        start.record()
-        graph.replay()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end) * 1e-3 / LAUNCHES)
-    return statistics.median(times[2:])
+    replayed = captured(lambda: [launch() for _ in range(LAUNCHES)], launch)
+    return statistics.median([replayed(1) / LAUNCHES for _ in range(REPLAYS + 2)][2:])
 
 
 def confirmed(changes: Changes, batch: int, precision: str) -> dict[str, float]:
     """Seconds of a training step with the rows as they are, and as proposed, by turns."""
-    from benchmarks import models, steps
-    from fastdraw.profile.timing import runner
+    from benchmarks.cases import models, steps
 
-    problem = models.Problem(models.mnist(), batch)
+    problem = models.Problem(models.mnist(), batch, "cuda")
     runners = {}
     for name, chosen in (("present", {}), ("proposed", changes)):
         with ExitStack() as stack:
@@ -234,8 +221,4 @@ def confirmed(changes: Changes, batch: int, precision: str) -> dict[str, float]:
             variant = steps.graphed(problem, name, steps.own, precision, "triton")
             # Captured while these rows hold.
             runners[name] = runner(variant, 1, "cuda")
-    times: dict[str, list[float]] = {name: [] for name in runners}
-    for _ in range(15):
-        for name, one in runners.items():
-            times[name].append(one.turn())
-    return {name: statistics.median(each) for name, each in times.items()}
+    return {name: statistics.median(each) for name, each in take_turns(list(runners.values()), 15).items()}

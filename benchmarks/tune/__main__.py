@@ -26,8 +26,8 @@ checkout.activate()
 
 import torch  # noqa: E402
 
-from benchmarks import tuned  # noqa: E402
-from benchmarks.tuned import Subject, Timing  # noqa: E402
+from benchmarks.tune import rows  # noqa: E402
+from benchmarks.tune.rows import Subject, Timing  # noqa: E402
 
 #: Values of each field of a row, whatever kind of row it is. A field that is not here stays.
 VALUES: dict[str, tuple[Any, ...]] = {
@@ -131,11 +131,11 @@ def main(arguments: Iterable[str] | None = None) -> int:
     if options.setting not in (*aot_pieces.MODELS, *aot.GLIMPSES):
         print(f"--setting: expected one of {', '.join((*aot_pieces.MODELS, *aot.GLIMPSES))}", file=sys.stderr)
         return 2
-    make = tuned.piece_subjects if options.setting in aot_pieces.MODELS else tuned.glimpse_subjects
+    make = rows.piece_subjects if options.setting in aot_pieces.MODELS else rows.glimpse_subjects
     subjects = make(options.setting, options.batch, options.precision)
     if options.only:
         subjects = [s for s in subjects if s.name.startswith(tuple(options.only))]
-    return tune(subjects, tuned.on_device, options)
+    return tune(subjects, rows.on_device, options)
 
 
 def tune(subjects: Sequence[Subject], measures: Callable[[Subject], Callable[[Any], Timing]], options: Any) -> int:
@@ -154,7 +154,7 @@ def tune(subjects: Sequence[Subject], measures: Callable[[Subject], Callable[[An
     options.out.mkdir(parents=True, exist_ok=True)
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     path = options.out / f"tune-{options.setting.replace(' ', '-')}-{options.precision}-{stamp}.json"
-    changes: tuned.Changes = {}
+    changes: rows.Changes = {}
     print(f"predicted: {options.predict}")
     for number, subject in enumerate(subjects):
         share = time.monotonic() + (end - time.monotonic()) / (len(subjects) - number)
@@ -169,7 +169,7 @@ def tune(subjects: Sequence[Subject], measures: Callable[[Subject], Callable[[An
         found["kernels"].append(as_json(subject, trials))
         path.write_text(json.dumps(found, indent=1))
     if getattr(options, "confirm", False) and changes:
-        found["step, seconds"] = tuned.confirmed(changes, options.batch or 128, options.precision)
+        found["step, seconds"] = rows.confirmed(changes, options.batch or 128, options.precision)
         print("a training step: " + ", ".join(f"{name} {1e3 * s:.4g} ms" for name, s in found["step, seconds"].items()))
         path.write_text(json.dumps(found, indent=1))
     print(f"written to {path}")

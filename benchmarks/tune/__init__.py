@@ -1,0 +1,1 @@
+"""`python -m benchmarks.tune`: other tiles for Triton's kernels, tried on a device."""

@@ -1,0 +1,72 @@
+"""A training step of DRAW: the weights, images and noise that every way to compute it shares, and the exact results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastdraw import reference
+from fastdraw.config import DRAWConfig
+
+#: Weights larger than initial ones, so that windows move and every gradient is of a size to be compared.
+STD = 0.05
+HALF = (torch.bfloat16, torch.float16)
+
+
+def gradients(out: reference.DRAWOutput, weights: Sequence[Tensor]) -> list[Tensor]:
+    return [out.loss.detach(), out.kl.detach(), *torch.autograd.grad(out.loss, weights)]
+
+
+def with_weights(model: Any, state: dict[str, Tensor], device: str) -> Any:
+    model.load_state_dict(state)
+    return model.to(device)
+
+
+def rounded(state: dict[str, Tensor], rounding: float) -> dict[str, Tensor]:
+    """Every weight moved by this share of itself, up or down: what rounding it may do."""
+    return {name: tensor * (1 + rounding * torch.randn_like(tensor).sign()) for name, tensor in state.items()}
+
+
+class Problem:
+    """numel: of all weight matrices together."""
+
+    def __init__(self, config: DRAWConfig, batch: int, device: str) -> None:
+        torch.manual_seed(0)
+        self.config, self.batch, self.device = config, batch, device
+        yardstick = reference.DRAW.from_config(config)
+        for parameter in yardstick.parameters():
+            torch.nn.init.normal_(parameter, std=STD)
+        self.state = yardstick.state_dict()
+        self.numel = sum(parameter.numel() for parameter in yardstick.parameters() if parameter.dim() == 2)
+        self.x = torch.rand(batch, *config.image_shape, device=device)
+        self.noise = torch.randn(config.glimpses, batch, config.latent_size, device=device)
+
+    def step(self, model: reference.DRAW, autocast: torch.dtype | None = None) -> Callable[[], list[Tensor]]:
+        weights = list(with_weights(model, self.state, self.device).parameters())
+
+        def run() -> list[Tensor]:
+            with torch.autocast(self.device, autocast, enabled=autocast is not None):
+                out = model(self.x, self.noise)
+            return gradients(out, weights)
+
+        return run
+
+    def jax_step(self) -> Callable[[], list[Tensor]]:
+        from fastdraw.profile import jax_draw
+
+        return jax_draw.training_step(self.config, self.state, self.x, self.noise)
+
+    def exact(self, rounding: float = 0.0) -> list[Tensor]:
+        model = reference.DRAW.from_config(self.config).double()
+        state = rounded({name: tensor.double() for name, tensor in self.state.items()}, rounding)
+        with_weights(model, state, self.device)
+        return gradients(model(self.x.double(), self.noise.double()), list(model.parameters()))
+
+    def rivals(self, dtype: torch.dtype) -> list[list[Tensor]]:
+        if dtype not in HALF:
+            return []
+        eager = self.step(reference.DRAW.from_config(self.config), dtype)()
+        return [eager, *(self.exact(torch.finfo(dtype).eps / 2) for _ in range(3))]
