@@ -162,7 +162,8 @@ def assert_same(one: DRAW, other: DRAW) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "options"), [(Adam, {}), (Adam, {"amsgrad": True}), (AdamW, {}), (RAdam, {}), (Adamax, {"weight_decay": 0.1})]
+    ("kind", "options"),
+    [(Adam, {"fused": True}), (Adam, {"amsgrad": True}), (AdamW, {}), (RAdam, {}), (Adamax, {"weight_decay": 0.1})],
 )
 def test_captured_steps_are_the_plain_ones(cuda, kind, options):
     plain, _, by_hand = made(kind, **options)

@@ -109,16 +109,27 @@ def test_rows_are_variants_of_their_case(case):
         assert first.name.rsplit(", ")[-1] == name.rsplit(", ")[-1]
 
 
-def test_a_row_is_proven_and_takes_turns():
-    partner = processes.Partner(processes.python("benchmarks.gpu.rows", "step", "GraphedStep, float32", "--tiny"))
-    try:
-        found = partner.answer(200)
-        assert found is not None
-        assert found["wrong"] is None
-        assert found["operations"] > 0
-        assert partner.ask(60)["ms"] > 0
-    finally:
-        partner.close()
+@pytest.mark.skipif(DEVICE == "cuda", reason="the small sizes are for a CPU")
+def test_the_first_call_from_its_beginning_to_its_end(tmp_path, capsys, monkeypatch):
+    """Rows are proven and take turns in processes of their own, kernels are counted, all is reported and little is left."""
+    monkeypatch.setitem(rows.ROWS, "large", rows.ROWS["large"][1:])
+    said = ["figures", "--tiny", "--out", str(tmp_path), "--commit", "0123abc", "--only", "kernels", "large"]
+    assert command.main(said) == 0, (tmp_path / "log.txt").read_text()
+    assert [step["name"] for step in json.loads((tmp_path / "report.json").read_text())["steps"]] == [
+        *("environment", "kernels", "large batch"),
+    ]
+    files = sorted(tmp_path.iterdir())
+    assert [path.name for path in files] == ["figures.jsonl", "log.txt", "report.json", "report.md"]
+    assert sum(path.stat().st_size for path in files) < 1 << 20
+    whole = json.loads((tmp_path / "report.json").read_text())
+    assert whole["environment"]["commit"] == "0123abc"
+    assert set(whole["cases"]["large"]) == set(rows.ROWS["large"])
+    for name, row in whole["cases"]["large"].items():
+        assert row["turns"] == race.TURNS
+        assert row["wrong"] is None
+        assert name.startswith("torch.mm") or row["operations"] > 0
+    assert sum(row["calls"] for row in whole["kernels"]["B=4, float32"].values()) > 10
+    assert "2 of 2 rows measured and right" in capsys.readouterr().out
 
 
 def test_a_process_that_hangs_is_ended_with_all_it_started(tmp_path):
@@ -158,14 +169,6 @@ def test_what_the_tests_of_a_call_select_is_there():
     assert {line.split("::")[0] for line in chosen} == set(paths)
     assert not any("memory_does" in line or "inductor" in line for line in chosen)
     assert len(figures.triton_tests()) >= 5
-
-
-@pytest.mark.skipif(DEVICE == "cuda", reason="the small step is for a CPU")
-def test_a_step_is_profiled(capsys, tmp_path):
-    assert kernels.main([str(tmp_path / "figures.jsonl"), "--tiny"]) == 0
-    (record,) = report.records(tmp_path)
-    assert sum(row["calls"] for row in record["kernels"].values()) > 10
-    assert "B=4, float32" in capsys.readouterr().out
 
 
 def test_kernels_are_counted():

@@ -144,6 +144,14 @@ def test_a_step_is_recorded_whole():
     assert all(item.dtype == "float32" for item in products)
 
 
+def test_weights_are_cast_together_and_gradients_zeroed_together():
+    """Beside the glimpses' own launches: one cast of all weights a pass, not one of each; and no zeroes one by one."""
+    names = [item.name for item in recorded(Setting("mnist", 4)) if isinstance(item, Torch)]
+    assert names.count("_foreach_copy_") == 3
+    assert not {"to", "new_zeros"} & set(names)
+    assert len(names) <= 90
+
+
 def test_command_compares_two_versions(tmp_path, capsys, monkeypatch):
     launch = linear(256)
     monkeypatch.setattr(command, "recorded", lambda asked: [launch, launch, Torch("copy_", 1000)])

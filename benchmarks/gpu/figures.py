@@ -54,7 +54,7 @@ class Figures:
             Step("large batch", 55, self._race("large")),
             Step("peers", 130, self._race("peers")),
             Step("tests of operators", 90, self._tests(small, "test_gpu_operators.py")),
-            Step("tests of Triton kernels", 90, self._tests(small, *(p.name for p in triton_tests()))),
+            Step("tests of Triton", 90, self._tests(small, *(p.name for p in triton_tests()))),
         ]
 
     def __call__(self, seconds: float, only: list[str] | None = None) -> int:

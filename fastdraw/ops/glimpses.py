@@ -15,7 +15,7 @@ of a class, none unless the model is conditional. Where no gradient is wanted ea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -174,12 +174,11 @@ def forward(
     kl_parts = tape.kl if parts == 1 else tape.kl.new_empty(s.glimpses, parts, s.batch)
     kl = kl_parts.unbind()
     h_decoder[0].copy_(w.h_decoder)
-    decoder_c[0].zero_()
+    torch._foreach_zero_([decoder_c[0], *encoder_c[:1]])
     canvases[0].copy_(w.canvas)
     if x is not None:
         h_decoder_again[0].copy_(w.h_decoder)
         h_encoder[0].copy_(w.h_encoder)
-        encoder_c[0].zero_()
         # Before anything is drawn the first decoder state places the first read.
         pieces.head(h_decoder[0], w.head, w.head_bias, heads[0])
         r[-1].zero_()
@@ -228,24 +227,35 @@ class Gradients(NamedTuple):
     weights: WeightGradients
 
 
-def _zero_gradients(s: Shape, infers: bool, like: Tensor) -> WeightGradients:
-    def zeros(*sizes: int) -> Tensor:
-        return like.new_zeros(sizes)
+def copy_together(pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Each pair's second tensor into its first; on CUDA one launch for all, contiguous and of one dtype on either side."""
+    if found := list(pairs):
+        torch._foreach_copy_([to for to, _ in found], [source for _, source in found])
 
-    gates, columns = 4 * s.hidden, head_columns(s, infers)
-    return WeightGradients(
-        encoder=(zeros(gates, sum(s.encoder_columns[:-1])), zeros(gates, s.hidden)),
-        encoder_bias=zeros(gates),
-        latent=zeros(2 * s.latent, s.hidden),
-        latent_bias=zeros(2 * s.latent),
-        decoder=(zeros(gates, sum(s.decoder_columns[:-1])), zeros(gates, s.hidden)),
-        decoder_bias=zeros(gates),
-        head=zeros(columns, s.hidden),
-        head_bias=zeros(columns),
-        canvas=zeros(*s.image[1:]),
-        h_encoder=zeros(s.hidden),
-        h_decoder=zeros(s.hidden),
+
+def zeros_together(like: Tensor, *sizes: tuple[int, ...]) -> list[Tensor]:
+    """Zeros of like's dtype and device, each in memory of its own; on CUDA one launch for all."""
+    tensors = [like.new_empty(each) for each in sizes]
+    torch._foreach_zero_(tensors)
+    return tensors
+
+
+def _zero_gradients(s: Shape, infers: bool, like: Tensor) -> WeightGradients:
+    gates, hidden, latents, columns = 4 * s.hidden, s.hidden, 2 * s.latent, head_columns(s, infers)
+    inputs, z_columns = sum(s.encoder_columns[:-1]), sum(s.decoder_columns[:-1])
+    # fmt: off
+    (
+        encoder, encoder_h, encoder_bias, latent, latent_bias, decoder, decoder_h, decoder_bias, head, head_bias, canvas,
+        h_encoder, h_decoder,
+    ) = zeros_together(
+        like, (gates, inputs), (gates, hidden), (gates,), (latents, hidden), (latents,), (gates, z_columns), (gates, hidden),
+        (gates,), (columns, hidden), (columns,), s.image[1:], (hidden,), (hidden,),
     )
+    return WeightGradients(
+        (encoder, encoder_h), encoder_bias, latent, latent_bias, (decoder, decoder_h), decoder_bias, head, head_bias, canvas,
+        h_encoder, h_decoder,
+    )
+    # fmt: on
 
 
 def backward(
@@ -281,9 +291,9 @@ def backward(
     grad_latent, grad_head = rows(tape.latent), rows(tape.head)
     # The gradients of one glimpse's inputs, and of the cells, begin at zero: nothing comes after the last glimpse.
     columns = s.encoder_columns if infers else [0, 0, 0, 0]
-    grad_encoder_in = tape.decoder_in.new_zeros(s.batch, sum(columns))
-    grad_decoder_in = tape.decoder_in.new_zeros(s.batch, sum(s.decoder_columns))
-    grad_encoder_c, grad_decoder_c = (grad_canvas.new_zeros(s.batch, s.hidden) for _ in range(2))
+    sizes = (s.batch, sum(columns)), (s.batch, sum(s.decoder_columns))
+    grad_encoder_in, grad_decoder_in = zeros_together(tape.decoder_in, *sizes)
+    grad_encoder_c, grad_decoder_c = zeros_together(grad_canvas, *[(s.batch, s.hidden)] * 2)
     grad_r, through_encoder, _, grad_h_encoder = grad_encoder_in.split(columns, 1)
     through_decoder = grad_decoder_in[:, s.latent + s.classes :]
     heads, latents, noises, kl = tape.head.unbind(), tape.latent.unbind(), noise.unbind(), grad_kl.unbind()

@@ -139,39 +139,61 @@ def _check_sizes(layers: Layers, config: DRAWConfig, infers: bool, device: torch
 def _joined(m: Layers, dtype: torch.dtype) -> Weights:
     """What each product of the loop multiplies with, in the products' dtype; initial states as they are."""
 
-    def join(*tensors: Tensor | None) -> Tensor:
-        there = [tensor.to(dtype) for tensor in tensors if tensor is not None]
-        return torch.cat(there) if len(there) > 1 else there[0].contiguous()
+    # (to, from) of all casts: on CUDA one launch does them together, and one by one they took longer than a glimpse.
+    copies: list[tuple[Tensor, Tensor]] = []
 
-    return Weights(
-        encoder=(m.encoder_ih.to(dtype), m.encoder_hh.to(dtype)),
-        encoder_bias=(m.encoder_bias_ih + m.encoder_bias_hh).to(dtype),
-        latent=(m.latent.to(dtype),),
+    def cast(tensor: Tensor) -> Tensor:
+        if tensor.dtype == dtype:
+            return tensor
+        copies.append((torch.empty_like(tensor, dtype=dtype, memory_format=torch.contiguous_format), tensor))
+        return copies[-1][0]
+
+    def join(*tensors: Tensor | None) -> Tensor:
+        there = [tensor for tensor in tensors if tensor is not None]
+        if len(there) == 1:
+            return cast(there[0]).contiguous()
+        rows = [len(tensor) for tensor in there]
+        joined = there[0].new_empty(sum(rows), *there[0].shape[1:], dtype=dtype)
+        copies.extend(zip(joined.split(rows), there, strict=True))
+        return joined
+
+    def added(one: Tensor, other: Tensor) -> Tensor:
+        return torch.add(one, other, out=one.new_empty(one.shape, dtype=dtype))
+
+    weights = Weights(
+        encoder=(cast(m.encoder_ih), cast(m.encoder_hh)),
+        encoder_bias=added(m.encoder_bias_ih, m.encoder_bias_hh),
+        latent=(cast(m.latent),),
         latent_bias=join(m.latent_bias),
-        decoder=(m.decoder_ih.to(dtype), m.decoder_hh.to(dtype)),
-        decoder_bias=(m.decoder_bias_ih + m.decoder_bias_hh).to(dtype),
+        decoder=(cast(m.decoder_ih), cast(m.decoder_hh)),
+        decoder_bias=added(m.decoder_bias_ih, m.decoder_bias_hh),
         head=(join(m.patch, m.write, m.read),),
         head_bias=join(m.patch_bias, m.write_bias, m.read_bias),
         canvas=m.canvas,
         h_encoder=m.h_encoder,
         h_decoder=m.h_decoder,
     )
+    glimpses.copy_together(copies)
+    return weights
 
 
 def _apart(grads: WeightGradients, m: Layers) -> list[Tensor]:
     """The gradient of every layer that there is, each in memory of its own."""
     rows = [tensor.shape[0] for tensor in (m.patch, m.write, m.read) if tensor is not None]
     heads = zip(grads.head.split(rows), grads.head_bias.split(rows), strict=True)
+    shared = [grads.encoder_bias, grads.decoder_bias, *(tensor for head in heads for tensor in head)]
+    own = [torch.empty_like(tensor) for tensor in shared]
+    glimpses.copy_together(zip(own, shared, strict=True))
     return [
         *grads.encoder,
         grads.encoder_bias,
-        grads.encoder_bias.clone(),
+        own[0],
         grads.latent,
         grads.latent_bias,
         *grads.decoder,
         grads.decoder_bias,
-        grads.decoder_bias.clone(),
-        *(tensor.clone() for head in heads for tensor in head),
+        own[1],
+        *own[2:],
         grads.canvas,
         grads.h_encoder,
         grads.h_decoder,
