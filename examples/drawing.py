@@ -4,7 +4,7 @@ import sys
 
 import torch
 
-from fastdraw.train.checkpoint import load_model
+from fastdraw.runs.checkpoint import load_model
 from fastdraw.view import save_strip
 
 run, picture = sys.argv[1:]

@@ -16,8 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import load, save
 
 from fastdraw import DRAW
-from fastdraw.train import checkpoint as module
-from fastdraw.train.checkpoint import (
+from fastdraw.runs import checkpoint as module
+from fastdraw.runs.checkpoint import (
     NAME,
     Checkpoint,
     CheckpointError,

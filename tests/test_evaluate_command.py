@@ -13,12 +13,11 @@ import torch
 
 from fastdraw import DRAWClassifier, data
 from fastdraw.cli import main
-from fastdraw.evaluation import Mean, class_errors, evaluate_run
-from fastdraw.evaluation.report import lines
+from fastdraw.evaluation import Mean, class_errors, evaluate_run, likelihood
+from fastdraw.evaluation.text import lines
+from fastdraw.runs.checkpoint import NAME, load_checkpoint, load_model, save_checkpoint
 from fastdraw.train import TrainOptions, train
-from fastdraw.train.checkpoint import NAME, load_checkpoint, load_model, save_checkpoint
 from fastdraw.train.display import Display
-from fastdraw.train.evaluate import evaluate
 
 SMALL: dict[str, Any] = {"data": "digits", "glimpses": 3, "hidden_size": 12, "read_size": "4", "steps": 6, "threads": 1}
 
@@ -76,8 +75,8 @@ def test_the_last_weights_are_others_than_their_average(drawn: Any) -> None:
     assert not last.averaged
     assert average.step == last.step == 6
     assert last.result.bound.mean != average.result.bound.mean
-    told = evaluate(load_model(drawn.folder, ema=False), data.load("digits").test, 70, 3, True)
-    assert last.result.bound.mean == told.nats
+    told = likelihood(load_model(drawn.folder, ema=False), data.load("digits").test, 70, 3, True)
+    assert last.result.bound.mean == told.bound.mean
 
 
 def test_options_reach_the_evaluation(drawn: Any) -> None:

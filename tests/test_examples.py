@@ -55,7 +55,7 @@ def test_glimpses_in_another_model(tmp_path: Path) -> None:
 
 def test_the_readmes_picture(tmp_path: Path) -> None:
     pytest.importorskip("PIL")
-    checkpoint = pytest.importorskip("fastdraw.train.checkpoint")
+    checkpoint = pytest.importorskip("fastdraw.runs.checkpoint")
     torch.manual_seed(0)
     model = fastdraw.DRAW((1, 12, 12), glimpses=8, hidden_size=4, latent_size=2, read_size=2, write_size=3)
     checkpoint.save_checkpoint(tmp_path, checkpoint.Checkpoint(model.config, model.state_dict()))

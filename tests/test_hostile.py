@@ -17,7 +17,7 @@ import fastdraw
 from fastdraw import data
 from fastdraw.cli import main
 from fastdraw.evaluation import evaluate_run
-from fastdraw.train.checkpoint import NAME, Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from fastdraw.runs.checkpoint import NAME, Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from fastdraw.view.plot import save_kl
 
 EVIL = "x\x1b]0;owned\x07\x1b[2J\u202e</script>$\\frac"
@@ -187,6 +187,6 @@ def test_sizes_that_this_machine_does_not_hold_are_one_line(
     def draw(*args: object) -> None:
         raise error
 
-    monkeypatch.setattr("fastdraw.train.pictures.draw", draw)
+    monkeypatch.setattr("fastdraw.view.pictures.draw", draw)
     said = line(capsys, "sample", made(tmp_path / "a.safetensors"), "--out", "a.png")
     assert said.startswith("fastdraw: error: memory: expected sizes that this machine's holds, got: ")

@@ -11,7 +11,8 @@ import torch
 
 import fastdraw
 from fastdraw import evaluation, view
-from fastdraw.train import TrainOptions, checkpoint, load_checkpoint, load_model, train
+from fastdraw.runs import checkpoint
+from fastdraw.train import TrainOptions, load_checkpoint, load_model, train
 from fastdraw.train.options import DEFAULTS
 
 DRAW, CLASSIFIER = fastdraw.DRAW((1, 8, 8), 2, 4, 2, 2, 2), fastdraw.DRAWClassifier((1, 8, 8), 2, 4, 2, 3)

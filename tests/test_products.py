@@ -28,7 +28,7 @@ PROGRAM = """
 import torch
 from fastdraw.kernels.triton import launch
 from fastdraw.products import float32_products, tf32_allowed
-from fastdraw.train.numerics import numerics
+from fastdraw.runs.numerics import numerics
 
 def state():
     b = torch.backends

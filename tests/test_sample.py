@@ -14,8 +14,9 @@ from PIL import Image
 import fastdraw
 from fastdraw import data
 from fastdraw.cli import main
-from fastdraw.train import load_model, pictures
-from fastdraw.train.checkpoint import Checkpoint, save_checkpoint
+from fastdraw.runs.checkpoint import Checkpoint, save_checkpoint
+from fastdraw.train import load_model
+from fastdraw.view import pictures
 
 DRAW = {"image_shape": (1, 28, 28), "glimpses": 2, "hidden_size": 8, "latent_size": 3, "read_size": 2, "write_size": 3}
 OPTIONS = {"data": "digits", "data_dir": None, "image_size": None, "binarize": "dynamic"}

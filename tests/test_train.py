@@ -11,10 +11,10 @@ import pytest
 import torch
 from training import Quiet, records, run, without_timing
 
+from fastdraw.evaluation import likelihood
+from fastdraw.runs.checkpoint import NAME
 from fastdraw.train import DivergedError, TrainOptions, load_checkpoint, load_model, train
 from fastdraw.train import loop as loop_module
-from fastdraw.train.checkpoint import NAME
-from fastdraw.train.evaluate import evaluate
 from fastdraw.train.recipes import RECIPES
 
 
@@ -83,7 +83,7 @@ def test_the_checkpoint_is_the_model_that_was_evaluated(whole: Path) -> None:
     validation = torch.as_tensor(data.load("digits").validation)
     last = [r for r in records(whole) if r["split"] == "validation"][-1]
     torch.set_num_threads(1)
-    assert evaluate(model, validation, batch_size=500, seed=0, binarize=True).nats == last["nats"]
+    assert likelihood(model, validation, batch_size=500, seed=0, binarize=True).bound.mean == last["nats"]
 
 
 def test_evaluation_adds_up() -> None:
@@ -94,17 +94,17 @@ def test_evaluation_adds_up() -> None:
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.01)
     images = torch.randint(0, 256, (7, 1, 4, 4), dtype=torch.uint8)
-    each = [evaluate(model, image[None], 1, seed=3, binarize=False) for image in images]
-    assert each[0].standard_error is None
-    together = evaluate(model, images, 7, seed=3, binarize=False)
+    each = [likelihood(model, image[None], 1, seed=3, binarize=False) for image in images]
+    assert each[0].bound.standard_error is None
+    together = likelihood(model, images, 7, seed=3, binarize=False)
     torch.manual_seed(5)
     noise = torch.randn(2, 7, 3)
     out = model(images.float() / 255, noise)
     # With weights this small nats hardly depend on the noise, which differs between the two.
-    assert together.nats == pytest.approx(out.loss.item(), abs=0.05)
-    assert together.nats == pytest.approx(sum(e.nats for e in each) / 7, abs=0.05)
-    assert together.standard_error == pytest.approx((out.reconstruction + out.kl.sum(0)).std().item() / 7**0.5, abs=0.05)
-    assert together.nats == pytest.approx(together.reconstruction + together.kl)
+    assert together.bound.mean == pytest.approx(out.loss.item(), abs=0.05)
+    assert together.bound.mean == pytest.approx(sum(e.bound.mean for e in each) / 7, abs=0.05)
+    assert together.bound.standard_error == pytest.approx((out.reconstruction + out.kl.sum(0)).std().item() / 7**0.5, abs=0.05)
+    assert together.bound.mean == pytest.approx(together.reconstruction.mean + together.kl.mean)
 
 
 def test_evaluation_leaves_training_and_torch_alone(whole: Path, tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import pytest
 from training import run, wait_until
 
 from fastdraw.cli import main
+from fastdraw.runs.checkpoint import NAME
 from fastdraw.train import Interrupted, load_checkpoint
 from fastdraw.train import loop as loop_module
-from fastdraw.train.checkpoint import NAME
 
 
 def content(folder: Path) -> dict[str, bytes]:

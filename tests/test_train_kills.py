@@ -16,8 +16,8 @@ from datafiles import pixels
 from forge import Forge
 from training import arguments, assert_same_run, records
 
+from fastdraw.runs.checkpoint import NAME
 from fastdraw.train import load_checkpoint, load_model
-from fastdraw.train.checkpoint import NAME
 
 EVERY = 3
 

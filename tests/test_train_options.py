@@ -11,17 +11,16 @@ import torch
 from training import SMALL, assert_same_run, records, run, without_timing
 
 from fastdraw import DRAW, ClassifierConfig, DRAWConfig, data
+from fastdraw.evaluation import likelihood
+from fastdraw.runs.numerics import numerics
 from fastdraw.train import Interrupted, TrainOptions, load_checkpoint, load_model
 from fastdraw.train import loop as loop_module
-from fastdraw.train.average import Average
-from fastdraw.train.evaluate import evaluate
-from fastdraw.train.numerics import numerics
 from fastdraw.train.options import WHOLE
-from fastdraw.train.progress import Progress
 from fastdraw.train.recipes import RECIPES
-from fastdraw.train.schedule import SHAPES, scheduler
+from fastdraw.train.resume import Progress
+from fastdraw.train.schedule import SHAPES, Average, scheduler
+from fastdraw.train.setup import new_model
 from fastdraw.train.signals import TIME_IS_UP
-from fastdraw.train.start import new_model
 
 
 def rates(name: str, warmup: int, total: int, begin: int = 0) -> list[float]:
@@ -136,8 +135,8 @@ def test_the_moving_average_is_evaluated_and_loaded(tmp_path: Path) -> None:
     images = data.load("digits").test
     averaged, last = load_model(tmp_path / "run"), load_model(tmp_path / "run", ema=False)
     torch.set_num_threads(1)
-    assert evaluate(averaged, images, 500, 0, True).nats == result.test.nats
-    assert evaluate(last, images, 500, 0, True).nats != result.test.nats
+    assert likelihood(averaged, images, 500, 0, True).bound.mean == result.test.nats
+    assert likelihood(last, images, 500, 0, True).bound.mean != result.test.nats
 
 
 def test_patience_stops_and_keeps_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,8 +155,8 @@ def test_patience_stops_and_keeps_the_best(tmp_path: Path, monkeypatch: pytest.M
     assert best.step == 4
     torch.set_num_threads(1)
     model, images = load_model(tmp_path / "run" / "best.safetensors"), data.load("digits").test
-    assert evaluate(model, images, 500, 0, True).nats == result.test.nats
-    assert evaluate(model, data.load("digits").validation, 500, 0, True).nats == result.validation.nats
+    assert likelihood(model, images, 500, 0, True).bound.mean == result.test.nats
+    assert likelihood(model, data.load("digits").validation, 500, 0, True).bound.mean == result.validation.nats
     assert not torch.equal(best.model["initial_canvas"], load_checkpoint(tmp_path / "run").model["initial_canvas"])
     # With more patience it goes on.
     monkeypatch.setattr(loop_module.Run, "_evaluate", original)

@@ -13,12 +13,12 @@ import torch
 from forge import Forge
 from training import arguments, assert_same_run, lines, run, wait_until, without_timing
 
+from fastdraw.runs import checkpoint as checkpoint_module
+from fastdraw.runs.checkpoint import save_checkpoint
 from fastdraw.train import CheckpointError, Interrupted, load_checkpoint
-from fastdraw.train import checkpoint as checkpoint_module
 from fastdraw.train import loop as loop_module
-from fastdraw.train import pictures as pictures_module
-from fastdraw.train.checkpoint import save_checkpoint
 from fastdraw.train.signals import Interruptions
+from fastdraw.view import pictures as pictures_module
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fastdraw import reference, view
 from fastdraw.reference import Trajectory, Window
-from fastdraw.view import picture, scenes, windows
+from fastdraw.view import picture, rectangles, scenes
 
 RED, BLUE = scenes.WRITE, scenes.READ
 
@@ -132,21 +132,21 @@ def test_rectangle_stands_round_the_filter_centres(tmp_path):
 @pytest.mark.parametrize(("sigma", "pixels"), [(0.0, 1), (0.01, 1), (0.2, 2), (0.5, 5), (1.0, 10), (1e30, 15)])
 def test_line_is_as_wide_as_sigma(sigma, pixels):
     # 10 times enlarged; never more than an eighth of the shorter side.
-    mask = windows.outline(np.array([8.0, 6.0, 3.0, sigma]), 12, 16, 10)
+    mask = rectangles.outline(np.array([8.0, 6.0, 3.0, sigma]), 12, 16, 10)
     across = np.flatnonzero(mask[65])
     assert len(across) == 2 * pixels
     assert (across[pixels] - across[0]) == pytest.approx(60, abs=1)
 
 
 def test_window_over_the_border_is_drawn_along_it():
-    mask = windows.outline(np.array([8.0, 6.0, 100.0, 0.1]), 12, 16, 10)
+    mask = rectangles.outline(np.array([8.0, 6.0, 100.0, 0.1]), 12, 16, 10)
     inside = np.zeros_like(mask)
     inside[1:-1, 1:-1] = True
     np.testing.assert_array_equal(mask, ~inside)
 
 
 def test_one_filter_is_a_dot():
-    mask = windows.outline(np.array([8.0, 6.0, 0.0, 0.5]), 12, 16, 10)
+    mask = rectangles.outline(np.array([8.0, 6.0, 0.0, 0.5]), 12, 16, 10)
     rows, columns = np.nonzero(mask)
     assert mask.sum() == 25
     assert rows.mean() == pytest.approx(65, abs=1)
@@ -158,7 +158,7 @@ def test_one_filter_is_a_dot():
 def test_no_window_makes_drawing_fail(field, value):
     window = np.array([8.0, 6.0, 3.0, 0.5])
     window[field] = value
-    mask = windows.outline(window, 12, 16, 3)
+    mask = rectangles.outline(window, 12, 16, 3)
     assert mask.shape == (36, 48)
     # Wholly outside, or not finite: nothing. A vast window or line is drawn as far as there is image.
     assert mask.any() == (np.isfinite(value) and (field == 3 or (field == 2 and value > 0)))

@@ -199,7 +199,7 @@ def test_strip_with_what_was_read(tmp_path: Path) -> None:
 
 
 def test_the_image_shows_through_a_wide_window() -> None:
-    from fastdraw.view.windows import paint
+    from fastdraw.view.rectangles import paint
 
     pixels = np.zeros((120, 160, 3), np.uint8)
     pixels[:, 80:] = 200

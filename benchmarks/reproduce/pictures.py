@@ -7,8 +7,7 @@ from pathlib import Path
 
 import torch
 
-from fastdraw.train import pictures
-from fastdraw.view import gallery, picture
+from fastdraw.view import gallery, picture, pictures
 from fastdraw.view.attention import save_attention
 from fastdraw.view.drawing import save_strip
 from fastdraw.view.run import Run

@@ -11,7 +11,8 @@ from typing import Any
 from benchmarks import environment
 from benchmarks.reproduce.experiments import EXPERIMENTS, Experiment
 from fastdraw.files import write_atomically
-from fastdraw.train import TrainOptions, checkpoint, load_checkpoint
+from fastdraw.runs import checkpoint
+from fastdraw.train import TrainOptions, load_checkpoint
 
 FORMAT = 1
 #: Options that say where a run was and not what it computed, or that differ between seeds.

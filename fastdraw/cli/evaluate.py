@@ -53,7 +53,7 @@ def register(app: "typer.Typer") -> None:
         """Measure a trained model on held-out images: nats (the paper's bound, and a tighter estimate from K samples), the KL
         of each glimpse; of a classifier the error, and which classes it takes for which. All with standard errors."""
         from fastdraw.evaluation import evaluate_run
-        from fastdraw.evaluation.report import lines
+        from fastdraw.evaluation.text import lines
         from fastdraw.files import write_atomically
 
         if json not in (None, "-") and not Path(str(json)).parent.is_dir():

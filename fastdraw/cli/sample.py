@@ -45,7 +45,7 @@ def register(app: "typer.Typer") -> None:
         device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
     ) -> None:
         """Draw images with a trained model, from nothing but noise."""
-        from fastdraw.view.command import save_samples
+        from fastdraw.view.saving import save_samples
 
         for path in save_samples(run, Path(out), number, seed, labels, device, npz, nearest, gif, mp4, data, data_dir):
             say(path)

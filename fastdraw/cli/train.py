@@ -24,7 +24,7 @@ def _train(options: Any, explicit: set[str]) -> int:
     SIGINT, 143 by SIGTERM, 142 after --minutes.
     """
     from fastdraw.train import DivergedError, Interrupted, ProcessLost, train
-    from fastdraw.train.report import summary
+    from fastdraw.train.display import summary
 
     try:
         result = train(options, explicit)

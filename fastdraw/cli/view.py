@@ -42,7 +42,7 @@ def register(app: "typer.Typer") -> None:
         device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
     ) -> None:
         """Draw pictures of a trained model, and a page in which to scrub through its glimpses (page.html, for any browser)."""
-        from fastdraw.view.command import view_run
+        from fastdraw.view.saving import view_run
 
         folder = Path(out) if out is not None else None
         for path in view_run(

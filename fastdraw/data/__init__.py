@@ -21,8 +21,8 @@ from fastdraw import env
 from fastdraw.checks import check_pair
 from fastdraw.data import cifar10, composed, digits, folder, idx, matlab, mnist, npz, omniglot, svhn
 from fastdraw.data.arrays import as_images, resized
-from fastdraw.data.report import found
 from fastdraw.data.splits import DataError, Labels, Make, Splits, binarize, complete, images
+from fastdraw.data.summary import found
 
 __all__ = ["DataError", "Labels", "Make", "Splits", "binarize", "found", "images", "load", "names"]
 

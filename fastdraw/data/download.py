@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
+from fastdraw.data.bar import Report, bar
 from fastdraw.data.cache import cache_folder, filling, settle
-from fastdraw.data.progress import Report, bar
 from fastdraw.data.splits import DataError, needs_extra
 from fastdraw.files import append_to, temporary
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from fastdraw.data import archive
 from fastdraw.data.arrays import check_memory
-from fastdraw.data.progress import bar
+from fastdraw.data.bar import bar
 from fastdraw.data.splits import DataError, needs_extra
 
 SIDE = 64

@@ -9,7 +9,7 @@
 
 from fastdraw.evaluation.bound import Likelihood, likelihood
 from fastdraw.evaluation.classes import ClassErrors, class_errors
-from fastdraw.evaluation.command import Report, evaluate_run
 from fastdraw.evaluation.mean import Mean
+from fastdraw.evaluation.of_run import Report, evaluate_run
 
 __all__ = ["ClassErrors", "Likelihood", "Mean", "Report", "class_errors", "evaluate_run", "likelihood"]

@@ -25,7 +25,7 @@ from fastdraw import reference
 from fastdraw.checks import check_size, expected
 from fastdraw.evaluation.mean import Mean
 from fastdraw.model import DRAW
-from fastdraw.train.evaluate import check_held_out, evaluation_noise, held_out
+from fastdraw.runs.held_out import check_held_out, evaluation_noise, held_out
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def likelihood(
 ) -> Likelihood:
     """Both estimates for `images` (uint8 [n, C, H, W], n at least 1).
 
-    Noise depends on seed and batch_size alone; the bound is that of `fastdraw.train.evaluate`.
+    Noise, and binarisation where asked for, depend on seed and batch_size alone, so evaluations can be compared.
     batch_size: images times samples computed at once, and at most so many images. labels [n]: for a class-conditional model.
     `between` is called before each pass with the images times samples that are done; what it raises ends the evaluation.
 

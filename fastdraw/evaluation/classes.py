@@ -13,7 +13,7 @@ from fastdraw import reference
 from fastdraw.checks import check_size, expected
 from fastdraw.classifier import DRAWClassifier
 from fastdraw.evaluation.mean import Mean
-from fastdraw.train.evaluate import check_held_out, held_out
+from fastdraw.runs.held_out import check_held_out, held_out
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@
 `import fastdraw` imports nothing of this. Needs the extra: pip install "fastdraw[train]".
 """
 
-from fastdraw.train.checkpoint import CheckpointError, load_checkpoint, load_model
+from fastdraw.runs.checkpoint import CheckpointError, load_checkpoint, load_model
+from fastdraw.train.display import Result
 from fastdraw.train.loop import DivergedError, Interrupted, train
 from fastdraw.train.options import TrainOptions
 from fastdraw.train.parallel import ProcessLost
-from fastdraw.train.report import Result
 
 __all__ = [
     "CheckpointError",

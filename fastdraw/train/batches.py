@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from fastdraw import data
-from fastdraw.train.evaluate import to_input
+from fastdraw.runs.held_out import to_input
+from fastdraw.runs.randomness import generator
 from fastdraw.train.parallel import Processes
-from fastdraw.train.randomness import generator
 
 
 class Batch(NamedTuple):

@@ -18,16 +18,15 @@ from torch import Tensor, nn
 from fastdraw.checks import expected
 from fastdraw.files import owned, sweep, write_atomically
 from fastdraw.graphed import GraphedStep
+from fastdraw.runs.checkpoint import Checkpoint, CheckpointError, load_checkpoint, optimizer_tensors, save_checkpoint
+from fastdraw.runs.kinds import kind
+from fastdraw.runs.numerics import numerics
 from fastdraw.train.batches import Batches
-from fastdraw.train.checkpoint import Checkpoint, CheckpointError, load_checkpoint, optimizer_tensors, save_checkpoint
-from fastdraw.train.display import Display, Silent, display
-from fastdraw.train.kinds import kind
+from fastdraw.train.display import Display, Result, Silent, display, diverged, headline
 from fastdraw.train.metrics import Metrics
-from fastdraw.train.numerics import numerics
 from fastdraw.train.options import TrainOptions
 from fastdraw.train.parallel import lost, processes
-from fastdraw.train.progress import SUMS, Progress
-from fastdraw.train.report import Result, diverged, headline
+from fastdraw.train.resume import SUMS, Progress
 from fastdraw.train.schedule import factor, scheduler
 from fastdraw.train.setup import ABOUT, BEST, Setup, clear, find_device, prepare, run_folder
 from fastdraw.train.signals import Interrupted, Interruptions

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastdraw.checks import check_size, expected
 from fastdraw.config import DRAWConfig
-from fastdraw.train.kinds import Config
+from fastdraw.runs.kinds import Config
 from fastdraw.train.recipes import RECIPES, Recipe, choose
 from fastdraw.train.schedule import SHAPES
 from fastdraw.train.values import check_canvas, check_choice, check_filters, check_image_size, check_kind

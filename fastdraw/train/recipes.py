@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fastdraw.config import classifier_presets, presets
-from fastdraw.train.kinds import Config, task_of
+from fastdraw.runs.kinds import Config, task_of
 
 
 @dataclass(frozen=True)

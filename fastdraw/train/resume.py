@@ -1,17 +1,19 @@
-"""A run that goes on: what its checkpoint must hold, and which options may be others than before."""
+"""A run that goes on: what its checkpoint must hold, where it is, and which options may be others than before."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from fastdraw.runs import checkpoint
+from fastdraw.runs.checkpoint import Checkpoint, CheckpointError
+from fastdraw.runs.kinds import task_of
 from fastdraw.text import short
-from fastdraw.train import checkpoint
-from fastdraw.train.checkpoint import Checkpoint, CheckpointError
 from fastdraw.train.options import DEFAULTS, TrainOptions, check_option
-from fastdraw.train.progress import Progress
 
 #: What may change when a run goes on: where and how far, not what it computes. Data may move; its contents are compared.
 MAY_CHANGE = frozenset(
@@ -74,3 +76,52 @@ def continued(said: TrainOptions, saved: TrainOptions, explicit: Collection[str]
         # More epochs were asked for: an earlier limit on steps would hide them.
         changes["steps"] = None
     return replace(saved, **{**changes, "out": said.out, "resume": True, "overwrite": False})
+
+
+#: What each step of a task adds up for the next line of metrics.
+SUMS = {
+    "draw": ("nats", "reconstruction", "kl", "gradient_norm"),
+    "classify": ("cross_entropy", "error", "gradient_norm"),
+}
+
+
+@dataclass
+class Progress:
+    """Counts are of steps, times in seconds of training."""
+
+    step: int = 0
+    # Steps since the last line of metrics, and the time that they took.
+    count: int = 0
+    window: float = 0.0
+    seconds: float = 0.0
+    # Lines of metrics.jsonl, and the steps at which the splits were last evaluated.
+    lines: int = 0
+    validated: int = -1
+    tested: int = -1
+    # The best nats (or error) on the validation images, the step that they were reached at, and evaluations since then.
+    best: float = 0.0
+    best_step: int = -1
+    stale: int = 0
+
+    def judge(self, score: float) -> bool:
+        """Notes an evaluation; whether it is the best so far."""
+        better = self.best_step < 0 or score < self.best
+        if better:
+            self.best, self.best_step = score, self.step
+        self.stale = 0 if better else self.stale + 1
+        return better
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> Progress:
+        """Raises ValueError where the checkpoint carries none, or one that cannot be."""
+        saved, sums = checkpoint.training.get("progress"), checkpoint.progress.get("sums")
+        if sums is None or tuple(sums.shape) != (len(SUMS[task_of(checkpoint.config)]),) or not torch.isfinite(sums).all():
+            raise ValueError("the sums of the current line of metrics")
+        if not isinstance(saved, dict) or saved.keys() != {f.name for f in fields(cls)}:
+            raise ValueError("the run's progress")
+        for f in fields(cls):
+            if type(saved[f.name]) not in {type(f.default), int} or not f.default <= saved[f.name] < 1 << 53:
+                raise ValueError(f"a sound {f.name}")
+        if saved["step"] != checkpoint.step:
+            raise ValueError("one number of steps")
+        return cls(**saved)

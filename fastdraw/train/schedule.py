@@ -1,11 +1,13 @@
-"""How the learning rate changes over a run."""
+"""How the learning rate changes over a run, and the moving average of the weights (EMA), smoother than they are."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 
 import torch
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 #: What a rate is multiplied by when a share of the steps (0 to 1, warm-up left out) is done.
@@ -37,3 +39,22 @@ def scheduler(optimizer: torch.optim.Optimizer, name: str, warmup: int, total: i
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", float(group["lr"]))
     return LambdaLR(optimizer, factor(name, warmup, total), last_epoch=step - 1)
+
+
+class Average:
+    """`model` is a copy whose weights are decay * themselves + (1 - decay) * those of the trained model, after each step.
+
+    In the first steps the decay is (1 + step) / (10 + step) at most, so that the weights that training started from are soon
+    forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay, self.trained = decay, model
+        self.model = copy.deepcopy(model).requires_grad_(False).eval()
+        self._to = [p.detach() for p in self.model.parameters()]
+        self._from = [p.detach() for p in model.parameters()]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """After step number `step`, counted from 0."""
+        torch._foreach_lerp_(self._to, self._from, 1.0 - min(self.decay, (1 + step) / (10 + step)))

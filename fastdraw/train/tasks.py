@@ -11,14 +11,28 @@ import torch
 from torch import Tensor
 
 from fastdraw.config import DRAWConfig
+from fastdraw.evaluation.bound import likelihood
 from fastdraw.evaluation.classes import class_errors
 from fastdraw.graphed import GraphedStep
-from fastdraw.train import pictures
+from fastdraw.runs.randomness import noise
 from fastdraw.train.batches import Batch
-from fastdraw.train.evaluate import Evaluation, evaluate
 from fastdraw.train.options import TrainOptions
 from fastdraw.train.parallel import Processes
-from fastdraw.train.randomness import noise
+from fastdraw.view import pictures
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Nats per image, averaged over `images` images: nats = reconstruction + kl, an upper bound on -log p(x).
+
+    standard_error: of nats, from the spread between images; None for a single one.
+    """
+
+    nats: float
+    standard_error: float | None
+    reconstruction: float
+    kl: float
+    images: int
 
 
 @dataclass(frozen=True)
@@ -69,7 +83,18 @@ class Draw:
 
     def evaluate(self, model: Any, images: Tensor, labels: Tensor | None, between: Callable[[], None]) -> Evaluation:
         o, binarize = self.options, self.options.binarize == "dynamic"
-        return evaluate(model, images, o.eval_batch, o.seed, binarize, self.autocast, between, labels)
+        found = likelihood(
+            model,
+            images,
+            o.eval_batch,
+            o.seed,
+            binarize,
+            labels=labels,
+            autocast=self.autocast,
+            between=lambda done: between(),
+        )
+        bound, parts = found.bound, (found.reconstruction.mean, found.kl.mean)
+        return Evaluation(bound.mean, bound.standard_error, *parts, found.images)
 
     def samples(self, model: Any, folder: Path) -> None:
         pictures.samples(model, self.options.samples, self.options.seed, folder / "samples.png")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from fastdraw.train import pictures
+from fastdraw.view import pictures
 from fastdraw.view.attention import save_attention, save_attention_film
 from fastdraw.view.drawing import save_drawing, save_strip
 from fastdraw.view.grid import save_grid, save_pairs

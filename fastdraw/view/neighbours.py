@@ -9,8 +9,6 @@ from fastdraw.checks import check_tensor, expected
 
 #: Training images, and samples, compared at once.
 CHUNK, ROWS = 4096, 256
-#: The closest by a fast product, among which exact distances decide.
-CANDIDATES = 4
 
 
 def nearest(samples: Tensor, training: Tensor) -> Tensor:
@@ -26,26 +24,16 @@ def nearest(samples: Tensor, training: Tensor) -> Tensor:
         raise expected("training", "a uint8 tensor", training, TypeError)
     if training.shape[1:] != samples.shape[1:] or len(training) == 0:
         raise expected("training", f"at least one image of {list(samples.shape[1:])}", training)
-    s = samples.flatten(1).float()
-    # Distances do not change with the origin; with this one, little cancels in the products.
-    middle = _floats(training[:CHUNK], s.device).mean(0)
+    # In float64 what cancels in cdist's products is far less than one step of one pixel.
+    s = samples.flatten(1).double()
     least = torch.full((len(s),), torch.inf, dtype=torch.float64, device=s.device)
     found = torch.zeros(len(s), dtype=torch.int64, device=s.device)
     for start in range(0, len(training), CHUNK):
-        t = _floats(training[start : start + CHUNK], s.device)
-        centred = t - middle
-        squares = centred.square().sum(1)
+        t = training[start : start + CHUNK].to(s.device).flatten(1).double() / 255
         for at in range(0, len(s), ROWS):
-            one = s[at : at + ROWS]
-            # |s - t|^2 but for |s|^2, which is the same for all t.
-            distances = squares - 2 * ((one - middle) @ centred.T)
-            rows = distances.topk(min(CANDIDATES, len(t)), dim=1, largest=False).indices
-            exact, best = (t[rows].double() - one[:, None]).square().sum(2).min(1)
-            nearer = exact < least[at : at + ROWS]
-            least[at : at + ROWS][nearer] = exact[nearer]
-            found[at : at + ROWS][nearer] = rows.gather(1, best[:, None])[nearer, 0] + start
+            rows = slice(at, at + ROWS)
+            distances, numbers = torch.cdist(s[rows], t).min(1)
+            nearer = distances < least[rows]
+            least[rows][nearer] = distances[nearer]
+            found[rows][nearer] = numbers[nearer] + start
     return found
-
-
-def _floats(images: Tensor, device: torch.device) -> Tensor:
-    return images.to(device).flatten(1).float() / 255

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from fastdraw import data
 from fastdraw.checks import expected
-from fastdraw.train.checkpoint import load_checkpoint, load_model, locate
-from fastdraw.train.evaluate import to_input
-from fastdraw.train.kinds import task_of
+from fastdraw.runs.checkpoint import load_checkpoint, load_model, locate
+from fastdraw.runs.held_out import to_input
+from fastdraw.runs.kinds import task_of
+from fastdraw.runs.randomness import generator
 from fastdraw.train.options import check_option
-from fastdraw.train.randomness import generator
 from fastdraw.train.resume import told
 from fastdraw.train.values import image_size
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastdraw.checks import check_tensor, expected
 from fastdraw.reference import Trajectory, Window
-from fastdraw.view import picture, windows
+from fastdraw.view import picture, rectangles
 
 #: Told apart by everybody, also by those who do not tell red from green.
 WRITE = (255, 48, 48)
@@ -38,7 +38,7 @@ class Scenes:
         self.height, self.width = int(images.shape[3]), int(images.shape[4])
         self.scale = picture.default_scale(scale, self.height, self.width)
         shape = (int(images.shape[0]), int(images.shape[1]))
-        found = [(o.colour, windows.to_numpy(o.name, o.windows, o.size_name, o.size, shape)) for o in overlays]
+        found = [(o.colour, rectangles.to_numpy(o.name, o.windows, o.size_name, o.size, shape)) for o in overlays]
         self.windows = [(colour, window) for colour, window in found if window is not None]
 
     def __len__(self) -> int:
@@ -49,7 +49,7 @@ class Scenes:
         tiles = picture.enlarge(picture.to_bytes(self.name, self.images[t].float()), self.scale)
         for colour, found in self.windows if with_windows else ():
             for pixels, window in zip(tiles, found[t], strict=True):
-                windows.paint(pixels, window, colour, self.scale)
+                rectangles.paint(pixels, window, colour, self.scale)
         return tiles
 
 

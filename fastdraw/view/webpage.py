@@ -19,7 +19,7 @@ from fastdraw.checks import check_tensor, expected
 from fastdraw.data.splits import needs_extra
 from fastdraw.reference import Window
 from fastdraw.text import printable
-from fastdraw.view import picture, windows
+from fastdraw.view import picture, rectangles
 from fastdraw.view.record import Record
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _group(g: Group, exact: bool) -> dict[str, Any]:
 
 def _boxes(found: Window | None, size: int | None) -> np.ndarray | None:
     shape = (0, 0) if found is None else (int(found.sigma.shape[0]), int(found.sigma.shape[1]))
-    return windows.to_numpy("windows", found, "size", size, shape)
+    return rectangles.to_numpy("windows", found, "size", size, shape)
 
 
 def _numbers(box: np.ndarray) -> list[float] | None:

@@ -29,8 +29,8 @@ from fastdraw import weights
 from fastdraw._version import __version__
 from fastdraw.checks import expected
 from fastdraw.files import write_atomically
+from fastdraw.runs.kinds import KINDS, Config, kind, task_of
 from fastdraw.text import short
-from fastdraw.train.kinds import KINDS, Config, kind, task_of
 
 NAME = "checkpoint.safetensors"
 FORMAT = 1

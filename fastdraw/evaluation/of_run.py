@@ -14,11 +14,11 @@ from torch import Tensor
 from fastdraw.checks import check_size, expected
 from fastdraw.evaluation.bound import Likelihood, likelihood
 from fastdraw.evaluation.classes import ClassErrors, class_errors
-from fastdraw.train import checkpoint
-from fastdraw.train.checkpoint import load_checkpoint, load_model, locate
-from fastdraw.train.kinds import task_of
-from fastdraw.train.numerics import numerics
-from fastdraw.train.randomness import generator
+from fastdraw.runs import checkpoint
+from fastdraw.runs.checkpoint import load_checkpoint, load_model, locate
+from fastdraw.runs.kinds import task_of
+from fastdraw.runs.numerics import numerics
+from fastdraw.runs.randomness import generator
 from fastdraw.train.resume import told
 from fastdraw.train.setup import find_device
 

@@ -12,8 +12,7 @@ import torch
 
 from fastdraw import view
 from fastdraw.checks import check_size, expected
-from fastdraw.train import pictures
-from fastdraw.view import gallery, picture
+from fastdraw.view import gallery, picture, pictures
 from fastdraw.view.run import Run
 
 

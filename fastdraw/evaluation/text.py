@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastdraw.evaluation.bound import Likelihood
 from fastdraw.evaluation.classes import ClassErrors
-from fastdraw.evaluation.command import Report
+from fastdraw.evaluation.of_run import Report
 
 #: Glimpses in one line.
 ACROSS = 4

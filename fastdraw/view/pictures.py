@@ -11,7 +11,7 @@ from torch import Tensor
 from fastdraw import view
 from fastdraw.checks import check_size
 from fastdraw.reference import Trajectory
-from fastdraw.train.randomness import noise
+from fastdraw.runs.randomness import noise
 
 #: Samples drawn at once: what drawing takes of memory does not grow with their number.
 CHUNK = 256

@@ -1,34 +1,17 @@
-"""The bound on held-out images, in nats, with the same noise at every evaluation."""
+"""Held-out images as every evaluation takes them, with the same noise each time."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fastdraw import data, reference
-from fastdraw.checks import check_size, expected
+from fastdraw import data
+from fastdraw.checks import expected
 from fastdraw.config import DRAWConfig
-from fastdraw.model import DRAW
-from fastdraw.train.randomness import generator, noise
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Nats per image, averaged over `images` images: nats = reconstruction + kl, an upper bound on -log p(x).
-
-    standard_error: of nats, from the spread between images; None for a single one.
-    """
-
-    nats: float
-    standard_error: float | None
-    reconstruction: float
-    kl: float
-    images: int
+from fastdraw.runs.randomness import generator, noise
 
 
 def to_input(images: Tensor, device: torch.device, seed: int | None, purpose: str = "", index: int = 0) -> Tensor:
@@ -76,37 +59,3 @@ def evaluation_noise(config: DRAWConfig, seed: int, start: int, images: int, dev
     """[T, images, Z] for the batch that starts at image `start`; each `sample` of the latents has its own."""
     purpose = f"evaluation noise {sample}" if sample else "evaluation noise"
     return noise(seed, purpose, start, (config.glimpses, images, config.latent_size), device)
-
-
-@torch.inference_mode()
-def evaluate(
-    model: DRAW,
-    images: Tensor,
-    batch_size: int,
-    seed: int,
-    binarize: bool,
-    autocast: torch.dtype | None = None,
-    between: Callable[[], None] = lambda: None,
-    labels: Tensor | None = None,
-) -> Evaluation:
-    """One sample of the bound for each of `images` (uint8 [n, C, H, W], n at least 1).
-
-    Noise, and binarisation where asked for, depend on seed and batch_size alone, so evaluations can be compared.
-    `between` is called between batches; what it raises ends the evaluation. labels [n]: for a class-conditional model.
-    `fastdraw.evaluation` says more: KL per glimpse, and estimates from many samples.
-    """
-    check_held_out(reference.DRAW, model, images, labels)
-    batch_size = check_size("batch_size", batch_size)
-    device = model.initial_canvas.device
-    nats, kls = [], []
-    for start, x, known in held_out(images, batch_size, seed, binarize, device, labels):
-        between()
-        e = evaluation_noise(model.config, seed, start, len(x), device)
-        with torch.autocast(device.type, autocast, enabled=autocast is not None):
-            out = model(x, e, **known)
-        kl = out.kl.double().sum(0)
-        nats.append(out.reconstruction.double() + kl)
-        kls.append(kl)
-    total, kl = torch.cat(nats), torch.cat(kls)
-    error = total.std().item() / math.sqrt(len(total)) if len(total) > 1 else None
-    return Evaluation(total.mean().item(), error, (total - kl).mean().item(), kl.mean().item(), len(total))
