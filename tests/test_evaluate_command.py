@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastdraw import DRAWClassifier, data
+from fastdraw import DRAWClassifier, data, weights
 from fastdraw.cli import main
 from fastdraw.evaluation import Mean, class_errors, evaluate_run, likelihood
 from fastdraw.evaluation.text import lines
@@ -77,6 +77,13 @@ def test_the_last_weights_are_others_than_their_average(drawn: Any) -> None:
     assert last.result.bound.mean != average.result.bound.mean
     told = likelihood(load_model(drawn.folder, ema=False), data.load("digits").test, 70, 3, True)
     assert last.result.bound.mean == told.bound.mean
+
+
+def test_the_checkpoint_is_read_once(drawn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, read = [], weights.read
+    monkeypatch.setattr(weights, "read", lambda file, error: files.append(file) or read(file, error))
+    evaluate_run(drawn.folder, limit=10)
+    assert files == [drawn.folder / NAME]
 
 
 def test_options_reach_the_evaluation(drawn: Any) -> None:

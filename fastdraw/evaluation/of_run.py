@@ -15,7 +15,7 @@ from fastdraw.checks import check_size, expected
 from fastdraw.evaluation.bound import Likelihood, likelihood
 from fastdraw.evaluation.classes import ClassErrors, class_errors
 from fastdraw.runs import checkpoint
-from fastdraw.runs.checkpoint import load_checkpoint, load_model, locate
+from fastdraw.runs.checkpoint import Checkpoint, load_checkpoint, locate
 from fastdraw.runs.kinds import task_of
 from fastdraw.runs.numerics import numerics
 from fastdraw.runs.randomness import generator
@@ -91,7 +91,8 @@ def evaluate_run(
     samples = check_size("samples", samples)
     limit = None if limit is None else check_size("limit", limit)
     where = find_device(device)
-    weights, options = load_checkpoint(path), _options(path)
+    file, weights = locate(path), load_checkpoint(path)
+    options = _options(file, weights)
     task = task_of(weights.config)
     if task == "classify" and samples > 1:
         raise expected("samples", "1 for a classifier, which has no latents to sample", samples)
@@ -99,8 +100,8 @@ def evaluate_run(
     seed = check_size("seed", options.get("seed", 0) if seed is None else seed, least=0)
     precision = precision or options.get("precision", "fp32")
     _check_precision(precision, where)
-    run = Run(path, data, data_dir, split, seed, str(where), options)
-    model = load_model(path, where, ema).eval()
+    run = Run(path, data, data_dir, split, seed, str(where), ema, weights, options)
+    model = run.model
     images, labels = _images(run, limit, seed), None
     if task == "classify" or getattr(weights.config, "num_classes", None) is not None:
         labels = _labels(run, len(images))
@@ -116,17 +117,15 @@ def evaluate_run(
                 model, images, batch, seed, run.binary, samples, labels, autocast, lambda done: progress(done, total)
             )
     progress(total, total)
-    about = str(locate(path)), task, weights.step, ema and bool(weights.ema), str(run.data_name), split
+    about = str(file), task, weights.step, ema and bool(weights.ema), str(run.data_name), split
     return Report(*about, seed, batch, precision, result)
 
 
-def _options(path: str | os.PathLike[str]) -> dict[str, Any]:
+def _options(file: Path, saved: Checkpoint) -> dict[str, Any]:
     """The options that the run was trained with; a run's best weights find them in the checkpoint beside them."""
-    file = locate(path)
-    for one in (file, file.with_name(checkpoint.NAME)):
-        if one.exists() and (options := told(one, load_checkpoint(one))):
-            return options
-    return {}
+    beside = file.with_name(checkpoint.NAME)
+    options = told(file, saved)
+    return options or (told(beside, load_checkpoint(beside)) if beside != file and beside.exists() else {})
 
 
 def _check_precision(precision: str, device: torch.device) -> None:

@@ -135,7 +135,12 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu",
     ema: whether to take the moving average of the weights where the run kept one (`--ema`), rather than the last weights.
     Raises as `load_checkpoint`, and ValueError for a device that there is not.
     """
-    checkpoint, device = load_checkpoint(path), weights.check_device("device", device)
+    return model_of(load_checkpoint(path), device, ema)
+
+
+def model_of(checkpoint: Checkpoint, device: torch.device | str = "cpu", ema: bool = True) -> Any:
+    """As `load_model`, of a checkpoint that is read already."""
+    device = weights.check_device("device", device)
     tensors = checkpoint.ema if ema and checkpoint.ema else checkpoint.model
     model = kind(task_of(checkpoint.config)).model.from_config(checkpoint.config)
     model.to(device, next(iter(tensors.values())).dtype).load_state_dict(tensors)

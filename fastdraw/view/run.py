@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fastdraw import data
 from fastdraw.checks import expected
-from fastdraw.runs.checkpoint import load_checkpoint, load_model, locate
+from fastdraw.runs.checkpoint import Checkpoint, load_checkpoint, locate, model_of
 from fastdraw.runs.held_out import to_input
 from fastdraw.runs.kinds import task_of
 from fastdraw.runs.randomness import generator
@@ -28,7 +28,8 @@ class Run:
     data_name, data_dir: where the images are, if not where the run's own options say. Those are a stranger's, who may have
     sent the file: a data set that only they name is not downloaded, nor opened outside of the folders of the call, which are
     the run's, the present one and data_dir. split: train, validation or test. seed: decides which images are shown.
-    options: those of the run, where the file itself does not hold them.
+    ema: whether to take the moving average of the weights where the run kept one. saved, options: what the file holds, where
+    that is read already, and the run's options, where the file itself does not hold them.
     """
 
     def __init__(
@@ -39,14 +40,16 @@ class Run:
         split: str = "test",
         seed: int = 0,
         device: str = "cpu",
+        ema: bool = True,
+        saved: Checkpoint | None = None,
         options: dict[str, Any] | None = None,
     ) -> None:
         if split not in ("train", "validation", "test"):
             raise expected("split", "train, validation or test", split)
         self.path, self.file, self.split, self.seed = path, locate(path), split, seed
-        checkpoint = load_checkpoint(path)
+        checkpoint = load_checkpoint(path) if saved is None else saved
         self.options: dict[str, Any] = told(self.file, checkpoint) if options is None else options
-        self.model, self.task = load_model(path, device).eval(), task_of(checkpoint.config)
+        self.model, self.task = model_of(checkpoint, device, ema).eval(), task_of(checkpoint.config)
         self.config: Any = checkpoint.config
         self.step, self.device = checkpoint.step, torch.device(device)
         self.asked = data_name is not None
