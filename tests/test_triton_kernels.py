@@ -118,6 +118,27 @@ def test_nan_in_params_gives_nan(column):
         assert result[1].isfinite().all()
 
 
+@pytest.mark.parametrize("shape", [(1, 2, 1, 9), (2, 1, 7, 1), (1, 1, 1, 1)], ids=str)
+def test_strides_of_dimensions_of_size_one_mean_nothing(shape):
+    plain, params = torch.randn(shape, device=DEVICE), moderate_params(shape[0]).float().to(DEVICE)
+    patch = torch.randn(*shape[:2], 3, 3, device=DEVICE)
+    expected = [kernels.read(plain, params, 3, 1), *kernels.write_backward(plain, patch, params, -1)]
+    for odd in (0, 1, 10**12, 2**62):
+        strides = [odd if n == 1 else stride for n, stride in zip(shape, plain.stride(), strict=True)]
+        image = plain.as_strided(shape, strides)
+        assert launch.image_strides(image) == launch.image_strides(plain)
+        actual = [kernels.read(image, params, 3, 1), *kernels.write_backward(image, patch, params, -1)]
+        assert all(torch.equal(a, e) for a, e in zip(actual, expected, strict=True))
+
+
+def test_released_memory_goes_to_no_kernel():
+    for i in range(2):
+        tensors = [torch.zeros(1, 1, 4, 4, device=DEVICE), torch.zeros(1, 5, device=DEVICE)]
+        tensors[i].untyped_storage().resize_(0)
+        with pytest.raises(ValueError, match="expected a tensor in memory"):
+            kernels.read(*tensors, 3, 1)
+
+
 def test_tf32_follows_torchs_switch(monkeypatch):
     """Within tf32's eleven bits, and not within float32's: the switch reaches the kernels, and only then."""
     image, params = torch.randn(2, 1, 28, 28), moderate_params(2).float()

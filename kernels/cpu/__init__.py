@@ -29,6 +29,7 @@ from fastdraw.kernels.cpu.sizes import (
     WindowsSizes,
     named,
 )
+from fastdraw.kernels.images import strides
 
 _FOLDER = Path(__file__).parent
 #: The sizes, and how many pointers follow them, for each function in the order of kernels.cpp.
@@ -70,7 +71,7 @@ def unavailable() -> str | None:
 @cache
 def _load() -> tuple[ctypes.CDLL | None, str | None]:
     """The library, or a sentence that says why there is none."""
-    path = _FOLDER / "libfastdraw_cpu.so"
+    path = Path(env.library() or _FOLDER / "libfastdraw_cpu.so")
     if not path.exists():
         reason = _FOLDER / "not_built.txt"
         return None, reason.read_text().strip() if reason.exists() else "the C++ kernels were left out at install time"
@@ -132,16 +133,6 @@ def _address(tensor: Tensor, *dtypes: torch.dtype) -> int:
     if address == 0 and tensor.numel():
         raise ValueError(f"expected a tensor in memory, got one of shape {tuple(tensor.shape)} whose memory was released")
     return address
-
-
-def _strides(image: Tensor) -> tuple[int, ...]:
-    """Those of dimensions of size 1 mean nothing, and may be anything: they are what they would be in a contiguous image."""
-    shape, (_, _, row, pixel) = image.shape, image.stride()
-    if 1 not in shape:
-        return image.stride()
-    pixel = pixel if shape[3] > 1 else 1
-    row = row if shape[2] > 1 else shape[3] * pixel
-    return (*(stride if n > 1 else 0 for n, stride in zip(shape[:2], image.stride()[:2], strict=True)), row, pixel)
 
 
 def _made_strides(shape: tuple[int, ...], form: torch.memory_format) -> tuple[int, ...]:
@@ -226,7 +217,7 @@ def _glimpse(
         sizes = named(GlimpseSizes, batch, channels, height, width, size, power, threads)
         return _check(functions.glimpse(sizes, *pointers))
     windows = 1 if params.dim() == 2 else params.shape[1]
-    from_image, from_channel, from_row, from_pixel = (0, 0, 0, 0) if image is None else _strides(image)
+    from_image, from_channel, from_row, from_pixel = (0, 0, 0, 0) if image is None else strides(image)
     to_image, to_channel, to_row, to_pixel = (0, 0, 0, 0) if image_out is None else _made_strides(shape, form)
     keeps = int(kept is not None and params_out is None)
     kept_numel = 0 if kept is None else kept.numel() // (batch * windows * channels)

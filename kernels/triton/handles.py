@@ -90,6 +90,8 @@ def _describe(arguments: Any, parts: list[Any], addresses: list[int]) -> int:
         if its in _TENSORS:
             last = argument
             address = argument.data_ptr()
+            if not address and argument.numel():
+                raise ValueError(f"expected a tensor in memory, got one of shape {tuple(argument.shape)} without any")
             addresses.append(address)
             # Triton and the launchers ask for multiples of 16 at most.
             parts += (argument.dtype, argument.shape, argument.stride(), address & 15)

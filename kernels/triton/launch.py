@@ -14,6 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastdraw import products
+from fastdraw.kernels.images import strides
 
 from .dependent import dependent
 
@@ -73,14 +74,14 @@ def compute_dtype(tensor: Tensor) -> torch.dtype:
 
 def near(image: Tensor) -> Tensor:
     """An image whose pixels in a few rows are less than 2^31 elements apart, as kernels expect; contiguous ones always are."""
-    _, _, row, pixel = image.stride()
+    _, _, row, pixel = strides(image)
     return image if 128 * row + image.shape[3] * pixel < 2**31 else image.contiguous()
 
 
 def image_strides(image: Tensor) -> dict[str, int]:
     """Arguments of kernels that read images of any strides."""
     names = ("stride_image", "stride_channel", "stride_row", "stride_pixel")
-    return dict(zip(names, image.stride(), strict=True))
+    return dict(zip(names, strides(image), strict=True))
 
 
 def tl_dtype(dtype: torch.dtype) -> Any:
