@@ -8,6 +8,7 @@ FASTDRAW_CACHE         folder that downloaded and prepared data sets are kept in
 FASTDRAW_GEMM          float32 products of lstm_step on the CPU: auto (default: the faster library, by one short measurement
                        per process), or mkl or onednn, for results that are the same bits on every run.
 FASTDRAW_LEVEL         instruction set of the C++ kernels: 0 any machine, 1 AVX2, 2 AVX-512; default: the highest that runs.
+FASTDRAW_LIBRARY       a file that stands in for the C++ library: one with sanitizers, for tests.
 FASTDRAW_BUILD         read by setup.py: 0 leaves the C++ kernels out, 1 makes their failing to build an error.
 TRITON_INTERPRET       Triton's own: 1 runs Triton kernels on CPU tensors, slowly, for tests.
 """
@@ -37,6 +38,10 @@ def level() -> int | None:
     if choice not in ("", "0", "1", "2"):
         raise ValueError(f"FASTDRAW_LEVEL: expected one of 0, 1, 2, got {choice!r}")
     return int(choice) if choice else None
+
+
+def library() -> str | None:
+    return os.environ.get("FASTDRAW_LIBRARY") or None
 
 
 def data_dir() -> str | None:

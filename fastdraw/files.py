@@ -21,7 +21,7 @@ except ImportError:  # Windows.
     fcntl = None  # type: ignore[assignment]
 
 #: Flags that some systems lack.
-_NO_LINK, _BINARY = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_BINARY", 0)
+_NO_LINK, _NO_WAIT, _BINARY = (getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
 #: What a system says that has no locks on this file system.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 LOCK = ".lock"
@@ -32,7 +32,8 @@ class OwnedError(ValueError):
 
 
 def temporary(path: Path) -> Path:
-    """A fixed hidden name beside `path`, with its suffix: for what another process is to go on with, as downloads are."""
+    """A fixed hidden name beside `path`, with its suffix: for what another process is to go on with, as downloads are. Others
+    may have put anything there: see `disown`."""
     return path.with_name(f".{path.stem}.part{path.suffix}")
 
 
@@ -73,9 +74,24 @@ def write_together(files: Mapping[Path, bytes]) -> None:
 
 
 def append_to(path: Path) -> BinaryIO:
-    """`path` opened for appending, unbuffered by no other name: a link there is refused with OSError."""
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_LINK | _BINARY, 0o666)
+    """`path` opened for appending. A link, a second name of another file, and what is no file are refused with OSError."""
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_LINK | _NO_WAIT | _BINARY, 0o666)
+    if not _is_own(os.fstat(handle)):
+        os.close(handle)
+        raise OSError(errno.EEXIST, "expected a file of one name, got something else", str(path))
     return os.fdopen(handle, "ab")
+
+
+def disown(path: Path) -> None:
+    """Takes away what `append_to` would refuse at `path`: the name alone, not what is behind it."""
+    with contextlib.suppress(FileNotFoundError):
+        if not _is_own(os.lstat(path)):
+            os.unlink(path)
+
+
+def _is_own(about: os.stat_result) -> bool:
+    """Whether a file has one name only; what has more may be anybody's."""
+    return stat.S_ISREG(about.st_mode) and about.st_nlink == 1
 
 
 def sweep(folder: Path) -> None:

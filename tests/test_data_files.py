@@ -225,6 +225,23 @@ def test_packed_bits_count_as_what_they_unpack_to(tmp_path, monkeypatch):
         load_npz(tmp_path, **named)
 
 
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_an_npz_with_another_checksum(tmp_path, save):
+    """One bit of the pixels, or of the checksum, and every array is one of the right size all the same."""
+    array = pixels(40, 9, 8)
+    save(tmp_path / "some.npz", train=array, test=array[:3])
+    with zipfile.ZipFile(tmp_path / "some.npz") as archive:
+        checksum = archive.getinfo("train.npy").CRC.to_bytes(4, "little")
+    whole = (tmp_path / "some.npz").read_bytes()
+    places = [whole.rindex(checksum)] + ([whole.index(array.tobytes()) + 5] if save is np.savez else [])
+    for place in places:
+        content = bytearray(whole)
+        content[place] ^= 1
+        (tmp_path / "some.npz").write_bytes(content)
+        with pytest.raises(DataError, match=r"some\.npz: train: expected a whole array, got a damaged one \(.*CRC"):
+            data.load(tmp_path / "some.npz")
+
+
 @pytest.mark.parametrize("kind", ["npz", "idx.gz", "idx of nothing"])
 def test_decompression_bombs(tmp_path, monkeypatch, kind):
     """Zeros pack a thousand times smaller: refused by the size that is stated, with nothing unpacked."""

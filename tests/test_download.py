@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from datafiles import MD5, PAYLOAD, cached
 
 from fastdraw.data import DataError, download
+from fastdraw.data.cache import prepared
 
 #: Its fixtures: server, and what comes with it.
 pytest_plugins = ["fileserver"]
@@ -121,13 +124,44 @@ def test_a_download_leaves_room_on_the_disk(tmp_path, monkeypatch, server, kind)
     assert (max(written) > 0) == (kind == "endless")
 
 
-def test_no_link_is_followed(tmp_path, server):
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "file").write_bytes(b"of somebody else")
-    (tmp_path / "cache" / PART).symlink_to(tmp_path / "file")
-    with pytest.raises(DataError, match="expected room for"):
-        download.fetch("some.gz", MD5, server.mirrors("broken"))
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="links and pipes of POSIX systems")
+@pytest.mark.parametrize("kind", ["link", "second name", "link to nothing", "pipe"])
+@pytest.mark.parametrize("name", [PART, ".some.gz.lock"])
+def test_what_is_planted_in_the_cache_is_not_followed(tmp_path, server, kind, name):
+    plant(tmp_path, tmp_path / "cache" / name, kind)
+    if name == PART:
+        assert download.fetch("some.gz", MD5, server.mirrors("broken", "right")).read_bytes() == PAYLOAD
+        assert cached(tmp_path) == ["some.gz"]
+    else:
+        with contextlib.suppress(DataError):
+            download.fetch("some.gz", MD5, server.mirrors("right"))
     assert (tmp_path / "file").read_bytes() == b"of somebody else"
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="links and pipes of POSIX systems")
+@pytest.mark.parametrize("kind", ["link", "second name", "link to nothing", "pipe"])
+def test_what_is_planted_where_prepared_images_go_is_not_followed(tmp_path, monkeypatch, kind):
+    monkeypatch.setenv("FASTDRAW_CACHE", str(tmp_path / "cache"))
+    images = np.zeros((2, 1, 3, 3), np.uint8)
+    for name in (".some.part.npz", "some.npz"):
+        plant(tmp_path, tmp_path / "cache" / name, kind)
+    assert (prepared("some", lambda: images) == images).all()
+    assert cached(tmp_path) == ["some.npz"]
+    assert (tmp_path / "cache" / "some.npz").lstat().st_nlink == 1
+    assert (tmp_path / "file").read_bytes() == b"of somebody else"
+    assert not (tmp_path / "new").exists()
+
+
+def plant(folder: Path, name: Path, kind: str) -> None:
+    name.parent.mkdir(exist_ok=True)
+    (folder / "file").write_bytes(b"of somebody else")
+    if kind == "second name":
+        os.link(folder / "file", name)
+    elif kind == "pipe":
+        os.mkfifo(name)
+    else:
+        name.symlink_to(folder / ("file" if kind == "link" else "new"))
 
 
 def test_no_network(tmp_path, server):

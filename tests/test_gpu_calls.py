@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -229,6 +231,20 @@ def test_training_ends_with_the_test_images(trained, tmp_path):
     assert after["step"] == plan["steps"]
     assert after == tested or tested["step"] < plan["steps"]
     assert (tmp_path / "mnist" / "results.md").exists()
+
+
+@pytest.mark.parametrize("kind", ["../out", "/tmp/out", "link", "device", "folder/../../out", "blank"])
+def test_an_archive_that_no_call_packed_is_refused(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(train, "UNPACKED", 100_000)
+    (tmp_path / "call").mkdir()
+    member = tarfile.TarInfo("a" if kind in ("link", "device", "blank") else kind)
+    member.type = {"link": tarfile.SYMTYPE, "device": tarfile.CHRTYPE}.get(kind, tarfile.REGTYPE)
+    member.linkname, member.size = str(tmp_path) if kind == "link" else "", 10**6 if kind == "blank" else 0
+    with tarfile.open(tmp_path / "call" / "run.tgz", "w:gz") as archive:
+        archive.addfile(member, io.BytesIO(bytes(member.size)))
+    with pytest.raises(ValueError, match=r"run\.tgz: expected"):
+        train.unpacked(tmp_path / "call", tmp_path / "folder" / "own")
+    assert [path.name for path in tmp_path.rglob("*")] == ["call", "run.tgz"]
 
 
 def same(options: dict) -> dict:

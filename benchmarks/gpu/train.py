@@ -7,6 +7,7 @@ Whatever becomes of training, the last checkpoint is evaluated.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import os
@@ -15,11 +16,12 @@ import sys
 import tarfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from benchmarks.checkout import ROOT
 from benchmarks.gpu.learn import seed_folder
 from benchmarks.gpu.processes import append, end, environment, python
+from fastdraw.files import write_atomically
 
 #: Seconds kept for the evaluation and what it leaves; of these, for the last packing.
 TESTING, PACKING = 55.0, 6.0
@@ -29,6 +31,8 @@ GRACE = 4.0
 EVERY = 60.0
 #: Bytes that a file may have where it has to come back from: a checkpoint beyond that stays behind.
 MOST = 16 << 20
+#: Bytes that an archive may have, unpacked.
+UNPACKED = 1 << 28
 LARGE = "checkpoint.safetensors"
 
 
@@ -112,9 +116,21 @@ class Training:
 
 
 def unpacked(out: Path, folder: Path) -> None:
-    """A call's files as a folder of `benchmarks.reproduce`."""
-    with tarfile.open(out / "run.tgz") as archive:
-        archive.extractall(folder, filter="data")
+    """A call's files as a folder of `benchmarks.reproduce`. Raises ValueError for an archive that `pack` did not make."""
+    with gzip.open(out / "run.tgz") as packed:
+        content = packed.read(UNPACKED + 1)
+    if len(content) > UNPACKED:
+        raise ValueError(f"run.tgz: expected at most {UNPACKED:,} bytes unpacked, got more")
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        for member in archive:
+            parts = PurePosixPath(member.name).parts
+            if not member.isreg() or not parts or parts[0] == "/" or ".." in parts:
+                raise ValueError(f"run.tgz: expected plain files within a folder, got {member.name!r}")
+            path = folder.joinpath(*parts)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = archive.extractfile(member)
+            assert file is not None
+            write_atomically(path, file.read())
     if (out / LARGE).exists():
         (seed_folder(folder) / LARGE).write_bytes((out / LARGE).read_bytes())
 

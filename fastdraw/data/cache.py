@@ -12,7 +12,7 @@ import numpy as np
 from fastdraw import env
 from fastdraw.data.npz import Arrays
 from fastdraw.data.splits import DataError, needs_extra
-from fastdraw.files import sync_folder, temporary
+from fastdraw.files import append_to, sync_folder, temporary
 
 
 def cache_folder() -> Path:
@@ -43,7 +43,7 @@ def filling(target: Path) -> Iterator[None]:
 
 def settle(part: Path, target: Path) -> None:
     """Gives a wholly written file its name, so that it outlives a power cut."""
-    with open(part, "rb+") as file:
+    with append_to(part) as file:
         os.fsync(file.fileno())
     os.replace(part, target)
     sync_folder(target.parent)
@@ -64,10 +64,13 @@ def prepared(name: str, prepare: Callable[[], np.ndarray]) -> np.ndarray:
             return found
         images = prepare()
         part = temporary(target)
+        part.unlink(missing_ok=True)
         try:
-            np.savez(part, images=images)
+            # Only where nothing stands, not even a link.
+            with open(part, "xb") as file:
+                np.savez(file, images=images)
             settle(part, target)
-        except OSError:
+        except BaseException:
             with contextlib.suppress(OSError):
                 part.unlink()
             raise
@@ -76,7 +79,7 @@ def prepared(name: str, prepare: Callable[[], np.ndarray]) -> np.ndarray:
 
 def _read(target: Path) -> np.ndarray | None:
     """None where it is not there, or damaged: it is then made again."""
-    if not target.exists():
+    if not target.is_file():
         return None
     try:
         with Arrays(target) as arrays:

@@ -23,7 +23,7 @@ from urllib.parse import urljoin, urlsplit
 from fastdraw.data.bar import Report, bar
 from fastdraw.data.cache import cache_folder, filling, settle
 from fastdraw.data.splits import DataError, needs_extra
-from fastdraw.files import append_to, temporary
+from fastdraw.files import append_to, disown, temporary
 
 #: Seconds that a server may keep silent, or take for a block.
 TIMEOUT = 30.0
@@ -101,7 +101,7 @@ def original(file: Path, md5: str) -> Path:
 
 
 def _right(file: Path, md5: str | None) -> bool:
-    return file.exists() and (md5 is None or md5_of(file) == md5)
+    return file.is_file() and (md5 is None or md5_of(file) == md5)
 
 
 def _download(
@@ -113,6 +113,7 @@ def _download(
     largest: int,
 ) -> None:
     part = temporary(target)
+    disown(part)
     failures = []
     for mirror in mirrors:
         host = urlsplit(mirror).netloc

@@ -82,10 +82,18 @@ bool fastdraw_parallel_each(int64_t tasks, int64_t threads, FastdrawTasks run, v
 
 void* fastdraw_scratch(size_t bytes, int slot) {
   Arena& arena = arenas[slot];
+#ifdef __SANITIZE_ADDRESS__
+  // Of this call's size and no larger, so that what lies behind it is seen.
+  arena.bytes = 0;
+#endif
   if (bytes > arena.bytes) {
     free(arena.base);
     arena.bytes = 0;
+#ifdef __SANITIZE_ADDRESS__
+    const size_t wanted = bytes;
+#else
     const size_t wanted = (bytes + bytes / 4 + 4095) / 4096 * 4096;
+#endif
     if (posix_memalign(&arena.base, 64, wanted) != 0) return arena.base = nullptr;
     // Numbers in the padding of rows are multiplied and thrown away: they shall not be slow ones.
     memset(arena.base, 0, wanted);
