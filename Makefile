@@ -1,6 +1,7 @@
 # make demo   sets everything up, trains on handwritten digits for a minute or two, and draws some
 # make test   sets everything up and runs every check that needs no GPU
 # make emulate  Triton's kernels as machine code for sm_80 and sm_90, executed without a GPU; half an hour on two cores
+# make sanitize  random calls of the C++ kernels under AddressSanitizer; LONG=1 runs more of them, and the kernels' tests
 # make gpu    on a machine with a GPU: tests and figures, then the paper's MNIST model trained; uses that machine's python3,
 #             installs nothing. COMMIT=... where git cannot be asked, DATA=... the folder with binarized_mnist.npz
 
@@ -23,7 +24,7 @@ SOURCES := pyproject.toml setup.py CMakeLists.txt $(wildcard kernels/cpu/*.cpp k
 # Tensors of more elements than 32 bits count have no room for the emulator's notes on each.
 EMULATED := triton and not 32_bits
 
-.PHONY: demo test lint test-triton emulate benchmark gpu clean
+.PHONY: demo test sanitize lint test-triton emulate benchmark gpu clean
 
 demo: $(VENV)/installed
 	$(BIN)/fastdraw train --data digits --out runs/demo --overwrite
@@ -33,6 +34,10 @@ test: $(VENV)/installed lint
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(TRITON_TESTS) tests/test_operators.py -k triton
 	for device in sm_90 sm_80; do FASTDRAW_EMULATE=$$device FASTDRAW_EMULATE_TURN=$(TURN) $(BIN)/python -m pytest -q -n $(WORKERS) \
 	  --dist worksteal tests/test_triton_pieces.py || exit 1; done
+
+# The C++ kernels with AddressSanitizer and UndefinedBehaviorSanitizer: random calls at every instruction set.
+sanitize: $(VENV)/installed
+	$(BIN)/python tests/sanitize.py $(if $(LONG),3000 4000 tests)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import torch
+from fuzz import Recorder
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -212,6 +215,56 @@ FREE = {
     ("write_backward", 0),
     ("filterbank", 0),
 }
+
+
+#: Of the models' operators: an image of any size, batch and glimpses of samples and images, and their canvas.
+FREE_OF_MODELS = {
+    "recurrence": {"noise", "canvas", "dtype"},
+    "classification": {"x", "glimpses", "dtype"},
+    "classification_backward": {"x"},
+}
+
+
+def test_the_models_operators_called_directly_refuse_what_does_not_fit(backend: str) -> None:
+    """Every argument of every call, one at a time, in every other form: a sentence, or what the form itself asks for."""
+    with Recorder() as recorder:
+        draw(num_classes=3)(torch.rand(2, 1, 12, 12), labels=torch.tensor([0, 2])).loss.backward()
+        draw().sample(2)
+        classifier()(torch.rand(2, 1, 20, 20), torch.tensor([0, 1])).loss.backward()
+    computed: dict[str, set[str]] = {}
+    said: set[str] = set()
+    with torch.no_grad():
+        for func, arguments in recorder.calls:
+            func(*arguments)
+            for i, argument in enumerate(arguments):
+                for other in others_than(argument):
+                    try:
+                        func(*arguments[:i], other, *arguments[i + 1 :])
+                    except (ValueError, TypeError, RuntimeError) as error:
+                        said.add(str(error))
+                    else:
+                        computed.setdefault(func._opname, set()).add(func._schema.arguments[i].name)
+    assert {func._opname for func, _ in recorder.calls} == FREE_OF_MODELS.keys() | {"recurrence_backward"}
+    assert computed == FREE_OF_MODELS
+    assert not [text for text in said if not re.search("expected|allocate", text)]
+
+
+def others_than(argument: Any) -> list[Any]:
+    if isinstance(argument, Tensor):
+        return [
+            *resized(argument),
+            argument.int(),
+            argument.to(torch.complex64),
+            released(*argument.shape),
+            argument.to("meta"),
+            None,
+        ]
+    if isinstance(argument, torch.dtype):
+        return [torch.float64, torch.bfloat16, torch.int32, torch.float8_e4m3fn]
+    if argument is None:
+        return [torch.rand(1), torch.rand(5, 8)]
+    whole = isinstance(argument, int) and not isinstance(argument, bool)
+    return [0, -1, argument + 1, -(2**62), 2**40] if whole else []
 
 
 def test_what_autograd_kept_may_come_back_as_something_else(backend: str) -> None:

@@ -58,7 +58,7 @@ def guarded(work: Callable[[], int]) -> int:
         return error_line(_too_large(error), 2)
     except RuntimeError as error:
         # Torch has no type of its own for this on the CPU.
-        if not re.search("allocate|out of memory|overflow", str(error)):
+        if not re.search("allocate|out of memory|overflow", str(error), re.IGNORECASE):
             raise
         return error_line(_too_large(error), 2)
     except OSError as error:

@@ -269,7 +269,7 @@ def _backward(ctx: Any, grad_logits: Tensor | None, *_: Any) -> tuple[Tensor | N
 
 def _gradient(grad_logits: Tensor, x: Tensor, *arguments: Any) -> list[Tensor]:
     m, kept, (need_x, size, dtype, backend) = Layers(*arguments[:_COUNT]), Tape(*arguments[_COUNT:-4]), arguments[-4:]
-    _check(x, m, len(kept.params), size, dtype)
+    _check(x, m, kept.params.shape[0] if kept.params.dim() else 0, size, dtype)
     kept = _check_tape(kept, grad_logits, x, m, dtype)
     if x.shape[0] == 0:
         return [torch.zeros_like(tensor) for tensor in _gradient_fake(grad_logits, x, *arguments)]

@@ -49,6 +49,10 @@ def _shape(image: Tensor, params: Tensor, size: int) -> tuple[int, ...]:
 def _forward(image: Tensor, params: Tensor, size: int, backend: str) -> Tensor:
     checks.check_memory("image", image)
     checks.check_memory("params", params)
+    return _computed(image, params, size, backend)
+
+
+def _computed(image: Tensor, params: Tensor, size: int, backend: str) -> Tensor:
     if image.numel() == 0 or params.numel() == 0:
         return image.new_zeros(_shape(image, params, size))
     return windows.read(dispatch.kernels(backend, image.device.type), image, params, size, 1)
@@ -100,7 +104,7 @@ def _forward_keeping(ctx: Any, image: Tensor, params: Tensor, size: int, backend
     ctx.save_for_backward(image, params, kept)
     # What is kept lies as these windows on this image make it.
     ctx.kept_for = None if kept is None else (image.shape, params.detach().clone(), kept.shape, kept.dtype)
-    return _forward(image, params, size, backend) if kept is None else windows.read(kernels, image, params, size, 1, kept)
+    return _computed(image, params, size, backend) if kept is None else windows.read(kernels, image, params, size, 1, kept)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from fastdraw import checks
 from fastdraw.ops.direct import shortcut
 
 _library = torch.library.Library("fastdraw", "DEF")
@@ -31,8 +32,14 @@ def register(
     function refuses before it calls the operator, which torch.ops has too."""
     name = schema.split("(")[0]
     _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    operator = getattr(torch.ops.fastdraw, name).default
+    # torch takes None for any tensor, and hands it on.
+    needed = [(i, one.name) for i, one in enumerate(operator._schema.arguments) if isinstance(one.type, torch.TensorType)]
 
     def checked(*args: Any) -> Any:
+        for i, argument in needed:
+            if args[i] is None:
+                raise checks.expected(argument, "a tensor", None, TypeError)
         if check is not None:
             check(*args)
         return implementation(*args)
@@ -40,7 +47,6 @@ def register(
     _library.impl(name, checked, "CompositeExplicitAutograd")
     torch.library.register_fake(f"fastdraw::{name}", _on_one_device(fake), lib=_library)
     torch.library.register_autograd(f"fastdraw::{name}", backward, setup_context=setup_context, lib=_library)
-    operator = getattr(torch.ops.fastdraw, name).default
     # Inside an operator autocast has no say: its kernels choose their dtypes themselves.
     rule = autocast or (lambda dtype, *args: operator(*args))
     for device_type, key in (("cpu", "AutocastCPU"), ("cuda", "AutocastCUDA")):

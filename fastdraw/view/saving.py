@@ -12,6 +12,7 @@ import torch
 
 from fastdraw import view
 from fastdraw.checks import check_size, expected
+from fastdraw.data.arrays import check_memory
 from fastdraw.view import gallery, picture, pictures
 from fastdraw.view.run import Run
 
@@ -35,6 +36,7 @@ def view_run(
     """
     number = check_size("number", number)
     run = _open(path, data, data_dir, split, seed, device)
+    _check_room(run, number)
     there = gallery.PICTURES[run.task]
     chosen = list(there) if what == "all" else [name.strip() for name in what.split(",")]
     for name in chosen:
@@ -79,6 +81,7 @@ def save_samples(
     run = _open(path, data, data_dir, "train", seed, device)
     if run.task != "draw":
         raise expected("run", "a model that draws", f"{run.file}, a classifier")
+    _check_room(run, number)
     chosen = _labels(run, labels)
     if nearest and (problem := run.data_problem()) is not None:
         raise problem
@@ -113,6 +116,13 @@ def _open(path: str | os.PathLike[str], data: str | None, data_dir: str | None, 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return Run(path, data, data_dir, split, seed, device)
+
+
+def _check_room(run: Run, number: int) -> None:
+    """Refuses more images than memory holds in a grid: as numbers, twice while they are put together, and as pixels twice."""
+    channels, height, width = run.config.image_shape
+    scale = picture.default_scale(None, height, width)
+    check_memory("number", number * height * width * (8 * channels + 6 * scale * scale))
 
 
 def _labels(run: Run, text: str | None) -> list[int] | None:
