@@ -147,8 +147,9 @@ def test_compiled_steps(monkeypatch):
     """Without the compiler, whose part on a CPU is the C++: what is put into it is right, and the mode reaches it."""
     asked = []
     monkeypatch.setattr(torch, "compile", lambda function, **options: asked.append(options["mode"]) or function)
-    assert prove(step_case(lambda problem: steps.compiled_variants(problem)[1:])) == {}
-    assert asked == ["reduce-overhead", None]
+    modes = ("reduce-overhead", None)
+    assert prove(step_case(lambda p: [steps.pair(p)[1], *(steps.compiled(p, mode, "float32") for mode in modes)])) == {}
+    assert asked == list(modes)
 
 
 def test_a_compiler_that_takes_too_long_is_stopped(monkeypatch):

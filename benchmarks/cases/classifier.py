@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -11,51 +9,9 @@ import fastdraw
 from benchmarks.cases import DEVICE, fastdraw_backends
 from fastdraw import ClassifierConfig, reference
 from fastdraw.profile import cost
-from fastdraw.profile.cases import Case
-from fastdraw.profile.models import STD, rounded, with_weights
-from fastdraw.profile.shapes import Drawing
+from fastdraw.profile.cases import Case, training_case
+from fastdraw.profile.models import Problem
 from fastdraw.profile.timing import Variant
-
-
-class Problem:
-    """Weights, images and labels that all variants share."""
-
-    def __init__(self, config: ClassifierConfig, batch: int) -> None:
-        torch.manual_seed(0)
-        self.config, self.batch = config, batch
-        yardstick = reference.DRAWClassifier.from_config(config)
-        for parameter in yardstick.parameters():
-            torch.nn.init.normal_(parameter, std=STD)
-        self.state = yardstick.state_dict()
-        self.numel = sum(parameter.numel() for parameter in yardstick.parameters() if parameter.dim() == 2)
-        self.x = torch.rand(batch, *config.image_shape, device=DEVICE)
-        self.labels = torch.randint(config.num_classes, (batch,), device=DEVICE)
-
-    def step(
-        self, kind: type[reference.DRAWClassifier], autocast: bool = False, rounding: float | None = None
-    ) -> Callable[[int], list[Tensor]]:
-        """Forward and backward. rounding: in float64, with weights moved by this share of themselves."""
-        state, x = self.state, self.x
-        if rounding is not None:
-            state, x = rounded({name: tensor.double() for name, tensor in state.items()}, rounding), x.double()
-        model = with_weights(kind.from_config(self.config).to(x.dtype), state, DEVICE)
-        weights = list(model.parameters())
-
-        def run(_: int) -> list[Tensor]:
-            with torch.autocast(DEVICE, torch.bfloat16, enabled=autocast):
-                out = model(x, self.labels)
-            return [out.loss.detach(), out.logits.detach(), *torch.autograd.grad(out.loss, weights)]
-
-        return run
-
-    def exact(self, rounding: float = 0.0) -> list[Tensor]:
-        return self.step(reference.DRAWClassifier, rounding=rounding)(0)
-
-    def rivals(self, dtype: torch.dtype) -> list[list[Tensor]]:
-        if dtype != torch.bfloat16:
-            return []
-        eager = self.step(reference.DRAWClassifier, autocast=True)(0)
-        return [eager, *(self.exact(torch.finfo(dtype).eps / 2) for _ in range(3))]
 
 
 class WithLSTMCell(reference.DRAWClassifier):
@@ -73,32 +29,20 @@ class WithLSTMCell(reference.DRAWClassifier):
 
 def classifier_case(config: ClassifierConfig, title: str, batch: int) -> Case:
     """A training step without the optimiser, which is the same for all."""
-    problem = Problem(config, batch)
+    problem = Problem(config, batch, DEVICE)
+
+    def variant(name: str, kind: type[reference.DRAWClassifier], half: bool = False, backend: str | None = None) -> Variant:
+        step = problem.step(kind.from_config(config), torch.bfloat16 if half else None)
+        full = name + (", bfloat16" if half else "")
+        return Variant(full, lambda _: step(), backend, dtype=torch.bfloat16 if half else torch.float32)
+
+    own, plain = fastdraw.DRAWClassifier, reference.DRAWClassifier
     first, *others = fastdraw_backends()
     variants = [
-        Variant(
-            f"fastdraw {backend}" + (", bfloat16" if autocast else ""),
-            problem.step(fastdraw.DRAWClassifier, autocast),
-            backend,
-            dtype=torch.bfloat16 if autocast else torch.float32,
-        )
-        for backend, autocast in [(first, False), (first, True), *((backend, False) for backend in others)]
+        *(variant(f"fastdraw {first}", own, half, first) for half in (False, True)),
+        *(variant(f"fastdraw {backend}", own, backend=backend) for backend in others),
+        *(variant("reference", plain, half) for half in (False, True)),
+        variant("nn.LSTMCell", WithLSTMCell),
     ]
-    variants += [
-        Variant("reference", problem.step(reference.DRAWClassifier), dtype=torch.float32),
-        Variant("reference, bfloat16", problem.step(reference.DRAWClassifier, autocast=True), dtype=torch.bfloat16),
-        Variant("nn.LSTMCell", problem.step(WithLSTMCell), dtype=torch.float32),
-    ]
-    return Case(
-        f"{title} {batch}, T={config.glimpses}",
-        Drawing.measured,
-        "float32",
-        DEVICE,
-        cost.classifier(batch, config, problem.numel, 4),
-        variants,
-        problem.exact,
-        input_bytes=problem.x.nbytes,
-        rivals=problem.rivals,
-        batch=batch,
-        glimpses=config.glimpses,
-    )
+    least = cost.classifier(batch, config, problem.numel, 4)
+    return training_case(problem, f"{title} {batch}, T={config.glimpses}", least, variants)

@@ -26,14 +26,7 @@ def training_step(
     import jax
     import jax.numpy as jnp
 
-    platforms = {device.platform for device in jax.devices()}
-    if x.is_cuda and "gpu" not in platforms:
-        raise RuntimeError(f"JAX has no GPU here, only {', '.join(sorted(platforms))}")
-    device = jax.devices("gpu" if x.is_cuda else "cpu")[0]
-
-    def array(tensor: Tensor) -> Any:
-        return jax.device_put(tensor.detach().cpu().numpy(), device)
-
+    array = jax_draw.arrays_beside(x)
     value_and_grad = jax.value_and_grad(jax_draw.loss_function(config), has_aux=True)
     each = jax.tree_util.tree_map
 

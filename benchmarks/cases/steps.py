@@ -184,10 +184,6 @@ def jax_variants(problem: Problem) -> list[Variant]:
     return [*pair(problem), with_jax(problem, "float32"), with_jax(problem, "tf32")]
 
 
-def compiled_variants(problem: Problem) -> list[Variant]:
-    return [*pair(problem), compiled(problem, "reduce-overhead", "float32"), compiled(problem, None, "float32")]
-
-
 def large_variants(problem: Problem) -> list[Variant]:
     """A batch whose products are worth their name."""
     backend, plain = fastdraw_backends()[0], reference.DRAW.from_config

@@ -95,6 +95,17 @@ def loss_function(config: DRAWConfig) -> Callable[[Arrays, Any, Any], tuple[Any,
     return loss
 
 
+def arrays_beside(x: Tensor) -> Callable[[Tensor], Any]:
+    """What makes JAX's arrays of tensors, on the kind of device that x is on. Raises RuntimeError where JAX has none."""
+    import jax
+
+    platforms = {device.platform for device in jax.devices()}
+    if x.is_cuda and "gpu" not in platforms:
+        raise RuntimeError(f"JAX has no GPU here, only {', '.join(sorted(platforms))}")
+    device = jax.devices("gpu" if x.is_cuda else "cpu")[0]
+    return lambda tensor: jax.device_put(tensor.detach().cpu().numpy(), device)
+
+
 def training_step(config: DRAWConfig, state: Mapping[str, Tensor], x: Tensor, noise: Tensor) -> Callable[[], list[Tensor]]:
     """A compiled step: called, it gives loss, kl and the gradients to all weights in the state_dict's order.
 
@@ -102,14 +113,7 @@ def training_step(config: DRAWConfig, state: Mapping[str, Tensor], x: Tensor, no
     """
     import jax
 
-    platforms = {device.platform for device in jax.devices()}
-    if x.is_cuda and "gpu" not in platforms:
-        raise RuntimeError(f"JAX has no GPU here, only {', '.join(sorted(platforms))}")
-    device = jax.devices("gpu" if x.is_cuda else "cpu")[0]
-
-    def array(tensor: Tensor) -> Any:
-        return jax.device_put(tensor.detach().cpu().numpy(), device)
-
+    array = arrays_beside(x)
     weights = {name: array(tensor) for name, tensor in state.items()}
     x_array, noise_array = array(x), array(noise)
     compiled = jax.jit(jax.value_and_grad(loss_function(config), has_aux=True))

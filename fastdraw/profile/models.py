@@ -1,4 +1,4 @@
-"""A training step of DRAW: the weights, images and noise that every way to compute it shares, and the exact results."""
+"""A training step of a model: the weights and inputs that every way to compute it shares, and the exact results."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from torch import Tensor
 
 from fastdraw import reference
 from fastdraw.config import DRAWConfig
+from fastdraw.runs.kinds import KINDS, Config, task_of
 
 #: Weights larger than initial ones, so that windows move and every gradient is of a size to be compared.
 STD = 0.05
 HALF = (torch.bfloat16, torch.float16)
 
 
-def gradients(out: reference.DRAWOutput, weights: Sequence[Tensor]) -> list[Tensor]:
-    return [out.loss.detach(), out.kl.detach(), *torch.autograd.grad(out.loss, weights)]
+def gradients(out: Any, weights: Sequence[Tensor]) -> list[Tensor]:
+    """Loss, KL or logits, and the loss's gradients."""
+    second = out.kl if isinstance(out, reference.DRAWOutput) else out.logits
+    return [out.loss.detach(), second.detach(), *torch.autograd.grad(out.loss, weights)]
 
 
 def with_weights(model: Any, state: dict[str, Tensor], device: str) -> Any:
@@ -31,20 +34,24 @@ def rounded(state: dict[str, Tensor], rounding: float) -> dict[str, Tensor]:
 
 
 class Problem:
-    """numel: of all weight matrices together."""
+    """noise: what the model takes beside x, noise of DRAW, labels of a classifier. numel: of all weight matrices together."""
 
-    def __init__(self, config: DRAWConfig, batch: int, device: str) -> None:
+    def __init__(self, config: Config, batch: int, device: str) -> None:
         torch.manual_seed(0)
-        self.config, self.batch, self.device = config, batch, device
-        yardstick = reference.DRAW.from_config(config)
+        self.config: Any = config
+        self.batch, self.device, self.specification = batch, device, KINDS[task_of(config)].specification
+        yardstick = self.specification.from_config(config)
         for parameter in yardstick.parameters():
             torch.nn.init.normal_(parameter, std=STD)
         self.state = yardstick.state_dict()
         self.numel = sum(parameter.numel() for parameter in yardstick.parameters() if parameter.dim() == 2)
         self.x = torch.rand(batch, *config.image_shape, device=device)
-        self.noise = torch.randn(config.glimpses, batch, config.latent_size, device=device)
+        if isinstance(config, DRAWConfig):
+            self.noise = torch.randn(config.glimpses, batch, config.latent_size, device=device)
+        else:
+            self.noise = torch.randint(config.num_classes, (batch,), device=device)
 
-    def step(self, model: reference.DRAW, autocast: torch.dtype | None = None) -> Callable[[], list[Tensor]]:
+    def step(self, model: torch.nn.Module, autocast: torch.dtype | None = None) -> Callable[[], list[Tensor]]:
         weights = list(with_weights(model, self.state, self.device).parameters())
 
         def run() -> list[Tensor]:
@@ -60,13 +67,14 @@ class Problem:
         return jax_draw.training_step(self.config, self.state, self.x, self.noise)
 
     def exact(self, rounding: float = 0.0) -> list[Tensor]:
-        model = reference.DRAW.from_config(self.config).double()
+        model = self.specification.from_config(self.config).double()
         state = rounded({name: tensor.double() for name, tensor in self.state.items()}, rounding)
         with_weights(model, state, self.device)
-        return gradients(model(self.x.double(), self.noise.double()), list(model.parameters()))
+        noise = self.noise.double() if self.noise.is_floating_point() else self.noise
+        return gradients(model(self.x.double(), noise), list(model.parameters()))
 
     def rivals(self, dtype: torch.dtype) -> list[list[Tensor]]:
         if dtype not in HALF:
             return []
-        eager = self.step(reference.DRAW.from_config(self.config), dtype)()
+        eager = self.step(self.specification.from_config(self.config), dtype)()
         return [eager, *(self.exact(torch.finfo(dtype).eps / 2) for _ in range(3))]

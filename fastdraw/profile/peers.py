@@ -119,15 +119,10 @@ class JaxGlimpse:
         import jax
         import jax.numpy as jnp
 
-        from fastdraw.profile.jax_draw import filterbank
+        from fastdraw.profile.jax_draw import arrays_beside, filterbank
 
-        on_gpu = inputs[0].is_cuda
-        if on_gpu and "gpu" not in {device.platform for device in jax.devices()}:
-            raise RuntimeError("JAX has no GPU here")
-        device = jax.devices("gpu" if on_gpu else "cpu")[0]
-        arrays, (weight,) = (
-            [jax.device_put(t.detach().float().cpu().numpy(), device) for t in tensors] for tensors in (inputs, weights)
-        )
+        array = arrays_beside(inputs[0])
+        arrays, (weight,) = ([array(t.float()) for t in tensors] for tensors in (inputs, weights))
 
         def operator(first: Any, params: Any) -> Any:
             several = params if params.ndim == 3 else params[:, None]
