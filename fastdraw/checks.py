@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from fastdraw import env
 
@@ -99,8 +100,11 @@ def check_windows(params: Any, batch: int | str = "B") -> Tensor:
 
 
 def values_are_checked(tensor: Tensor) -> bool:
-    """Whether to look into a tensor: by default only where looking costs no device synchronisation."""
-    if torch.compiler.is_compiling():
+    """Whether to look into a tensor: by default only where looking costs no device synchronisation, and never where it has no
+    values, or where what is seen would become part of a graph."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or tensor.is_meta or isinstance(tensor, FakeTensor):
+        return False
+    if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None:
         return False
     if not env.check_values(default=tensor.device.type == "cpu"):
         return False
@@ -108,8 +112,16 @@ def values_are_checked(tensor: Tensor) -> bool:
     return tensor.device.type != "cuda" or not torch.cuda.is_current_stream_capturing()
 
 
+def _plain(tensor: Tensor) -> Tensor:
+    """What torch.func's transforms have wrapped: under vmap, the tensors of all calls."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
+
+
 def check_unit_interval(name: str, x: Tensor) -> None:
     """Every value in [0, 1]; NaN and infinity are refused with them."""
+    x = x if torch.compiler.is_compiling() else _plain(x)
     if x.numel() == 0 or not values_are_checked(x):
         return
     check_memory(name, x)
@@ -119,6 +131,15 @@ def check_unit_interval(name: str, x: Tensor) -> None:
         raise ValueError(f"{name}: expected values in [0, 1], got values from {low:g} to {high:g}")
 
 
+def check_where_compiled(x: Tensor | None, labels: Tensor | None = None, classes: int = 0) -> None:
+    """Inside an operator: values that torch.compile did not look at, where FASTDRAW_CHECK_VALUES asks for it."""
+    if env.check_values(default=False):
+        if x is not None:
+            check_unit_interval("x", x)
+        if labels is not None:
+            check_label_values(labels, classes)
+
+
 def check_labels(labels: Any, batch: int, classes: int, like: Tensor) -> Tensor:
     """Class numbers: int64 [batch], from 0 to classes - 1, on the device of the weights `like`."""
     if not isinstance(labels, Tensor):
@@ -126,8 +147,12 @@ def check_labels(labels: Any, batch: int, classes: int, like: Tensor) -> Tensor:
     if labels.dtype != torch.int64 or labels.shape != (batch,):
         raise expected("labels", f"an int64 tensor of shape [{batch}]", labels)
     check_same("device", "the model's weights", like, "labels", labels)
+    check_label_values(labels if torch.compiler.is_compiling() else _plain(labels), classes)
+    return labels
+
+
+def check_label_values(labels: Tensor, classes: int) -> None:
     if labels.numel() and values_are_checked(labels):
         low, high = (int(v) for v in torch.aminmax(labels))
         if low < 0 or high >= classes:
             raise ValueError(f"labels: expected class numbers from 0 to {classes - 1}, got numbers from {low} to {high}")
-    return labels

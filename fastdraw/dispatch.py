@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
 
+import torch
+from torch.autograd import forward_ad
+
 from fastdraw import env
 
 _MODULES = {"aten": "fastdraw.kernels.aten", "native": "fastdraw.kernels.cpu", "triton": "fastdraw.kernels.triton"}
@@ -30,7 +33,17 @@ def _check(name: object, where: str) -> str:
 _current = _check(env.initial_backend(), "FASTDRAW_BACKEND")
 
 
+def forward_mode() -> bool:
+    """Whether a forward-mode derivative is being made: torch.func.jvp, jacfwd, hessian, torch.autograd.forward_ad."""
+    # The level is not public, so it may go: then forward mode is not seen, and the tests say so.
+    return getattr(forward_ad, "_current_level", -1) >= 0
+
+
 def current() -> str:
+    """The backend of a call that is made now. Forward-mode derivatives are the reference's, which torch knows how to make, and
+    so is what torch.compile traces inside a transform of torch.func, where it knows no autograd.Function such as ours."""
+    if forward_mode() or (torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()):
+        return "reference"
     return _current
 
 

@@ -141,15 +141,6 @@ def test_gradients_cannot_be_differentiated(case):
         grad.sum().backward()
 
 
-def test_an_operator_that_gives_a_list_keeps_to_the_dispatcher():
-    """Its gradients, asked for with create_graph, would come without a graph, and a wrong zero for the refusal."""
-    lists = [torch.ops.fastdraw.recurrence_backward.default, torch.ops.fastdraw.classification_backward.default]
-    for operator in lists:
-        assert direct.shortcut(operator, None, None, None) is operator
-    single = torch.ops.fastdraw.read_backward.default
-    assert direct.shortcut(single, None, None, None) is not single
-
-
 def test_only_the_gradients_that_are_wanted():
     image, window = torch.randn(B, 1, SIDE, SIDE), params()
     patch = fastdraw.read(image, window, N)

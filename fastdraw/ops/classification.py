@@ -76,10 +76,10 @@ def classification(model: DRAWClassifier, x: Tensor, return_params: bool = False
     _check_sizes(layers, model.config, x.device)
     dtype = gate.common_dtype(layers)
     state = registry.geometry_dtype(dtype)
-    if torch.is_autocast_enabled(x.device.type) and state != torch.float64:
-        dtype = torch.get_autocast_dtype(x.device.type)
+    if state != torch.float64:
+        dtype = registry.autocast_dtype(x.device.type) or dtype
     x = x.to(state)
-    keep = return_params or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *layers)))
+    keep = return_params or registry.backward_may_follow((x, *layers))
     sizes = (model.config.glimpses, model.config.read_size)
     logits, params, *_ = _classification(x, *layers, *sizes, dtype, keep, dispatch.current())
     return logits, params if return_params else None
@@ -234,6 +234,7 @@ def _glimpses_backward(
 def _forward(x: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
     m, (steps, size, dtype, _, backend) = Layers(*arguments[:_COUNT]), arguments[_COUNT:]
     _check(x, m, steps, size, dtype)
+    checks.check_where_compiled(x)
     outputs = _empty(x, *arguments)
     tape, logits = Tape(*outputs[1:]), outputs[0]
     if x.shape[0]:
@@ -267,29 +268,29 @@ def _backward(ctx: Any, grad_logits: Tensor | None, *_: Any) -> tuple[Tensor | N
     return (grad_x if need_x else None, *grads, *(None,) * 5)
 
 
-def _gradient(grad_logits: Tensor, x: Tensor, *arguments: Any) -> list[Tensor]:
+def _gradient(grad_logits: Tensor, x: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
     m, kept, (need_x, size, dtype, backend) = Layers(*arguments[:_COUNT]), Tape(*arguments[_COUNT:-4]), arguments[-4:]
     _check(x, m, kept.params.shape[0] if kept.params.dim() else 0, size, dtype)
     kept = _check_tape(kept, grad_logits, x, m, dtype)
     if x.shape[0] == 0:
-        return [torch.zeros_like(tensor) for tensor in _gradient_fake(grad_logits, x, *arguments)]
+        return tuple(torch.zeros_like(tensor) for tensor in _gradient_fake(grad_logits, x, *arguments))
     modules = dispatch.kernels(backend, x.device.type), dispatch.pieces(backend, x.device.type)
     grad_x, g = _glimpses_backward(*modules, grad_logits, x.contiguous(), _in_dtype(m, dtype), size, kept, need_x)
     lstm = (part.contiguous() for part in g.lstm.split([m.lstm_ih.shape[1], len(m.hidden)], 1))
     grads = (*lstm, g.lstm_bias, g.lstm_bias.clone(), g.head, g.head_bias, g.output, g.output_bias, g.hidden)
-    return [x.new_empty(0) if grad_x is None else grad_x, *(g.to(own.dtype) for g, own in zip(grads, m, strict=True))]
+    return x.new_empty(0) if grad_x is None else grad_x, *(g.to(own.dtype) for g, own in zip(grads, m, strict=True))
 
 
-def _gradient_fake(grad_logits: Tensor, x: Tensor, *arguments: Any) -> list[Tensor]:
+def _gradient_fake(grad_logits: Tensor, x: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
     need_x = arguments[-4]
-    return [x.new_empty(x.shape if need_x else 0), *(tensor.new_empty(tensor.shape) for tensor in arguments[:_COUNT])]
+    return x.new_empty(x.shape if need_x else 0), *(tensor.new_empty(tensor.shape) for tensor in arguments[:_COUNT])
 
 
 _LAYERS = ", ".join(f"Tensor {name}" for name in Layers._fields)
 _TAPE = ", ".join(f"Tensor tape_{name}" for name in Tape._fields)
 _classification_backward = registry.register(
     f"classification_backward(Tensor grad_logits, Tensor x, {_LAYERS}, {_TAPE}, bool need_x, int size, ScalarType dtype,"
-    " str backend) -> Tensor[]",
+    f" str backend) -> ({', '.join(['Tensor'] * (1 + _COUNT))})",
     _gradient,
     _gradient_fake,
     backward=registry.refuse_double_backward("DRAWClassifier"),
@@ -301,4 +302,5 @@ _classification = registry.register(
     _empty,
     setup_context=_setup,
     backward=_backward,
+    folds=((0,), (0, *(1 for _ in Tape._fields))),
 )

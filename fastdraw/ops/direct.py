@@ -15,17 +15,27 @@ import torch
 from torch import Tensor
 from torch.autograd import profiler
 
+from fastdraw.dispatch import forward_mode
+from fastdraw.ops import transforms
+
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
-def _private(name: str) -> Callable[[], Any]:
+def _private(name: str) -> Callable[..., Any]:
     """Not public, so it may go: then every call takes the long way."""
-    return getattr(torch._C, name, lambda: True)
+    return getattr(torch._C, name, lambda *_: True)
 
 
 _modes, _function_modes = _private("_len_torch_dispatch_stack"), _private("_len_torch_function_stack")
 _transforms, _tracing = _private("_are_functorch_transforms_active"), _private("_get_tracing_state")
 _autocast = _private("_is_any_autocast_enabled")
+_wrapped = getattr(torch._C._functorch, "is_functorch_wrapped_tensor", lambda tensor: True)
+_included, _BATCHES = _private("_dispatch_tls_is_dispatch_key_included"), _private("_parse_dispatch_key")("VmapMode")
+
+
+def transformed() -> bool:
+    """Whether a transform of torch.func is at work."""
+    return _transforms()
 
 
 def seen(arguments: tuple[Any, ...]) -> bool:
@@ -33,12 +43,16 @@ def seen(arguments: tuple[Any, ...]) -> bool:
     # The profiler's is a flag and no function, so it is asked for anew each time.
     if getattr(profiler, "_is_profiler_enabled", True):
         return True
-    if _modes() or _function_modes() or _transforms() or _autocast() or _tracing():
+    if _modes() or _function_modes() or _transforms() or _autocast() or _tracing() or forward_mode():
+        return True
+    # The older vmap, which torch.autograd still runs batches of gradients with.
+    if _included(_BATCHES):
         return True
     for tensor in arguments:
-        # A tensor may stand for its negative, which the dispatcher resolves.
+        # A tensor may stand for its negative, or for one that a transform of torch.func, now over, has wrapped. The dispatcher
+        # resolves both.
         if isinstance(tensor, Tensor) and (
-            type(tensor) not in _PLAIN or tensor.is_neg() or not (tensor.is_cpu or tensor.is_cuda)
+            type(tensor) not in _PLAIN or tensor.is_neg() or _wrapped(tensor) or not (tensor.is_cpu or tensor.is_cuda)
         ):
             return True
     return False
@@ -50,14 +64,12 @@ def shortcut(
     setup_context: Callable[..., None] | None,
     backward: Callable[..., Any],
     forward: Callable[..., Any] | None = None,
+    autocast: Callable[..., Any] | None = None,
+    folds: transforms.Folds | None = None,
 ) -> Callable[..., Any]:
     """`operator`, called by the shorter way where that makes no difference. `forward(ctx, *args)` does the work of
     `implementation` and `setup_context` for a call that will be differentiated, where it has a better way.
-
-    An operator that gives a list keeps to the dispatcher: an autograd.Function would not see the tensors in it.
-    """
-    if any(isinstance(result.type, torch.ListType) for result in operator._schema.returns):
-        return operator
+    `autocast(arguments)`: what the operator's rule under autocast makes of them. `folds`: see transforms."""
 
     def plain(ctx: Any, *arguments: Any) -> Any:
         output = implementation(*arguments)
@@ -65,19 +77,25 @@ def shortcut(
             setup_context(ctx, arguments, output)
         return output
 
-    # The engine and its profile name the step backward after the class.
-    name = "".join(word.capitalize() for word in operator._opname.split("_"))
-    methods = {"forward": staticmethod(forward or plain), "backward": staticmethod(backward)}
-    function: Any = type(f"Fastdraw{name}", (torch.autograd.Function,), methods)
+    def below(*arguments: Any) -> Any:
+        """Where all transforms have had their turn."""
+        return operator(*arguments) if seen(arguments) else implementation(*arguments)
 
     def call(*arguments: Any) -> Any:
         # On its own, so that torch.compile sees one way only.
         if torch.compiler.is_compiling():
             return operator(*arguments)
         if seen(arguments):
-            return operator(*arguments)
+            if not _transforms():
+                return operator(*arguments)
+            return transformable.apply(*(arguments if autocast is None else autocast(arguments)))
         if torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in arguments):
             return function.apply(*arguments)
         return implementation(*arguments)
 
+    # The engine and its profile name the step backward after the class.
+    name = "Fastdraw" + "".join(word.capitalize() for word in operator._opname.split("_"))
+    methods = {"forward": staticmethod(forward or plain), "backward": staticmethod(backward)}
+    function: Any = type(name, (torch.autograd.Function,), methods)
+    transformable = transforms.function(name, below, setup_context, backward, transforms.batching_rule(call, folds))
     return call

@@ -81,6 +81,7 @@ _filterbank_backward = registry.register(
     _gradient,
     lambda grad_y, grad_x, grad_gamma, params, backend: params.new_empty(params.shape),
     backward=registry.refuse_double_backward("filterbank"),
+    folds=((0, 0, 0, 0), (0,)),
 )
 _filterbank = registry.register(
     "filterbank(Tensor params, SymInt size, SymInt height, SymInt width, str backend) -> (Tensor, Tensor, Tensor)",
@@ -88,6 +89,7 @@ _filterbank = registry.register(
     _fake,
     setup_context=_setup,
     backward=_backward,
-    autocast=registry.to_float32("filterbank"),
+    autocast=registry.to_float32,
     check=_check,
+    folds=((0,), (0, 0, 0)),
 )

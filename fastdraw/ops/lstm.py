@@ -55,7 +55,7 @@ def _check(
     checks.check_tensor("bias_ih", bias_ih, 4 * hidden)
     checks.check_tensor("bias_hh", bias_hh, 4 * hidden)
     others = {"h": h, "weight_ih": weight_ih, "weight_hh": weight_hh, "bias_ih": bias_ih, "bias_hh": bias_hh}
-    autocast = torch.is_autocast_enabled(x.device.type)
+    autocast = registry.autocast_dtype(x.device.type) is not None
     for name, tensor in {**others, "c": c}.items():
         checks.check_same("device", "x", x, name, tensor)
         if name != "c" and not autocast:
@@ -151,11 +151,11 @@ def _backward(ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None, _: Any) ->
     return *grads, grad_bias, grad_bias, None
 
 
-def _autocast(dtype: torch.dtype, x: Tensor, h: Tensor, c: Tensor, *weights_and_backend: Any) -> tuple[Tensor, ...]:
+def _autocast(dtype: torch.dtype, x: Tensor, h: Tensor, c: Tensor, *weights_and_backend: Any) -> tuple[Any, ...]:
     *weights, backend = weights_and_backend
     if x.dtype == torch.float64:
-        return _lstm_step(x, h, c, *weights, backend)
-    return _lstm_step(x.to(dtype), h.to(dtype), c, *(weight.to(dtype) for weight in weights), backend)
+        return (x, h, c, *weights, backend)
+    return (x.to(dtype), h.to(dtype), c, *(weight.to(dtype) for weight in weights), backend)
 
 
 _lstm_step_backward = registry.register(
@@ -174,4 +174,5 @@ _lstm_step = registry.register(
     backward=_backward,
     autocast=_autocast,
     check=_check,
+    folds=((0, 0, 0), (0, 0, 0)),
 )

@@ -138,6 +138,7 @@ _read_backward = registry.register(
     _gradient,
     _gradient_fake,
     backward=registry.refuse_double_backward("read"),
+    folds=((0, 0, 0), (0, 0)),
 )
 _read = registry.register(
     "read(Tensor image, Tensor params, SymInt size, str backend) -> Tensor",
@@ -145,7 +146,8 @@ _read = registry.register(
     lambda image, params, size, backend: image.new_empty(_shape(image, params, size)),
     setup_context=_setup,
     backward=_backward,
-    autocast=registry.to_float32("read"),
+    autocast=registry.to_float32,
     forward=_forward_keeping,
     check=_check,
+    folds=((0, 0), (0,)),
 )

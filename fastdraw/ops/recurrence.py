@@ -61,10 +61,9 @@ def recurrence(
     dtype = gate.common_dtype(layers)
     state = registry.geometry_dtype(dtype)
     x, noise = None if x is None else x.to(state), noise.to(state)
-    if torch.is_autocast_enabled(noise.device.type) and state != torch.float64:
-        dtype = torch.get_autocast_dtype(noise.device.type)
-    inputs = [tensor for tensor in (x, noise, *layers) if tensor is not None]
-    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
+    if state != torch.float64:
+        dtype = registry.autocast_dtype(noise.device.type) or dtype
+    keep = registry.backward_may_follow((x, noise, *layers))
     keep_canvases = return_trajectory or (keep and model.canvas_memory == "keep")
     sizes = (model.config.read_size or 0, model.config.write_size or 0)
     options = (*sizes, dtype, keep or return_trajectory, keep_canvases, dispatch.current())
@@ -263,6 +262,7 @@ def _forward(x: Tensor | None, noise: Tensor, labels: Tensor | None, *arguments:
         raise checks.expected("labels", f"{'None' if labels is not None else 'class numbers'}, for these layers", labels)
     if labels is not None:
         gate.check("labels", labels, noise, (shape.batch,), (torch.int64,))
+    checks.check_where_compiled(x, labels, shape.classes)
     pieces = dispatch.pieces(backend, noise.device.type)
     tape = glimpses.make_tape(shape, noise, dtype, keep, keep_canvases, infers, pieces.new_buffers)
     if shape.batch:
@@ -300,49 +300,58 @@ def _backward(ctx: Any, grad_canvas: Tensor | None, grad_kl: Tensor | None, *_: 
     grad_kl = torch.zeros_like(kl) if grad_kl is None else grad_kl
     need_x, need_noise, *_ = ctx.needs_input_grad
     arguments = [tensor for i, tensor in enumerate(saved) if i != 2]
-    grad_x, grad_noise, *apart = _recurrence_backward(grad_canvas, grad_kl, *arguments, need_x, need_noise, *ctx.options)
-    grads = iter(apart)
-    layers = [None if tensor is None else next(grads) for tensor in saved[_FIRST : _FIRST + _COUNT]]
+    grad_x, grad_noise, *grads = _recurrence_backward(grad_canvas, grad_kl, *arguments, need_x, need_noise, *ctx.options)
+    layers = [None if own is None else grad for own, grad in zip(saved[_FIRST : _FIRST + _COUNT], grads, strict=True)]
     return (grad_x if need_x else None, grad_noise if need_noise else None, None, *layers, *(None,) * 6)
 
 
-def _gradient(grad_canvas: Tensor, grad_kl: Tensor, x: Tensor | None, noise: Tensor, *arguments: Any) -> list[Tensor]:
+def _gradient(grad_canvas: Tensor, grad_kl: Tensor, x: Tensor | None, noise: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+    """To x, noise and every layer: empty tensors for those that are not wanted, or not there."""
     layers, tape = Layers(*arguments[:_COUNT]), Tape(*arguments[_COUNT : _COUNT + len(Tape._fields)])
     need_x, need_noise, read_size, write_size, dtype, backend = arguments[_COUNT + len(Tape._fields) :]
     shape = _check(x, noise, layers, (read_size, write_size), dtype)
     tape = _check_tape(tape, grad_canvas, grad_kl, noise, shape, dtype, x is not None)
     if shape.batch == 0:
-        return [torch.zeros_like(tensor) for tensor in _gradient_fake(grad_canvas, grad_kl, x, noise, *arguments)]
+        return tuple(torch.zeros_like(tensor) for tensor in _gradient_fake(grad_canvas, grad_kl, x, noise, *arguments))
     pieces, x = dispatch.pieces(backend, noise.device.type), None if x is None else x.contiguous()
     weights = glimpses.prepared(pieces, _joined(layers, dtype), x is not None, backward=True)
     grads = glimpses.backward(pieces, grad_canvas, grad_kl, x, noise.contiguous(), weights, shape, tape, need_x, need_noise)
     empty = noise.new_empty(0)
-    first = [empty if grads.x is None else grads.x, empty if grads.noise is None else grads.noise]
-    there = [tensor for tensor in layers if tensor is not None]
-    return first + [grad.to(own.dtype) for grad, own in zip(_apart(grads.weights, layers), there, strict=True)]
+    first = (empty if grads.x is None else grads.x, empty if grads.noise is None else grads.noise)
+    apart = iter(_apart(grads.weights, layers))
+    return *first, *(noise.new_empty(0) if own is None else next(apart).to(own.dtype) for own in layers)
 
 
-def _gradient_fake(grad_canvas: Tensor, grad_kl: Tensor, x: Tensor | None, noise: Tensor, *arguments: Any) -> list[Tensor]:
+def _gradient_fake(
+    grad_canvas: Tensor, grad_kl: Tensor, x: Tensor | None, noise: Tensor, *arguments: Any
+) -> tuple[Tensor, ...]:
     need_x, need_noise = arguments[_COUNT + len(Tape._fields) :][:2]
-    first = [noise.new_empty(x.shape if x is not None and need_x else 0), noise.new_empty(noise.shape if need_noise else 0)]
-    return first + [tensor.new_empty(tensor.shape) for tensor in arguments[:_COUNT] if tensor is not None]
+    first = (noise.new_empty(x.shape if x is not None and need_x else 0), noise.new_empty(noise.shape if need_noise else 0))
+    return *first, *(noise.new_empty(0) if own is None else own.new_empty(own.shape) for own in arguments[:_COUNT])
 
 
 _OPTIONAL = ("write", "write_bias", "read", "read_bias")
 _LAYERS = ", ".join(f"Tensor{'?' if name in _OPTIONAL else ''} {name}" for name in Layers._fields)
 _TAPE = ", ".join(f"Tensor tape_{name}" for name in Tape._fields)
+
+
+def _tensors(count: int) -> str:
+    return ", ".join(["Tensor"] * count)
+
+
 _recurrence_backward = registry.register(
     f"recurrence_backward(Tensor grad_canvas, Tensor grad_kl, Tensor? x, Tensor noise, {_LAYERS}, {_TAPE}, bool need_x,"
-    " bool need_noise, int read_size, int write_size, ScalarType dtype, str backend) -> Tensor[]",
+    f" bool need_noise, int read_size, int write_size, ScalarType dtype, str backend) -> ({_tensors(2 + _COUNT)})",
     _gradient,
     _gradient_fake,
     backward=registry.refuse_double_backward("DRAW"),
 )
 _recurrence = registry.register(
     f"recurrence(Tensor? x, Tensor noise, Tensor? labels, {_LAYERS}, int read_size, int write_size, ScalarType dtype,"
-    f" bool keep, bool keep_canvases, str backend) -> ({', '.join('Tensor' for _ in Tape._fields)})",
+    f" bool keep, bool keep_canvases, str backend) -> ({_tensors(len(Tape._fields))})",
     _forward,
     _fake,
     setup_context=_setup,
     backward=_backward,
+    folds=((0, 1, 0), (0, *(1 for _ in Tape._fields[1:]))),
 )

@@ -102,6 +102,7 @@ _write_backward = registry.register(
     _gradient,
     _gradient_fake,
     backward=registry.refuse_double_backward("write"),
+    folds=((0, 0, 0), (0, 0)),
 )
 _write = registry.register(
     "write(Tensor patch, Tensor params, SymInt height, SymInt width, str backend) -> Tensor",
@@ -109,6 +110,7 @@ _write = registry.register(
     lambda patch, params, height, width, backend: patch.new_empty(_shape(patch, height, width)),
     setup_context=_setup,
     backward=_backward,
-    autocast=registry.to_float32("write"),
+    autocast=registry.to_float32,
     check=_check,
+    folds=((0, 0), (0,)),
 )
