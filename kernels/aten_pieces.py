@@ -123,7 +123,8 @@ def latent_backward(
     mu, log_sigma = latent.chunk(2, 1)
     sigma = log_sigma.exp()
     grad_z, grad_kl = grad_inputs[:, : mu.shape[1]].to(latent.dtype), grad_kl[:, None]
-    parts = [grad_z + grad_kl * mu, grad_z * sigma * noise + grad_kl * (sigma * sigma - 1)]
+    # In this order: sigma^2 may be infinite where sigma is not, and a KL that nobody asked about has a gradient of zero.
+    parts = [grad_z + grad_kl * mu, grad_z * sigma * noise + (grad_kl * sigma * sigma - grad_kl)]
     grad_latent.copy_(torch.cat(parts, 1))
     if grad_noise is not None:
         torch.mul(grad_z, sigma, out=grad_noise)

@@ -131,6 +131,25 @@ def test_saturated_lstm_gates_are_not_nan(backend: str, device: str) -> None:
     torch.testing.assert_close([t.cpu() for t in actual], list(reference.lstm_step(x, (h, c), *weights)))
 
 
+@pytest.mark.levels
+@pytest.mark.parametrize("log_sigma", [0.0, 44.0, 60.0, 88.0])
+def test_a_kl_that_nobody_asked_about_has_no_gradient(backend: str, device: str, log_sigma: float) -> None:
+    """Where sigma^2 is infinite in float32 and sigma is not, `reconstruct` has the reference's gradient."""
+    models = [package.DRAW((1, 5, 6), 2, 3, 3, 2, 2).to(device) for package in (fastdraw, reference)]
+    models[1].load_state_dict(models[0].state_dict())
+    x, noise = torch.rand(2, 1, 5, 6, device=device), torch.randn(2, 2, 3, device=device)
+    grads = []
+    for model in models:
+        with torch.no_grad():
+            model.latent.bias[3:] = log_sigma
+            model.encoder.weight_ih.zero_()
+        model.reconstruct(x, noise).sum().backward()
+        grads.append([parameter.grad for parameter in model.parameters()])
+    for actual, expected in zip(*grads, strict=True):
+        assert expected.isfinite().all()
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_the_state_of_half_precision_is_float32(backend: str, device: str) -> None:
     sizes = [(2, 3), (2, 4), (2, 4), (16, 3), (16, 4), (16,), (16,)]
     x, h, c, *weights = (torch.randn(size, dtype=torch.bfloat16, device=device) for size in sizes)

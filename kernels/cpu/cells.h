@@ -154,7 +154,8 @@ struct InputBackward {
     const V mu = load_some_as<T>(latent + at, count), sigma = vector_exp(load_some_as<T>(latent + at + n, count));
     store_some_as<T>(grad_latent + at, grad_z + grad_kl[b] * mu, count);
     const V through_noise = grad_z * sigma * load_some_as<T>(noise + b * n + j, count);
-    store_some_as<T>(grad_latent + at + n, through_noise + grad_kl[b] * (sigma * sigma - 1), count);
+    // In this order: sigma^2 may be infinite where sigma is not, and a KL that nobody asked about has a gradient of zero.
+    store_some_as<T>(grad_latent + at + n, through_noise + (grad_kl[b] * sigma * sigma - grad_kl[b]), count);
     if (grad_noise) store_some_as<T>(grad_noise + b * n + j, grad_z * sigma, count);
   }
 };

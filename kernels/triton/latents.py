@@ -2,7 +2,7 @@
 
     latent         mu, log sigma = h W^T + b;  z = mu + sigma noise;  kl = sum of (mu^2 + sigma^2 - 1)/2 - log sigma
     input_grad     grad_inputs = grad_out W; with latents in its first columns their gradients as well:
-                   d mu = dz + dkl mu;  d log sigma = dz sigma noise + dkl (sigma^2 - 1);  d noise = dz sigma
+                   d mu = dz + dkl mu;  d log sigma = dz sigma noise + dkl sigma sigma - dkl;  d noise = dz sigma
 
 A program of `latent` has a tile of rows and latents and gives its part of their KL: the loop over glimpses sums the parts
 once, at its end, in one order and without atomics.
@@ -147,7 +147,8 @@ def input_grad_kernel(
         b_sigma = tl.exp(b_log_sigma)
         out = p_grad_latent.dtype.element_ty
         tl.store(p_grad_latent + o_mu, (b_sum + b_grad_kl * b_mu).to(out), mask=m_z)
-        b_grad_sigma = b_sum * b_sigma * b_noise + b_grad_kl * (b_sigma * b_sigma - 1.0)
+        # In this order: sigma^2 may be infinite where sigma is not, and a KL that nobody asked about has a gradient of zero.
+        b_grad_sigma = b_sum * b_sigma * b_noise + (b_grad_kl * b_sigma * b_sigma - b_grad_kl)
         tl.store(p_grad_latent + o_mu + LATENT, b_grad_sigma.to(out), mask=m_z)
         if GRAD_NOISE:
             tl.store(p_grad_noise + o_z, b_sum * b_sigma, mask=m_z)
