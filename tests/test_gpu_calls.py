@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -225,8 +226,9 @@ def test_training_ends_with_the_test_images(trained, tmp_path):
     assert tested["samples"] == 2
     assert tested["result"]["images"] == 20
     # Drawn and reported where there is time for it; no step is taken again, and those that are left are.
-    said = ["mnist", "--data-dir", str(trained / "data"), "--out", str(tmp_path), "--samples", "2"]
-    assert reproduce.main([*said, "--set", *(f"{k}={v}" for k, v in same(plan["options"]).items())]) == 0
+    said = shlex.split(train.reproduced(tmp_path))[3:]
+    said[said.index("DATA")] = str(trained / "data")
+    assert reproduce.main([*said, "--samples", "2"]) == 0
     after = json.loads((seed / "test.json").read_text())
     assert after["step"] == plan["steps"]
     assert after == tested or tested["step"] < plan["steps"]
@@ -245,7 +247,3 @@ def test_an_archive_that_no_call_packed_is_refused(tmp_path, monkeypatch, kind):
     with pytest.raises(ValueError, match=r"run\.tgz: expected"):
         train.unpacked(tmp_path / "call", tmp_path / "folder" / "own")
     assert [path.name for path in tmp_path.rglob("*")] == ["call", "run.tgz"]
-
-
-def same(options: dict) -> dict:
-    return {name: value for name, value in options.items() if name not in ("data_dir",)}

@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -135,6 +136,14 @@ def unpacked(out: Path, folder: Path) -> None:
         (seed_folder(folder) / LARGE).write_bytes((out / LARGE).read_bytes())
 
 
+def reproduced(folder: Path) -> str:
+    """The command that draws and reports what was unpacked there, and trains nothing that was trained."""
+    options = json.loads((folder / "plan.json").read_text())["options"]
+    said = [f"{name}={value}" for name, value in options.items() if name != "data_dir"]
+    words = ["benchmarks.reproduce", "mnist", "--data-dir", "DATA", "--out", str(folder), "--set", *said]
+    return shlex.join(["python3", "-m", *words])
+
+
 if __name__ == "__main__":
     unpacked(Path(sys.argv[1]), Path(sys.argv[2]))
-    print(json.dumps({"folder": sys.argv[2]}))
+    print(reproduced(Path(sys.argv[2])))
