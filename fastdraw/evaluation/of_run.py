@@ -16,11 +16,11 @@ from fastdraw.evaluation.bound import Likelihood, likelihood
 from fastdraw.evaluation.classes import ClassErrors, class_errors
 from fastdraw.runs import checkpoint
 from fastdraw.runs.checkpoint import Checkpoint, load_checkpoint, locate
+from fastdraw.runs.device import find_device
 from fastdraw.runs.kinds import task_of
 from fastdraw.runs.numerics import numerics
 from fastdraw.runs.randomness import generator
 from fastdraw.train.resume import told
-from fastdraw.train.setup import find_device
 
 if TYPE_CHECKING:
     from fastdraw.view.run import Run

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fastdraw import dispatch
 from fastdraw.checks import expected
 from fastdraw.files import write_atomically
@@ -19,6 +17,7 @@ from fastdraw.profile.cases import DTYPES, PEERS, STANDARD_PEERS, case, resolved
 from fastdraw.profile.measure import profile, roof
 from fastdraw.profile.shapes import Shape
 from fastdraw.profile.trace import Event, merged
+from fastdraw.runs.device import find_device
 
 
 @dataclass
@@ -108,15 +107,9 @@ def _checked(options: Options) -> tuple[list[Shape], str, tuple[str, ...]]:
     """What is measured, where, and beside whom."""
     if options.dtype not in table.SAME:
         raise expected("dtype", f"one of {', '.join(table.SAME)}", options.dtype)
-    if options.device not in ("auto", "cpu", "cuda"):
-        raise expected("device", "auto, cpu or cuda", options.device)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise expected("device", "cpu or auto, since this PyTorch finds no CUDA device", options.device)
+    device = find_device(options.device).type
     if not 0 < options.seconds < 3600:
         raise expected("seconds", "a number above 0 and below 3600", options.seconds)
-    device = options.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     _check_backend(options.backend, device)
     peers = _peers(options.peers)
     return shapes.chosen(options.operators, options.shapes, options.said), device, peers

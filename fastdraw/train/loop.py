@@ -19,16 +19,17 @@ from fastdraw.checks import expected
 from fastdraw.files import owned, sweep, write_atomically
 from fastdraw.graphed import GraphedStep
 from fastdraw.runs.checkpoint import Checkpoint, CheckpointError, load_checkpoint, optimizer_tensors, save_checkpoint
+from fastdraw.runs.device import find_device
 from fastdraw.runs.kinds import kind
 from fastdraw.runs.numerics import numerics
 from fastdraw.train.batches import Batches
 from fastdraw.train.display import Display, Result, Silent, display, diverged, headline
 from fastdraw.train.metrics import Metrics
 from fastdraw.train.options import TrainOptions
-from fastdraw.train.parallel import lost, processes
+from fastdraw.train.parallel import local_rank, lost, processes
 from fastdraw.train.resume import SUMS, Progress
 from fastdraw.train.schedule import factor, scheduler
-from fastdraw.train.setup import ABOUT, BEST, Setup, clear, find_device, prepare, run_folder
+from fastdraw.train.setup import ABOUT, BEST, Setup, clear, prepare, run_folder
 from fastdraw.train.signals import Interrupted, Interruptions
 from fastdraw.train.tasks import Classify, Draw, Task
 
@@ -51,7 +52,7 @@ def train(options: TrainOptions, explicit: Collection[str] | None = None, show: 
     if not isinstance(options, TrainOptions):
         raise expected("options", "TrainOptions", options, TypeError)
     interruptions = Interruptions(options.minutes)
-    with processes(find_device(options.device).type == "cuda") as together, contextlib.ExitStack() as stack:
+    with processes(find_device(options.device, local_rank()).type == "cuda") as together, contextlib.ExitStack() as stack:
         folder = run_folder(options)
         if together.is_first:
             stack.enter_context(owned(folder))

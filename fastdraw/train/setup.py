@@ -20,6 +20,7 @@ from fastdraw import data
 from fastdraw._version import __version__
 from fastdraw.runs import checkpoint
 from fastdraw.runs.checkpoint import Checkpoint, load_optimizer
+from fastdraw.runs.device import find_device
 from fastdraw.runs.kinds import Config, Model, kind
 from fastdraw.runs.randomness import generator
 from fastdraw.train import metrics
@@ -89,7 +90,7 @@ def prepare(said: TrainOptions, explicit: Collection[str] | None, processes: Pro
     folder = run_folder(said)
     saved, before = saved_run(folder) if said.resume else (None, None)
     options = said if before is None else continued(said, before, explicit)
-    device = find_device(options.device)
+    device = find_device(options.device, local_rank())
     if device.type == "cuda":
         torch.cuda.set_device(device)
     _check_precision(options.precision, device)
@@ -118,17 +119,6 @@ def prepare(said: TrainOptions, explicit: Collection[str] | None, processes: Pro
     # No checkpoint is written before all have read the one that is there.
     processes.wait()
     return Setup(options, folder, device, splits, found, fingerprint, model, average, optimizer, saved, processes)
-
-
-def find_device(name: str) -> torch.device:
-    """The device that --device means for this process. Raises ValueError where there is none."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device: expected cpu or auto, got cuda, of which this PyTorch finds none")
-    if name == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    if local_rank() >= torch.cuda.device_count():
-        raise ValueError(f"device: expected one CUDA device for each process, got {torch.cuda.device_count()} devices")
-    return torch.device("cuda", local_rank())
 
 
 def _name(name_or_path: str) -> str:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from fastdraw import view
 from fastdraw.checks import check_size, expected
 from fastdraw.data.arrays import check_memory
+from fastdraw.runs.device import find_device
 from fastdraw.view import gallery, picture, pictures
 from fastdraw.view.run import Run
 
@@ -109,13 +109,7 @@ def save_samples(
 
 def _open(path: str | os.PathLike[str], data: str | None, data_dir: str | None, split: str, seed: int, device: str) -> Run:
     check_size("seed", seed, least=0)
-    if device not in ("auto", "cpu", "cuda"):
-        raise expected("device", "auto, cpu or cuda", device)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device: expected cpu or auto, got cuda, of which this PyTorch finds none")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Run(path, data, data_dir, split, seed, device)
+    return Run(path, data, data_dir, split, seed, str(find_device(device)))
 
 
 def _check_room(run: Run, number: int) -> None:
