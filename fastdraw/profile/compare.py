@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastdraw.checks import expected
 from fastdraw.profile.figures import time_text
 from fastdraw.text import printable, short
 
@@ -45,8 +44,11 @@ def load(path: str) -> dict[str, Any]:
         if not isinstance(report["when"], str) or not isinstance(report["machine"], dict):
             raise TypeError("its time and machine are missing")
         _times(report)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise expected("compare", "a file that `fastdraw profile --json` wrote", printable(path)) from None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        why = f"no {error}" if isinstance(error, KeyError) else short(error)
+        raise ValueError(
+            f"compare: expected a file that `fastdraw profile --json` wrote, got {printable(path)} ({why})"
+        ) from None
     return report
 
 
