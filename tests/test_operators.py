@@ -85,6 +85,39 @@ def test_extreme_windows(backend: str, device: str, values: tuple[float, ...], n
     compare(operator, specification, inputs, dtype, device)
 
 
+#: Of each of params, what is extreme; log gamma within what README promises gradients for.
+EXTREMES = (
+    *[(0.0, 0.1, -1.0, 40.0, -1e3, 1e6, 1e10, -1e20, 1e30, -3e38)] * 2,
+    (0.0, -2.0, 5.0, -20.0, 30.0, -30.0, 45.0, 60.0, -60.0, 3e38, -3e38),
+    (0.0, -3.0, 5.0, -20.0, 20.0, 40.0, -40.0, 60.0, -60.0, 3e38, -3e38),
+    (0.0, 1.0, -20.0, 20.0),
+)
+
+
+@pytest.mark.levels
+@pytest.mark.parametrize("shape", [(5, 7, 1), (9, 13, 4), (33, 17, 5), (3, 70, 2)])
+def test_finite_params_have_finite_gradients(backend: str, device: str, shape: tuple[int, int, int]) -> None:
+    """Extremes of all params together, and of two of them; sides that no vector divides."""
+    height, width, size = shape
+    windows = 2 if env.triton_interpreted() else 200
+    picked = torch.stack([torch.tensor(v)[torch.randint(len(v), (windows,))] for v in EXTREMES], 1)
+    picked[::2] *= torch.rand(len(picked[::2]), 5).argsort(1) < 2
+    image, patch = (torch.rand(windows, 1, *sides, device=device) for sides in ((height, width), (size, size)))
+    for module in (fastdraw, reference):
+        params = picked.to(device).requires_grad_()
+        outputs = [
+            module.read(image, params, size),
+            module.write(patch, params, (height, width)),
+            *module.filterbank(params, size, (height, width)),
+        ]
+        for output in outputs:
+            (grad,) = torch.autograd.grad(output.sum(), params, retain_graph=True)
+            wrong = ~(
+                grad.isfinite().all(1) & output.flatten(1 if output.dim() > 1 else 0).isfinite().view(windows, -1).all(1)
+            )
+            assert not wrong.any(), f"{module.__name__}: {picked[wrong.cpu()][0].tolist()} has {grad[wrong][0].tolist()}"
+
+
 @pytest.mark.levels
 @pytest.mark.parametrize("values", WINDOWS)
 def test_rows_sum_to_one(backend: str, device: str, values: tuple[float, ...]) -> None:
