@@ -12,7 +12,8 @@ TORCH ?= torch==2.13.0
 TRITON ?= triton==3.7.1
 OUT ?= results
 WORKERS ?= 2
-# Which of the pieces' emulated tests `make test` runs: one in eight, others after every commit. `make emulate` runs all there are.
+# Of the kernels' tests `make test` emulates one in sixteen, and `make test-triton` interprets one in eight, others after every
+# commit. `make emulate` emulates all there are.
 TURN ?= $(shell git rev-list --count HEAD 2>/dev/null || echo 0)
 
 BIN := $(VENV)/bin
@@ -32,8 +33,8 @@ demo: $(VENV)/installed
 test: $(VENV)/installed lint
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(TRITON_TESTS) tests/test_operators.py -k triton
-	for device in sm_90 sm_80; do FASTDRAW_EMULATE=$$device FASTDRAW_EMULATE_TURN=$(TURN) $(BIN)/python -m pytest -q -n $(WORKERS) \
-	  --dist worksteal tests/test_triton_pieces.py || exit 1; done
+	for device in sm_90 sm_80; do FASTDRAW_EMULATE=$$device FASTDRAW_TURN=$(TURN)/16 $(BIN)/python -m pytest -q -n $(WORKERS) \
+	  --dist worksteal $(TRITON_TESTS) tests/test_operators.py -k "$(EMULATED)" || exit 1; done
 
 # The C++ kernels with AddressSanitizer and UndefinedBehaviorSanitizer: random calls at every instruction set.
 sanitize: $(VENV)/installed
@@ -50,13 +51,15 @@ test-triton: $(VENV)/installed
 	$(BIN)/pip install -q --no-deps --target $(VENV)/other-triton $(TRITON)
 	PYTHONPATH=$(VENV)/other-triton $(BIN)/python -c "import triton; print('triton', triton.__version__)"
 	PYTHONPATH=$(VENV)/other-triton $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(COMPILED)
-	PYTHONPATH=$(VENV)/other-triton TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(TRITON_TESTS)
+	PYTHONPATH=$(VENV)/other-triton TRITON_INTERPRET=1 FASTDRAW_TURN=$(TURN)/8 $(BIN)/python -m pytest -q -n $(WORKERS) \
+	  --dist worksteal $(TRITON_TESTS)
 
 # The kernels' tests once more, on what Triton compiles for each device: too long for every change.
 # FASTDRAW_EMULATE_ORDERS=together,backward,random has the warps of a program take turns in several orders: eight times as long.
 emulate: $(VENV)/installed
 	for device in sm_90 sm_80; do FASTDRAW_EMULATE=$$device $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal \
-	  $(TRITON_TESTS) tests/test_operators.py -k "$(EMULATED)" || exit 1; done
+	  $(TRITON_TESTS) tests/test_operators.py -k "$(EMULATED)" && FASTDRAW_EMULATE=$$device $(BIN)/python -m pytest -q \
+	  -n $(WORKERS) --dist worksteal tests/test_gpu_models.py || exit 1; done
 
 benchmark: $(VENV)/installed
 	$(BIN)/python -m pytest --benchmark

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,8 +21,8 @@ from fastdraw.kernels.cpu import pieces
 
 #: sm_80 or sm_90: Triton's kernels run in the emulator of these tests (emulator/), for CPU tensors.
 EMULATED = os.environ.get("FASTDRAW_EMULATE", "")
-#: FASTDRAW_EMULATE_TURN runs one in so many of the emulated tests, by its number.
-TURNS = 8
+#: "3/16": of the tests of Triton's kernels one in sixteen; others with "4/16", and all of them with sixteen such.
+TURN = os.environ.get("FASTDRAW_TURN", "")
 if EMULATED:
     from emulator import device as emulated_device
 
@@ -72,21 +74,43 @@ def pytest_configure(config: pytest.Config) -> None:
         torch.set_num_threads(1)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """What a worker of xdist has emulated."""
+    if EMULATED:
+        emulated_device.Counts.add(*getattr(node, "workeroutput", {}).get("emulated", (0, 0, {})))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output = getattr(session.config, "workeroutput", None)
+    if EMULATED and output is not None:
+        counts = emulated_device.Counts
+        output["emulated"] = (counts.launches, counts.instructions, counts.ties)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if EMULATED:
+        terminalreporter.write_line(f"{EMULATED}: {emulated_device.Counts.text()}")
+
+
 def in_turn(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Of emulated tests one in TURNS, the next one at the next turn; the paper's MNIST canvas and sums of many rows always."""
+    """The tests whose turn it is; the paper's MNIST canvas and sums of many rows always."""
     always = ("28, 28, 2, 5", "over_many_rows")
-    turn = int(os.environ["FASTDRAW_EMULATE_TURN"]) % TURNS
-    return [one for i, one in enumerate(items) if i % TURNS == turn or any(name in one.name for name in always)]
+    turn, turns = (int(number) for number in TURN.split("/"))
+    # Shuffled once and for all: parameters that change fastest would have the same value in every sixteenth.
+    order = random.Random(0).sample(range(len(items)), len(items))
+    own = set(order[turn % turns :: turns])
+    return [one for i, one in enumerate(items) if i in own or any(name in one.name for name in always)]
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if EMULATED and "FASTDRAW_EMULATE_TURN" in os.environ:
-        items[:] = in_turn(items)
-    if torch.cuda.is_available():
-        return
-    left_out = [item for item in items if item.get_closest_marker("gpu")]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if not item.get_closest_marker("gpu")]
+    elsewhere = () if torch.cuda.is_available() else ("gpu",) if EMULATED else ("gpu", "compiled")
+    kept = [item for item in items if not any(item.get_closest_marker(name) for name in elsewhere)]
+    if TURN:
+        kept = in_turn(kept)
+    config.hook.pytest_deselected(items=list(set(items) - set(kept)))
+    items[:] = kept
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,12 +1,13 @@
 """What the tests of test_gpu_*.py work on: operators and models with inputs on the device at hand, and their error budget.
 
 The device is a CUDA device where there is one, and Triton the backend. Elsewhere the same tests run at small sizes on the CPU,
-so that a test's own mistakes show before a GPU is paid for.
+so that a test's own mistakes show before a GPU is paid for; with FASTDRAW_EMULATE on Triton's machine code in the emulator.
 """
 
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ from fastdraw.profile.models import gradients, rounded
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
-BACKEND = "triton" if ON_GPU else "aten" if fastdraw.backends()["native"] else "native"
+BACKEND = "triton" if ON_GPU or os.environ.get("FASTDRAW_EMULATE") else "aten" if fastdraw.backends()["native"] else "native"
 
 PRECISIONS = ["float32", "tf32", "bfloat16", "float16", "float64"]
 #: What only a device of size is given.

@@ -19,9 +19,12 @@ import triton
 
 from emulator import device, faults, machine, parser
 from fastdraw.kernels.triton import aot
+from fastdraw.kernels.triton.canvas_grad import canvas_grad_launch
+from fastdraw.kernels.triton.cells import cell_forward_launch
 from fastdraw.kernels.triton.linear import linear_launch
 from fastdraw.kernels.triton.read import read_launch
 from fastdraw.kernels.triton.write import write_launch
+from fastdraw.ops.glimpses import Shape
 from triton_forms import moderate_params
 
 
@@ -63,6 +66,22 @@ def cases() -> Iterator[tuple[str, Any, tuple[str, ...]]]:
     yield "write by wgmma", write_launch(wide, params[:1], torch.empty(1, 1, 40, 40), -1, "tf32"), ("p_image",)
     h, weight, bias = torch.randn(3, 88).bfloat16(), torch.randn(35, 88).bfloat16(), torch.randn(35).bfloat16()
     yield "linear", linear_launch(h, weight, bias, torch.empty(3, 35)), ("p_out",)
+    inputs, weight, bias, c = (
+        torch.randn(35, 72).half(),
+        torch.randn(36, 72).half(),
+        torch.randn(36).half(),
+        torch.randn(35, 9),
+    )
+    gates, c_new, h_new = torch.empty(35, 36).half(), torch.empty(35, 9), torch.empty(35, 9).half()
+    yield "cell", cell_forward_launch(inputs, weight, bias, c, gates, c_new, [h_new]), ("p_gates", "p_c_new")
+    s = Shape(2, 1, 2, 17, 20, 1, 1, 12, 12)
+    head, canvas, x = torch.randn(1, s.patch_numel + 10), torch.randn(*s.image), torch.rand(*s.image)
+    grads = torch.randn(1, s.read_numel), torch.zeros(*s.image), torch.empty_like(head)
+    yield (
+        "gradient around a canvas",
+        canvas_grad_launch(head, canvas, x, *grads, None, s, True, False, "ieee"),
+        ("p_grad_head",),
+    )
 
 
 def needed(one: parser.Instruction) -> bool:
@@ -102,3 +121,23 @@ def test_a_kernel_without_one_of_its_barriers_waits_or_masks_is_found_out(name: 
             silent.append(f"{one.where}: {one.text}")
     assert tried >= 5
     assert not silent, f"{len(silent)} of {tried}: {silent}"
+
+
+@pytest.mark.parametrize("name", ["read", "write", "write by wgmma", "linear", "cell", "gradient around a canvas"])
+def test_warps_in_any_order_give_the_same_bits(name: str) -> None:
+    """The last warp first, and in slices drawn at random; what is asynchronous as late as it may, and at once."""
+    launched, results = next((one, results) for case, one, results in cases() if case == name)
+    compiled = Compiled(launched, results)
+    assert launched.num_warps > 1
+    changed = [value for value in launched.arguments.values() if isinstance(value, torch.Tensor)]
+    before = [tensor.clone() for tensor in changed]
+    program = machine.Program(parser.Kernel(compiled.ptx))
+    found = {}
+    for order in machine.ORDERS:
+        for tensor, value in zip(changed, before, strict=True):
+            tensor.copy_(value)
+        found[order] = compiled.run(program, order)
+    for order, outputs in found.items():
+        for one, other in zip(outputs, found["together"], strict=True):
+            assert one.isfinite().all(), order
+            assert torch.equal(one, other), order

@@ -59,8 +59,8 @@ def test_draw_with_rebuilt_canvases(name, precision):
     check_draw((CONFIGS | SMALL)[name], precision, 32 if name in CONFIGS else 5, canvas_memory="rebuild")
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("size", [1, 100, 2048])
+@pytest.mark.compiled
+@pytest.mark.parametrize("size", [1, 100, pytest.param(2048, marks=gpu)])
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
 def test_draw_of_other_batches(size, precision):
     """One image; a batch that is no multiple of a tile; one whose products go to other tiles, or to cuBLAS."""

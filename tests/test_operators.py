@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -14,8 +16,8 @@ from compare import compare
 from fastdraw import env, reference
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
-# The interpreter runs a program in milliseconds; it gets the same cases, and fewer random ones.
-EXAMPLES = 4 if env.triton_interpreted() else 40
+# Interpreter and emulator get the same cases, and fewer random ones.
+EXAMPLES = 4 if env.triton_interpreted() or "FASTDRAW_EMULATE" in os.environ else 40
 
 
 #: Which of two gradients are wanted; a backward pass that wants none is never called.

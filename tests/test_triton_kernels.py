@@ -31,6 +31,8 @@ SHAPES = [
     (1, 1, 40, 9, 64),  # many filters, more than the image is wide
     (1, 5, 31, 1, 3),  # one pixel wide
     (1, 2, 6, 70, 1),  # one filter, which has no stride
+    (1, 2, 11, 9, 4),  # filters that need no padding: a power of two
+    (1, 1, 9, 11, 8),  # the same, as wide as a tile of tf32 is deep
 ]
 
 

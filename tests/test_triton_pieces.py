@@ -37,6 +37,7 @@ IMAGES = [
     (1, 2, 6, 19, 0, 1),  # a read without attention; one filter, which has no stride
     (2, 1, 5, 7, 4, 0),  # a write without attention
     (2, 2, 33, 3, 0, 0),  # neither
+    (1, 1, 12, 9, 8, 4),  # as many filters as are unrolled one by one
     (1, 1, 6, 7, 33, 2),  # more filters than the kernels hold: the plain pieces
 ]
 
