@@ -170,6 +170,24 @@ def test_latent(sizes: tuple[int, ...], dtype: torch.dtype, fused: bool) -> None
     check("latent", dtype, arguments, ("out", "z", "kl"), ("h", "weight", "bias", "z"))
 
 
+def test_latents_near_the_prior(fused: bool) -> None:
+    """Where sigma is nearly one, sigma^2 - 1 - log sigma^2 and its derivative all but cancel: to float32's own digits of the
+    latents that the kernel made."""
+    h, weight, bias = (
+        torch.randn(5, 9, device=DEVICE),
+        torch.randn(14, 9, device=DEVICE) * 1e-3,
+        torch.zeros(14, device=DEVICE),
+    )
+    noise, out, z, kl = (torch.empty(size, device=DEVICE) for size in ((5, 7), (5, 14), (5, 7), (5,)))
+    pieces.latent(h, weight, bias, noise.zero_(), out, z, kl)
+    mu, log_sigma = out.double().split(7, 1)
+    assert error(kl, ((mu**2 + torch.expm1(2 * log_sigma)) / 2 - log_sigma).sum(1)) < 1e-6
+    grad_inputs, grad_latent = torch.empty(5, 7, device=DEVICE), torch.empty(5, 14, device=DEVICE)
+    gates, zero = torch.zeros(5, 8, device=DEVICE), torch.zeros(8, 7, device=DEVICE)
+    pieces.latent_backward(gates, zero, out, noise, torch.ones(5, device=DEVICE), grad_inputs, grad_latent, None)
+    assert error(grad_latent, torch.cat([mu, torch.expm1(2 * log_sigma)], 1)) < 1e-6
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("sizes", LAYERS, ids=str)
 @pytest.mark.parametrize("needs_noise", [True, False], ids=["noise", ""])

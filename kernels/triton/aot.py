@@ -33,6 +33,8 @@ from .write import write_launch
 
 #: Shared memory that one block may have, bytes.
 SHARED_LIMIT = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024, "gfx942": 64 * 1024}
+#: Of a multiprocessor, and so of one block at most.
+REGISTERS = 2**16
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
     "sm_90": GPUTarget("cuda", 90, 32),
@@ -163,12 +165,17 @@ def compile_launch(launch: Launch, target: str) -> Resources:
     compiled = triton.compile(_source(launch), target=TARGETS[target], options=options)
     if target.startswith("sm_"):
         registers, spills = _cuda_usage(compiled.asm["cubin"])
+        # ptxas takes as many registers a thread as it is told to, of more threads than a multiprocessor has them for.
+        whole = -(-registers // 8) * 8 * 32 * launch.num_warps
     else:
         text = compiled.asm["amdgcn"]
         registers = _number(r"\.vgpr_count:\s+(\d+)", text)
         # Spilled scalar registers go to lanes of vector registers, not to memory.
         spills = _number(r"\.vgpr_spill_count:\s+(\d+)", text) + _number(r"\.private_segment_fixed_size:\s+(\d+)", text)
+        whole = 0
     faults = guards.faults(compiled.asm, launch.arguments.get("PRECISION"))
+    if whole > REGISTERS:
+        faults.append(f"{launch.num_warps} warps of {registers} registers a thread, which no multiprocessor has")
     if "launch_pdl" in extra and not guards.waits_first(compiled.asm["ptx"]):
         faults.append("touches memory, or branches, before it waits for the kernel before")
     return Resources(registers, compiled.metadata.shared, spills, faults)

@@ -18,6 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .activations import above_tangent
 from .dependent import after_the_last_kernel
 from .launch import Launch
 from .piece_tables import POINTWISE, product_blocks
@@ -81,7 +82,7 @@ def latent_kernel(
     b_z = b_mu + b_sigma * b_noise
     tl.store(p_z + o_b[:, None] * Z_ROW + o_z[None, :], b_z.to(p_z.dtype.element_ty), mask=mask)
     # Latents beyond the last have mu 0 and sigma 1, which count nothing.
-    b_kl = tl.sum(0.5 * (b_mu * b_mu + b_sigma * b_sigma - 1.0) - b_log_sigma, axis=1)
+    b_kl = tl.sum(0.5 * (b_mu * b_mu + above_tangent(2.0 * b_log_sigma, b_sigma * b_sigma)), axis=1)
     tl.store(p_kl + i_part * batch + o_b, b_kl, mask=m_b)
 
 
@@ -147,8 +148,10 @@ def input_grad_kernel(
         b_sigma = tl.exp(b_log_sigma)
         out = p_grad_latent.dtype.element_ty
         tl.store(p_grad_latent + o_mu, (b_sum + b_grad_kl * b_mu).to(out), mask=m_z)
-        # In this order: sigma^2 may be infinite where sigma is not, and a KL that nobody asked about has a gradient of zero.
-        b_grad_sigma = b_sum * b_sigma * b_noise + (b_grad_kl * b_sigma * b_sigma - b_grad_kl)
+        # Where it is far from 1 sigma^2 may be infinite, and a KL that nobody asked about still has a gradient of zero.
+        b_near = b_grad_kl * (2.0 * b_log_sigma + above_tangent(2.0 * b_log_sigma, b_sigma * b_sigma))
+        b_far = b_grad_kl * b_sigma * b_sigma - b_grad_kl
+        b_grad_sigma = b_sum * b_sigma * b_noise + tl.where(tl.abs(b_log_sigma) < 0.25, b_near, b_far)
         tl.store(p_grad_latent + o_mu + LATENT, b_grad_sigma.to(out), mask=m_z)
         if GRAD_NOISE:
             tl.store(p_grad_noise + o_z, b_sum * b_sigma, mask=m_z)

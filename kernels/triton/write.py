@@ -173,5 +173,4 @@ def write_launch(patch: "Tensor", params: "Tensor", image: "Tensor", power: int,
     }
     arguments.update(blocks.constants)
     grid = (batch * channels * stripes,)
-    registers = 255 if several else None
-    return Launch(write_kernel, grid, arguments, blocks.num_warps, blocks.num_stages, max_registers=registers, fma=False)
+    return Launch(write_kernel, grid, arguments, blocks.num_warps, blocks.num_stages, max_registers=255, fma=False)
