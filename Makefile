@@ -1,6 +1,6 @@
 # make demo   sets everything up, trains on handwritten digits for a minute or two, and draws some
 # make test   sets everything up and runs every check that needs no GPU
-# make emulate  Triton's kernels as machine code for sm_80 and sm_90, executed without a GPU; half an hour on two cores
+# make emulate  Triton's kernels as machine code for sm_80 and sm_90, executed without a GPU; an hour and a half on two busy cores
 # make sanitize  random calls of the C++ kernels under AddressSanitizer; LONG=1 runs more of them, and the kernels' tests
 # make gpu    on a machine with a GPU: tests and figures, then the paper's MNIST model trained; uses that machine's python3,
 #             installs nothing. COMMIT=... where git cannot be asked, DATA=... the folder with binarized_mnist.npz
@@ -12,7 +12,7 @@ TORCH ?= torch==2.13.0
 TRITON ?= triton==3.7.1
 OUT ?= results
 WORKERS ?= 2
-# Of the kernels' tests `make test` emulates one in sixteen, and `make test-triton` interprets one in eight, others after every
+# Of the kernels' tests `make test` emulates one in 24, and `make test-triton` interprets one in eight, others after every
 # commit. `make emulate` emulates all there are.
 TURN ?= $(shell git rev-list --count HEAD 2>/dev/null || echo 0)
 
@@ -33,7 +33,7 @@ demo: $(VENV)/installed
 test: $(VENV)/installed lint
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(TRITON_TESTS) tests/test_operators.py -k triton
-	for device in sm_90 sm_80; do FASTDRAW_EMULATE=$$device FASTDRAW_TURN=$(TURN)/16 $(BIN)/python -m pytest -q -n $(WORKERS) \
+	for device in sm_90 sm_80; do FASTDRAW_EMULATE=$$device FASTDRAW_TURN=$(TURN)/24 $(BIN)/python -m pytest -q -n $(WORKERS) \
 	  --dist worksteal $(TRITON_TESTS) tests/test_operators.py -k "$(EMULATED)" || exit 1; done
 
 # The C++ kernels with AddressSanitizer and UndefinedBehaviorSanitizer: random calls at every instruction set.

@@ -21,7 +21,7 @@ from fastdraw.kernels.cpu import pieces
 
 #: sm_80 or sm_90: Triton's kernels run in the emulator of these tests (emulator/), for CPU tensors.
 EMULATED = os.environ.get("FASTDRAW_EMULATE", "")
-#: "3/16": of the tests of Triton's kernels one in sixteen; others with "4/16", and all of them with sixteen such.
+#: "3/24": of the tests of Triton's kernels one in 24; others with "4/24", and all of them with 24 such.
 TURN = os.environ.get("FASTDRAW_TURN", "")
 if EMULATED:
     from emulator import device as emulated_device
@@ -97,7 +97,7 @@ def in_turn(items: list[pytest.Item]) -> list[pytest.Item]:
     """The tests whose turn it is; the paper's MNIST canvas and sums of many rows always."""
     always = ("28, 28, 2, 5", "over_many_rows")
     turn, turns = (int(number) for number in TURN.split("/"))
-    # Shuffled once and for all: parameters that change fastest would have the same value in every sixteenth.
+    # Shuffled once and for all: parameters that change fastest would have the same value in every 24th.
     order = random.Random(0).sample(range(len(items)), len(items))
     own = set(order[turn % turns :: turns])
     return [one for i, one in enumerate(items) if i in own or any(name in one.name for name in always)]

@@ -31,8 +31,9 @@ def sum_of_products(p_a, p_b, p_out, K: tl.constexpr):
 @pytest.mark.xfail(
     strict=True,
     raises=AssertionError,
-    reason="Triton (seen in 3.6.0 and 3.7.1) makes a tl.dot in tf32 of a sum over a product of broadcasts, and counts a depth"
-    " of 2 four times. If this test passes, Triton is mended: rows.product may sum so again once every supported version is.",
+    reason="Triton (seen in 3.6.0, 3.7.1 and 3.9.0) makes a tl.dot in tf32 of a sum over a product of broadcasts, and counts a"
+    " depth of 2 four times. If this test passes, Triton is mended: rows.product may sum so again once every"
+    " supported version is.",
 )
 @pytest.mark.parametrize("depth", [2, 4, 8, 16])
 def test_a_sum_of_products_is_no_dot(depth: int) -> None:

@@ -115,7 +115,13 @@ def test_tiles_of_patches_and_parts_of_images(dtype, few_filters, monkeypatch):
 #: One over what one program holds of each kernel.
 @pytest.mark.parametrize(
     ("size", "dtype"),
-    [(33, torch.float32), (65, torch.float32), (65, torch.bfloat16), (9, torch.float64), (33, torch.float64)],
+    [
+        (33, torch.float32),
+        (65, torch.float32),
+        pytest.param(65, torch.bfloat16, marks=pytest.mark.compiled),
+        (9, torch.float64),
+        (33, torch.float64),
+    ],
 )
 def test_more_filters_than_registers_hold(size, dtype):
     check_glimpse((1, 2, 11, 40, size), moderate_params(1), -1, dtype, dtype)
