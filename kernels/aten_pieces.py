@@ -32,9 +32,9 @@ CHUNK_ROWS = 1024
 CHUNK_GATES = 1 << 19
 
 
-def chunk_rows(hidden: int, dtype: torch.dtype) -> int:
+def chunk_rows(s: Shape, dtype: torch.dtype) -> int:
     """How many rows of gradients go into the weights' gradients at once."""
-    return min(CHUNK_ROWS, CHUNK_GATES // (4 * hidden))
+    return min(CHUNK_ROWS, CHUNK_GATES // (4 * s.hidden))
 
 
 def latent_parts(s: Shape, dtype: torch.dtype) -> int:

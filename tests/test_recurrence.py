@@ -53,7 +53,7 @@ def test_weights_gradients_do_not_depend_on_the_chunk(backend: str, monkeypatch:
     """A glimpse a chunk, chunks that divide T and that do not, one chunk."""
     model, other = pair(**{**SMALL, "glimpses": 5})
     x, noise = inputs(model)
-    monkeypatch.setattr(dispatch.pieces(backend, "cpu"), "chunk_rows", lambda hidden, dtype: rows)
+    monkeypatch.setattr(dispatch.pieces(backend, "cpu"), "chunk_rows", lambda s, dtype: rows)
     for ours, theirs in zip(gradients(model, x, noise), gradients(other, x, noise), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 

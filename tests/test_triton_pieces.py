@@ -240,6 +240,13 @@ def test_weight_gradient_over_many_rows(dtype: torch.dtype) -> None:
         check("weight_gradient", dtype, arguments, ("weights", "bias"), ("grad_out", "inputs"))
 
 
+def test_chunks_of_weight_gradients_grow_with_the_batch() -> None:
+    """The paper's MNIST step in half precision: all glimpses at once, and at a large batch a quarter of them."""
+    for batch, glimpses in ((128, 64), (2048, 16)):
+        s = Shape(64, batch, 1, 28, 28, 256, 100, 2, 5)
+        assert pieces.chunk_rows(s, torch.bfloat16) // batch == glimpses
+
+
 def image_case(sizes: tuple[int, ...], window: tuple[float, ...] | None = None) -> tuple[Shape, dict[str, Tensor]]:
     """A shape and what both pieces around the canvas are given."""
     batch, channels, height, width, read_size, write_size = sizes

@@ -102,7 +102,7 @@ class Launches(TorchDispatchMode):
 def test_launches_of_a_glimpse(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """At most 5 forward and 5 backward; weight gradients once for all glimpses, as they are at the paper's B = 128."""
     torch.use_deterministic_algorithms(False)
-    monkeypatch.setattr(pieces, "chunk_rows", lambda hidden, dtype: 16 * 2)
+    monkeypatch.setattr(pieces, "chunk_rows", lambda s, dtype: 16 * 2)
     forward, backward = [], []
     for steps in (8, 16):
         model, _ = models(glimpses=steps, image_shape=(1, 9, 7))

@@ -282,7 +282,7 @@ def backward(
     grad_noise = torch.empty_like(noise) if need_noise else None
     grad_canvas = grad_canvas.clone(memory_format=torch.contiguous_format)
     rebuilt = tape.canvas.clone() if len(tape.canvases) < s.glimpses else None
-    chunk = min(s.glimpses, max(1, pieces.chunk_rows(s.hidden, tape.decoder_in.dtype) // s.batch))
+    chunk = min(s.glimpses, max(1, pieces.chunk_rows(s, tape.decoder_in.dtype) // s.batch))
 
     def rows(like: Tensor) -> Tensor:
         return tape.decoder_in.new_empty(chunk, s.batch, like.shape[-1])

@@ -114,9 +114,10 @@ def glimpse_backward(
     return None
 
 
-def chunk_rows(hidden: int, dtype: torch.dtype) -> int:
-    """Torch's products over many rows at once share them out to all of the device, and each costs a launch."""
-    return CHUNK_BYTES[dtype.itemsize] // (4 * hidden * dtype.itemsize)
+def chunk_rows(s: Shape, dtype: torch.dtype) -> int:
+    """Torch's products over many rows at once share them out to all of the device, and every chunk costs twenty launches. Four
+    chunks are a quarter of what the tape has of gates, however large the batch."""
+    return max(CHUNK_BYTES[dtype.itemsize] // (4 * s.hidden * dtype.itemsize), s.glimpses // 4 * s.batch)
 
 
 def weight_gradient(grad_out: Tensor, inputs: Tensor, weights: Sequence[Tensor], bias: Tensor) -> None:
