@@ -1,5 +1,5 @@
 """Random calls, legal and not, of the operators and models on the native backend: `python tests/fuzz.py SECONDS [CALLS
-[SEED]]`, whichever end comes first.
+[SEED]]`, whichever end comes first, or an interruption.
 
 A legal call gives numbers, none of them NaN. An illegal one, in which a tensor, a weight, what autograd kept or one argument
 of a registered operator was spoiled, is refused with a sentence, or computes. Run under AddressSanitizer (tests/sanitize.py)
@@ -203,6 +203,8 @@ def main(seconds: float, calls: float, seed: int) -> None:
                     print(f"seed {number}", flush=True)
                     raise
                 done["illegal, refused"] += 1
+            except KeyboardInterrupt:
+                break
             except BaseException:
                 print(f"seed {number}", flush=True)
                 raise

@@ -162,6 +162,27 @@ def test_released_memory_is_refused(backend: str, side: int) -> None:
             call()
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+def test_released_memory_is_refused_before_it_is_converted(backend: str, autocast: bool) -> None:
+    dtype = torch.float32 if autocast else torch.bfloat16
+    lstm = [torch.rand(size).to(dtype) for size in [(2, 3), (2, 4), (2, 4), (16, 3), (16, 4), (16,), (16,)]]
+    half = [torch.rand(2, 1, 6, 6).half(), torch.zeros(2, 5).half()]
+    x, noise, image = torch.rand(2, 1, 20, 20).double(), torch.rand(4, 2, 5).double(), torch.rand(2, 1, 12, 12).half()
+    calls: list[tuple[Tensor, Callable[[], object]]] = [
+        *((tensor, lambda: fastdraw.lstm_step(lstm[0], (lstm[1], lstm[2]), *lstm[3:])) for tensor in lstm),
+        *((tensor, lambda: fastdraw.read(*half, 3)) for tensor in half),
+        (x, lambda: classifier().attend(x)),
+        (noise, lambda: draw()(torch.rand(2, 1, 12, 12), noise)),
+        (image, lambda: draw().recurrence(image, torch.randn(4, 2, 5))),
+    ]
+    for tensor, call in calls:
+        whole = tensor.untyped_storage().nbytes()
+        tensor.untyped_storage().resize_(whole - 1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast), pytest.raises(ValueError, match=r"expected .* bytes"):
+            call()
+        tensor.untyped_storage().resize_(whole)
+
+
 def test_memory_released_before_the_backward_pass_is_refused(backend: str) -> None:
     for side in (6, 70):
         image, params = torch.rand(2, 1, side, side), torch.zeros(2, 5, requires_grad=True)

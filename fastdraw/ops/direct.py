@@ -58,6 +58,12 @@ def seen(arguments: tuple[Any, ...]) -> bool:
     return False
 
 
+def wrapped(tensor: Tensor) -> bool:
+    """Whether a tensor may be something that stands for memory, and has none of its own."""
+    plain = type(tensor) in _PLAIN and (tensor.is_cpu or tensor.is_cuda)
+    return not plain or bool(_modes() or _function_modes() or _transforms() or _tracing())
+
+
 def shortcut(
     operator: Any,
     implementation: Callable[..., Any],

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fastdraw import checks
+from fastdraw.ops import direct
 
 #: Of weights, images and patches.
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -26,6 +27,16 @@ def common_dtype(tensors: Iterable[Tensor | None]) -> torch.dtype:
             dtype = tensor.dtype if dtype is None else torch.promote_types(dtype, tensor.dtype)
     assert dtype is not None
     return dtype
+
+
+def converted(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """`tensor.to(dtype)`, which reads memory without asking whether it is there; where tracers and transforms hold the tensor,
+    its memory is theirs."""
+    if tensor.dtype == dtype:
+        return tensor
+    if not torch.compiler.is_compiling() and not direct.wrapped(tensor):
+        checks.check_memory(name, tensor)
+    return tensor.to(dtype)
 
 
 def check(name: str, tensor: Tensor, like: Tensor, shape: Sequence[int], dtypes: Sequence[torch.dtype] | None = None) -> None:

@@ -37,7 +37,7 @@ def lstm_step(
     _check(x, h, c, weight_ih, weight_hh, bias_ih, bias_hh)
     if dispatch.current() == "reference":
         return reference.lstm_step(x, (h, c), weight_ih, weight_hh, bias_ih, bias_hh)
-    c = c.to(registry.geometry_dtype(x.dtype))
+    c = gate.converted("c", c, registry.geometry_dtype(x.dtype))
     h, c, _ = _lstm_step(x, h, c, weight_ih, weight_hh, bias_ih, bias_hh, dispatch.current())
     return h, c
 
@@ -62,6 +62,7 @@ def _check(
             checks.check_same("dtype", "x", x, name, tensor)
 
 
+_CONVERTED = ("x", "h", "weight_ih", "weight_hh", "bias_ih", "bias_hh")
 _NAMES = ("x", "h", "c", "weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
@@ -155,7 +156,8 @@ def _autocast(dtype: torch.dtype, x: Tensor, h: Tensor, c: Tensor, *weights_and_
     *weights, backend = weights_and_backend
     if x.dtype == torch.float64:
         return (x, h, c, *weights, backend)
-    return (x.to(dtype), h.to(dtype), c, *(weight.to(dtype) for weight in weights), backend)
+    x, h, *weights = (gate.converted(*one, dtype) for one in zip(_CONVERTED, (x, h, *weights), strict=True))
+    return (x, h, c, *weights, backend)
 
 
 _lstm_step_backward = registry.register(

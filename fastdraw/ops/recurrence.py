@@ -60,7 +60,7 @@ def recurrence(
     _check_sizes(layers, model.config, x is not None, noise.device)
     dtype = gate.common_dtype(layers)
     state = registry.geometry_dtype(dtype)
-    x, noise = None if x is None else x.to(state), noise.to(state)
+    x, noise = None if x is None else gate.converted("x", x, state), gate.converted("noise", noise, state)
     if state != torch.float64:
         dtype = registry.autocast_dtype(noise.device.type) or dtype
     keep = registry.backward_may_follow((x, noise, *layers))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from fastdraw import checks
-from fastdraw.ops import transforms
+from fastdraw.ops import gate, transforms
 from fastdraw.ops.direct import shortcut, transformed
 
 #: What torch's dispatcher calls, by operator. It hangs on torch, which registers an operator once in a process, and outlives
@@ -146,8 +146,8 @@ def geometry_dtype(dtype: torch.dtype) -> torch.dtype:
 def to_float32(dtype: torch.dtype, *args: Any) -> tuple[Any, ...]:
     """Autocast rule of the operators whose geometry needs float32: every lower-precision tensor is widened."""
 
-    def widen(argument: Any) -> Any:
+    def widen(place: int, argument: Any) -> Any:
         half = isinstance(argument, torch.Tensor) and argument.dtype in (torch.float16, torch.bfloat16)
-        return argument.float() if half else argument
+        return gate.converted(f"argument {place}", argument, torch.float32) if half else argument
 
-    return tuple(map(widen, args))
+    return tuple(widen(*one) for one in enumerate(args, 1))
