@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fastdraw import dispatch, reference
+from fastdraw import dispatch, layers, reference
 from fastdraw.config import ClassifierConfig
+from fastdraw.ops import lstm_step, read, write
 from fastdraw.ops.classification import classification
+from fastdraw.reference import Operators
 from fastdraw.sharing import Pretrained
 from fastdraw.state_dict import CheckedStateDict
 
@@ -40,14 +42,22 @@ class DRAWClassifier(Pretrained, CheckedStateDict, reference.DRAWClassifier):
 
     Weights and states are float32 (or float64, after .double()). Under torch.autocast the matrix products run in autocast's
     dtype, and in the weights' own after .bfloat16() or .half(); reads, states and logits stay
-    float32. Nothing is kept on the module between calls.
+    float32. Nothing is kept on the module between calls. Layers that are more than their weights: as `fastdraw.DRAW` says.
     """
 
     config_type = ClassifierConfig
     config: ClassifierConfig
 
+    operators = Operators(read, write, lstm_step)
+
     def recurrence(self, x: Tensor, return_params: bool = False) -> tuple[Tensor, Tensor | None]:
-        """All glimpses, on the backend in force; see `fastdraw.ops.classification`."""
-        if dispatch.current() == "reference":
-            return super().recurrence(x, return_params)
-        return classification(self, x, return_params)
+        """All glimpses, on the backend in force, by `fastdraw.ops.classification`; where a layer is more than its weights, one
+        after the other through the layers."""
+        if dispatch.current() != "reference":
+            if self._forward_pre_hooks:
+                layers.refresh(self)
+            whole = classification(self, x, return_params)
+            if whole is not None:
+                return whole
+            layers.tell(self)
+        return super().recurrence(x, return_params)

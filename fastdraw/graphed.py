@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
-from fastdraw import checks
+from fastdraw import checks, layers
 from fastdraw.capture import Identity, capture
 from fastdraw.reference import DRAW, DRAWClassifier
 
@@ -55,8 +55,8 @@ class GraphedStep:
 
     On CUDA, building one captures all of it in one graph, under the autocast in force there; weights, optimiser and generators
     are left as they were, also where it fails. Each call copies the batch, draws fresh noise and replays. Elsewhere, and with
-    a process group, a call runs the same operations plainly. Images are checked like the model's own where that does not wait
-    for the device.
+    a process group, a call runs the same operations plainly; so it does while modules have hooks, which no graph would call.
+    Images are checked like the model's own where that does not wait for the device.
 
     Raises ValueError or TypeError, naming the argument, for what it cannot take.
     """
@@ -95,7 +95,7 @@ class GraphedStep:
         kind = example.device.type
         self._autocast = torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
         self._graph: torch.cuda.CUDAGraph | None = None
-        if example.is_cuda and process_group is None:
+        if example.is_cuda and process_group is None and not layers.callbacks(model):
             self._capture()
 
     def __call__(self, x: Tensor, noise: Tensor | None = None, kl_weight: float = 1.0, labels: Tensor | None = None) -> Any:
@@ -121,7 +121,7 @@ class GraphedStep:
             self._kl_weight.fill_(kl_weight)
         elif noise is not None:
             raise checks.expected("noise", "None for a classifier, which draws none", noise)
-        if self._graph is None:
+        if self._graph is None or layers.callbacks(self.model):
             return self._step()
         if not self._identity.holds():
             # Another optimiser's state was loaded, or weights were moved: the graph would go on with the old ones.

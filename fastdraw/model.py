@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from torch import Tensor
 
-from fastdraw import dispatch, reference
+from fastdraw import dispatch, layers, reference
 from fastdraw.config import DRAWConfig
-from fastdraw.ops import recurrence as ops
+from fastdraw.ops import lstm_step, read, write
+from fastdraw.ops.recurrence import recurrence
+from fastdraw.reference import Operators
 from fastdraw.sharing import Pretrained
 from fastdraw.state_dict import CheckedStateDict
 
@@ -56,15 +56,28 @@ class DRAW(Pretrained, CheckedStateDict, reference.DRAW):
     Weights and states are float32 (or float64, after .double()). Under torch.autocast the matrix products run in autocast's
     dtype, and in the weights' own after .bfloat16() or .half(); states, canvas and KL stay
     float32. Nothing is kept on the module between calls.
+
+    Layers are modules: one with hooks, an adapter, a subclass or pruning in its place computes and is called once a glimpse,
+    which is slower; a warning says so once, names it and the way back. Parametrised weights (torch.nn.utils.parametrize) are
+    computed once a call and stay fast. What is no such layer raises TypeError or ValueError by name.
     On a CPU the large buffers of a step are kept for the next one, as torch does on CUDA.
     """
 
     config_type = DRAWConfig
     config: DRAWConfig
 
+    operators = Operators(read, write, lstm_step)
+
     def recurrence(
         self, x: Tensor | None, noise: Tensor, return_trajectory: bool = False, labels: Tensor | None = None
     ) -> reference.Recurrence:
-        """All glimpses, on the backend in force; see `fastdraw.ops.recurrence`."""
-        run = super().recurrence if dispatch.current() == "reference" else partial(ops.recurrence, self)
-        return run(x, noise, return_trajectory, labels)
+        """All glimpses, on the backend in force, by `fastdraw.ops.recurrence`; where a layer is more than its weights, one
+        after the other through the layers."""
+        if dispatch.current() != "reference":
+            if self._forward_pre_hooks:
+                layers.refresh(self)
+            whole = recurrence(self, x, noise, return_trajectory, labels)
+            if whole is not None:
+                return whole
+            layers.tell(self)
+        return super().recurrence(x, noise, return_trajectory, labels)

@@ -11,14 +11,15 @@ proven against it. Numbers in brackets are the paper's equations. Two convention
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, linear, one_hot
 
-from fastdraw import checks
+from fastdraw import checks, layers
 from fastdraw.config import DRAWConfig
 
 #: Bounds put on params, (g~x, g~y, log sigma^2, log delta~, log gamma), so that no finite input overflows to NaN. They lie
@@ -185,6 +186,14 @@ def kl_divergence(mu: Tensor, log_sigma: Tensor) -> Tensor:
     return 0.5 * (mu**2 + (2 * log_sigma).exp() - 2 * log_sigma - 1).sum(-1)
 
 
+class Operators(NamedTuple):
+    """What a model's loop over glimpses computes windows and plain LSTM layers by."""
+
+    read: Callable[[Tensor, Tensor, int], Tensor]
+    write: Callable[[Tensor, Tensor, tuple[int, int]], Tensor]
+    lstm_step: Callable[..., tuple[Tensor, Tensor]]
+
+
 Model = TypeVar("Model", bound="DRAW")
 
 
@@ -192,8 +201,11 @@ class DRAW(nn.Module):
     """DRAW as the paper has it. `fastdraw.DRAW` takes the same arguments, has the same weights and gives the same results.
 
     Arguments are those of `fastdraw.DRAWConfig`, and canvas_memory, which changes nothing here. See `fastdraw.DRAW` for
-    what the methods take, give and raise.
+    what the methods take, give and raise. Layers are called as modules, so whatever stands in a layer's place computes.
     """
+
+    operators: ClassVar[Operators] = Operators(read, write, lstm_step)
+    states: ClassVar[tuple[str, ...]] = ("initial_canvas", "initial_encoder", "initial_decoder")
 
     def __init__(
         self,
@@ -419,30 +431,32 @@ class DRAW(nn.Module):
         With labels [B] both LSTMs are also given the class, as num_classes columns that are 0 but for one 1.
         """
         batch, config = noise.shape[1], self.config
-        canvas = self.initial_canvas.expand(batch, *config.image_shape)
-        h_enc, c_enc = self._initial_state(self.initial_encoder, batch)
-        h_dec, c_dec = self._initial_state(self.initial_decoder, batch)
+        layers.refresh(self)
+        call = layers.Calls(self, self.layer_kinds(x is not None), self.states, self.operators.lstm_step)
+        x, noise = None if x is None else x.to(call.state), noise.to(call.state)
+        canvas = self.initial_canvas.to(call.state).expand(batch, *config.image_shape)
+        h_enc, c_enc = self._initial_state(self.initial_encoder.to(call.state), batch)
+        h_dec, c_dec = self._initial_state(self.initial_decoder.to(call.state), batch)
         y = [] if labels is None else [one_hot(labels, config.num_classes or 0).to(noise.dtype)]
         kl: list[Tensor] = []
         latents: list[Tensor] = []
         canvases: list[Tensor] = []
         read_params: list[Tensor] = []
         write_params: list[Tensor] = []
-        for t in range(config.glimpses):
-            z = noise[t]  # (13), where there is no x
-            if x is not None:
-                x_hat = x - torch.sigmoid(canvas)  # (3)
-                r = self._read(x, x_hat, h_dec, read_params)  # (4)
-                h_enc, c_enc = lstm_step(torch.cat([r, h_dec, *y], 1), (h_enc, c_enc), *lstm_weights(self.encoder))  # (5)
-                latents.append(self.latent(h_enc))
-                mu, log_sigma = latents[-1].chunk(2, dim=1)  # (1), (2)
-                z = mu + log_sigma.exp() * noise[t]  # (6)
-                kl.append(kl_divergence(mu, log_sigma))  # (11)
-            h_dec, c_dec = lstm_step(
-                torch.cat([z, *y], 1) if y else z, (h_dec, c_dec), *lstm_weights(self.decoder)
-            )  # (7), (14)
-            canvas = canvas + self._write(h_dec, write_params)  # (8), (15)
-            canvases.append(canvas)
+        with layers.once(self):
+            for t in range(config.glimpses):
+                z = noise[t]  # (13), where there is no x
+                if x is not None:
+                    x_hat = x - torch.sigmoid(canvas)  # (3)
+                    r = self._read(call, x, x_hat, h_dec, read_params)  # (4)
+                    h_enc, c_enc = call.lstm("encoder", torch.cat([r, h_dec, *y], 1), (h_enc, c_enc))  # (5)
+                    latents.append(call.linear("latent", h_enc, 2 * config.latent_size))
+                    mu, log_sigma = latents[-1].chunk(2, dim=1)  # (1), (2)
+                    z = mu + log_sigma.exp() * noise[t]  # (6)
+                    kl.append(kl_divergence(mu, log_sigma))  # (11)
+                h_dec, c_dec = call.lstm("decoder", torch.cat([z, *y], 1) if y else z, (h_dec, c_dec))  # (7), (14)
+                canvas = canvas + self._write(call, h_dec, write_params)  # (8), (15)
+                canvases.append(canvas)
         trajectory, latent = None, torch.stack(latents) if latents else None
         if return_trajectory:
             image_size = config.image_shape[1:]
@@ -452,21 +466,31 @@ class DRAW(nn.Module):
             trajectory = Trajectory(torch.stack(canvases), write_windows, read_windows, *mu_and_log_sigma)
         return Recurrence(canvas, torch.stack(kl) if kl else None, trajectory, latent)
 
-    def _read(self, x: Tensor, x_hat: Tensor, h_dec: Tensor, all_params: list[Tensor]) -> Tensor:
+    def layer_kinds(self, infers: bool = True) -> dict[str, type[nn.Module]]:
+        """The layers that a pass calls, by name, as what they are made: with an image, or to generate."""
+        kinds: dict[str, type[nn.Module]] = {"encoder": nn.LSTMCell, "latent": nn.Linear} if infers else {}
+        kinds.update(decoder=nn.LSTMCell, patch=nn.Linear)
+        if self.config.write_size is not None:
+            kinds["write_attention"] = nn.Linear
+        if infers and self.config.read_size is not None:
+            kinds["read_attention"] = nn.Linear
+        return kinds
+
+    def _read(self, call: layers.Calls, x: Tensor, x_hat: Tensor, h_dec: Tensor, all_params: list[Tensor]) -> Tensor:
         images = torch.cat([x, x_hat], 1)
         if self.config.read_size is None:
             return images.flatten(1)  # (17)
-        all_params.append(self.read_attention(h_dec))  # (21)
-        return read(images, all_params[-1], self.config.read_size).flatten(1)  # (27)
+        all_params.append(call.linear("read_attention", h_dec, 5))  # (21)
+        return self.operators.read(images, all_params[-1], self.config.read_size).flatten(1)  # (27)
 
-    def _write(self, h_dec: Tensor, all_params: list[Tensor]) -> Tensor:
+    def _write(self, call: layers.Calls, h_dec: Tensor, all_params: list[Tensor]) -> Tensor:
         channels, height, width = self.config.image_shape
         size = self.config.write_size
-        w = self.patch(h_dec)  # (18), (28)
+        w = call.linear("patch", h_dec, self.config.patch_numel)  # (18), (28)
         if size is None:
             return w.view(-1, channels, height, width)
-        all_params.append(self.write_attention(h_dec))  # (21)
-        return write(w.view(-1, channels, size, size), all_params[-1], (height, width))  # (29)
+        all_params.append(call.linear("write_attention", h_dec, 5))  # (21)
+        return self.operators.write(w.view(-1, channels, size, size), all_params[-1], (height, width))  # (29)
 
     @staticmethod
     def _initial_state(h: Tensor, batch: int) -> tuple[Tensor, Tensor]:

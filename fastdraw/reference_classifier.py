@@ -8,15 +8,15 @@ One LSTM reads the image through a window that its own last state places; the la
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from fastdraw import checks
+from fastdraw import checks, layers
 from fastdraw.config import ClassifierConfig
-from fastdraw.reference import Window, brief, check_dtype, lstm_step, lstm_weights, read, window
+from fastdraw.reference import Operators, Window, brief, check_dtype, lstm_step, read, window, write
 
 Model = TypeVar("Model", bound="DRAWClassifier")
 
@@ -36,6 +36,9 @@ class DRAWClassifier(nn.Module):
 
     Arguments are those of `fastdraw.ClassifierConfig`; `fastdraw.DRAWClassifier` says what the methods take, give and raise.
     """
+
+    operators: ClassVar[Operators] = Operators(read, write, lstm_step)
+    states: ClassVar[tuple[str, ...]] = ("initial_hidden",)
 
     def __init__(
         self,
@@ -107,13 +110,22 @@ class DRAWClassifier(nn.Module):
     def recurrence(self, x: Tensor, return_params: bool = False) -> tuple[Tensor, Tensor | None]:
         """All glimpses: logits [B, num_classes], and the params [T, B, 5] of every window where they are asked for."""
         batch = x.shape[0]
-        h, c = self.initial_hidden.expand(batch, -1), self.initial_hidden.new_zeros(batch, self.config.hidden_size)
+        layers.refresh(self)
+        call = layers.Calls(self, self.layer_kinds(), self.states, self.operators.lstm_step)
+        x, h = x.to(call.state), self.initial_hidden.to(call.state).expand(batch, -1)
+        c = torch.zeros_like(h)
         all_params: list[Tensor] = []
-        for _ in range(self.config.glimpses):
-            all_params.append(self.read_attention(h))  # (21)
-            r = read(x, all_params[-1], self.config.read_size).flatten(1)  # (27)
-            h, c = lstm_step(r, (h, c), *lstm_weights(self.lstm))
-        return self.output(h), torch.stack(all_params) if return_params else None
+        with layers.once(self):
+            for _ in range(self.config.glimpses):
+                all_params.append(call.linear("read_attention", h, 5))  # (21)
+                r = self.operators.read(x, all_params[-1], self.config.read_size).flatten(1)  # (27)
+                h, c = call.lstm("lstm", r, (h, c))
+            logits = call.linear("output", h, self.config.num_classes)
+        return logits, torch.stack(all_params) if return_params else None
+
+    def layer_kinds(self) -> dict[str, type[nn.Module]]:
+        """The layers by name, as what they are made."""
+        return {"lstm": nn.LSTMCell, "read_attention": nn.Linear, "output": nn.Linear}
 
     def _check_images(self, x: Tensor) -> Tensor:
         checks.check_tensor("x", x, "B", *self.config.image_shape)

@@ -27,6 +27,8 @@ class CheckedStateDict(nn.Module):
         mapping of names to tensors.
         """
         check_names(state_dict)
+        # Hooks before loading may make other names and shapes of what comes.
+        changed = any(module._load_state_dict_pre_hooks for module in self.modules())
         for name, own in self.state_dict().items():
             # What torch's own tools keep beside tensors is theirs.
             if name not in state_dict or not isinstance(own, Tensor):
@@ -34,7 +36,7 @@ class CheckedStateDict(nn.Module):
             value = state_dict[name]
             if not isinstance(value, Tensor):
                 raise checks.expected(f"state_dict: {short(name)}", "a tensor", value, TypeError)
-            if value.shape != own.shape:
+            if value.shape != own.shape and not changed:
                 raise StateDictError(
                     f"state_dict: expected {name} of shape {tuple(own.shape)} for {self.config}, got {tuple(value.shape)}"
                 )

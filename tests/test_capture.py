@@ -161,6 +161,22 @@ def assert_same(one: DRAW, other: DRAW) -> None:
         torch.testing.assert_close(a, b, msg=lambda text, name=name: f"{name}: {text}")
 
 
+def test_hooks_are_called_in_every_step(cuda):
+    model, _, step = graphed(cuda)
+    calls: list[int] = []
+    hook = model.patch.register_forward_hook(lambda *_: calls.append(1))
+    x, noise = batches(1)[0]
+    with pytest.warns(UserWarning, match="patch has a forward hook"):
+        step(x, noise)
+    step(x, noise)
+    assert len(calls) == 2 * CONFIG["glimpses"]
+    hook.remove()
+    replayed: list[int] = []
+    step._graph.replay = lambda: replayed.append(1)
+    step(*batches(1)[0])
+    assert replayed == [1]
+
+
 @pytest.mark.parametrize(
     ("kind", "options"),
     [(Adam, {"fused": True}), (Adam, {"amsgrad": True}), (AdamW, {}), (RAdam, {}), (Adamax, {"weight_decay": 0.1})],

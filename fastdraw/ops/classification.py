@@ -21,6 +21,7 @@ from torch import Tensor
 
 from fastdraw import checks, dispatch
 from fastdraw.config import ClassifierConfig
+from fastdraw.layers import weights as weights_of
 from fastdraw.ops import gate, registry
 from fastdraw.reference import DRAWClassifier
 
@@ -63,16 +64,20 @@ class Tape(NamedTuple):
 _COUNT = len(Layers._fields)
 
 
-def classification(model: DRAWClassifier, x: Tensor, return_params: bool = False) -> tuple[Tensor, Tensor | None]:
+def classification(model: DRAWClassifier, x: Tensor, return_params: bool = False) -> tuple[Tensor, Tensor | None] | None:
     """Logits [B, classes], and the params [T, B, 5] of every window, without gradient, where they are asked for.
 
     x [B, C, H, W]. Equal to the reference's; differentiable once in x and in all weights. Products run in the dtype of the
     weights, the widest where they differ, or in autocast's; states and results are float64 where that is, and float32
     otherwise.
 
-    Raises ValueError or TypeError, naming the layer, where one is of another size than the model's configuration has.
+    None, and nothing computed, where a layer is more than its weights (fastdraw/layers.py). Raises ValueError or TypeError,
+    naming the layer, where one is of another size than the model's configuration has.
     """
-    layers = _layers(model)
+    found = weights_of(model, model.layer_kinds())
+    if found is None:
+        return None
+    layers = Layers._make([*found, model.initial_hidden])
     _check_sizes(layers, model.config, x.device)
     dtype = gate.common_dtype(layers)
     state = registry.geometry_dtype(dtype)
@@ -91,12 +96,6 @@ _PATHS = (
     *(f"{layer}.{name}" for layer in ("read_attention", "output") for name in ("weight", "bias")),
     "initial_hidden",
 )
-
-
-def _layers(model: DRAWClassifier) -> Layers:
-    cell, head, output = model.lstm, model.read_attention, model.output
-    lstm = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
-    return Layers(*lstm, head.weight, head.bias, output.weight, output.bias, model.initial_hidden)
 
 
 def _shapes(hidden: int, columns: int, classes: int) -> list[tuple[int, ...]]:

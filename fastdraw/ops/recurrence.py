@@ -10,6 +10,7 @@ from torch.nn.functional import one_hot
 
 from fastdraw import checks, dispatch
 from fastdraw.config import DRAWConfig
+from fastdraw.layers import weights as weights_of
 from fastdraw.ops import gate, glimpses, registry
 from fastdraw.ops.glimpses import Shape, Tape, WeightGradients, Weights
 from fastdraw.reference import DRAW, Recurrence, Trajectory, Window, window
@@ -44,7 +45,7 @@ _COUNT = len(Layers._fields)
 
 def recurrence(
     model: DRAW, x: Tensor | None, noise: Tensor, return_trajectory: bool = False, labels: Tensor | None = None
-) -> Recurrence:
+) -> Recurrence | None:
     """Equations 3 to 8 and 11 for all T glimpses of `model`; with x None, 13 to 15, where noise itself is the latent sample.
 
     x [B, C, H, W], or None;  noise [T, B, Z];  labels [B] for a class-conditional model.
@@ -54,9 +55,12 @@ def recurrence(
     states. Products run in the dtype of the weights, the widest where they differ, or in autocast's; states and results are
     float64 where that is, and float32 otherwise.
 
-    Raises ValueError or TypeError, naming the layer, where one is of another size than the model's configuration has.
+    None, and nothing computed, where a layer is more than its weights (fastdraw/layers.py). Raises ValueError or TypeError,
+    naming the layer, where one is of another size than the model's configuration has.
     """
     layers = _layers(model, x is not None)
+    if layers is None:
+        return None
     _check_sizes(layers, model.config, x is not None, noise.device)
     dtype = gate.common_dtype(layers)
     state = registry.geometry_dtype(dtype)
@@ -83,31 +87,23 @@ _PATHS = (
 )
 
 
-def _layers(model: DRAW, infers: bool) -> Layers:
-    config, encoder, decoder = model.config, model.encoder, model.decoder
-    writes = model.write_attention if config.write_size is not None else None
-    reads = model.read_attention if infers and config.read_size is not None else None
-    return Layers(
-        encoder_ih=encoder.weight_ih,
-        encoder_hh=encoder.weight_hh,
-        encoder_bias_ih=encoder.bias_ih,
-        encoder_bias_hh=encoder.bias_hh,
-        latent=model.latent.weight,
-        latent_bias=model.latent.bias,
-        decoder_ih=decoder.weight_ih,
-        decoder_hh=decoder.weight_hh,
-        decoder_bias_ih=decoder.bias_ih,
-        decoder_bias_hh=decoder.bias_hh,
-        patch=model.patch.weight,
-        patch_bias=model.patch.bias,
-        write=None if writes is None else writes.weight,
-        write_bias=None if writes is None else writes.bias,
-        read=None if reads is None else reads.weight,
-        read_bias=None if reads is None else reads.bias,
-        canvas=model.initial_canvas,
-        h_encoder=model.initial_encoder,
-        h_decoder=model.initial_decoder,
-    )
+def _layers(model: DRAW, infers: bool) -> Layers | None:
+    """None where a layer is more than its weights."""
+    config, canvas, found = model.config, model.initial_canvas, weights_of(model, model.layer_kinds(infers))
+    if found is None:
+        return None
+    if not infers:
+        # Nothing is encoded: the operator is given no layer for it, but numbers of that shape, without memory.
+        nothing = canvas.detach().new_zeros(())
+        found = [*(nothing.expand(shape) for shape in _shapes(_config_shape(config), True)[:6] if shape is not None), *found]
+    writes = found[12:14] if config.write_size is not None else [None, None]
+    reads = found[-2:] if infers and config.read_size is not None else [None, None]
+    return Layers._make([*found[:12], *writes, *reads, canvas, model.initial_encoder, model.initial_decoder])
+
+
+def _config_shape(config: DRAWConfig) -> Shape:
+    sizes = (config.hidden_size, config.latent_size, config.read_size or 0, config.write_size or 0, config.num_classes or 0)
+    return Shape(config.glimpses, 0, *config.image_shape, *sizes)
 
 
 def _shapes(s: Shape, infers: bool) -> list[tuple[int, ...] | None]:
@@ -126,8 +122,7 @@ def _shapes(s: Shape, infers: bool) -> list[tuple[int, ...] | None]:
 
 def _check_sizes(layers: Layers, config: DRAWConfig, infers: bool, device: torch.device) -> None:
     """Every layer as large as the configuration says, and where the input is: any may have been replaced."""
-    sizes = (config.hidden_size, config.latent_size, config.read_size or 0, config.write_size or 0, config.num_classes or 0)
-    shapes = _shapes(Shape(config.glimpses, 0, *config.image_shape, *sizes), infers)
+    shapes = _shapes(_config_shape(config), infers)
     for path, tensor, shape in zip(_PATHS, layers, shapes, strict=True):
         if shape is not None and (tensor is None or tensor.shape != shape):
             raise checks.expected(path, f"a tensor of shape {list(shape)}", tensor)
