@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .activations import sigmoid, tanh
+from .activations import sigmoid, tanh_for
 from .dependent import after_the_last_kernel
 from .launch import Launch
 from .piece_tables import POINTWISE, product_blocks
@@ -82,7 +82,7 @@ def cell_forward_kernel(
         b_o = tl.load(p_inputs + o_gates + 3 * HIDDEN, mask=mask, other=0.0)
     b_i = sigmoid(b_i + b_bias_i.to(tl.float32)[None, :])
     b_f = sigmoid(b_f + b_bias_f.to(tl.float32)[None, :])
-    b_g = tanh(b_g + b_bias_g.to(tl.float32)[None, :])
+    b_g = tanh_for(b_g + b_bias_g.to(tl.float32)[None, :], OPERANDS)
     b_o = sigmoid(b_o + b_bias_o.to(tl.float32)[None, :])
     b_c = b_f * b_c_old + b_i * b_g
     out = p_gates.dtype.element_ty
@@ -91,7 +91,7 @@ def cell_forward_kernel(
     tl.store(p_gates + o_gates + 2 * HIDDEN, b_g.to(out), mask=mask)
     tl.store(p_gates + o_gates + 3 * HIDDEN, b_o.to(out), mask=mask)
     tl.store(p_c_new + o_state, b_c, mask=mask)
-    b_h = (b_o * tanh(b_c)).to(out)
+    b_h = (b_o * tanh_for(b_c, OPERANDS)).to(out)
     tl.store(p_h + o_b[:, None] * H_ROW + o_h[None, :], b_h, mask=mask)
     if H_2_ROW > 0:
         tl.store(p_h_2 + o_b[:, None] * H_2_ROW + o_h[None, :], b_h, mask=mask)
@@ -156,7 +156,7 @@ def cell_backward_kernel(
     if OTHER_2_ROW > 0:
         b_dh += b_other_2.to(tl.float32)
     b_i, b_f, b_g, b_o = b_i.to(tl.float32), b_f.to(tl.float32), b_g.to(tl.float32), b_o.to(tl.float32)
-    b_tanh = tanh(b_c_new)
+    b_tanh = tanh_for(b_c_new, OPERANDS)
     b_dc += b_dh * b_o * (1.0 - b_tanh * b_tanh)
     out = p_grad_gates.dtype.element_ty
     tl.store(p_grad_gates + o_gates, (b_dc * b_g * b_i * (1.0 - b_i)).to(out), mask=mask)
