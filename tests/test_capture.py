@@ -357,7 +357,7 @@ def test_autocast_casts_a_weight_once_in_a_step_and_anew_in_the_next(cuda):
 
 def test_values_are_not_read_while_a_step_is_captured(monkeypatch):
     monkeypatch.setenv("FASTDRAW_CHECK_VALUES", "1")
-    there: Any = SimpleNamespace(device=torch.device("cuda"))
+    there: Any = SimpleNamespace(device=torch.device("cuda"), is_meta=False)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     assert checks.values_are_checked(there)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)

@@ -24,12 +24,30 @@ def one_glimpse(
     decoder: tuple[Tensor, Tensor],
 ) -> tuple[Tensor, tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor]:
     """Equations 3 to 8 and 11, line for line those of the reference: canvas, states (h, c), kl."""
-    r = model._read(x, x - torch.sigmoid(canvas), decoder[0], [])
+    r = _read(model, x, x - torch.sigmoid(canvas), decoder[0])
     encoder = lstm(torch.cat([r, decoder[0]], 1), encoder, *reference.lstm_weights(model.encoder))
-    mu, log_sigma = model.latent(encoder[0]).chunk(2, dim=1)
+    # Under autocast sums and the latent layer's results are float32, as the reference has them.
+    mu, log_sigma = model.latent(encoder[0]).to(noise.dtype).chunk(2, dim=1)
     z = mu + log_sigma.exp() * noise
     decoder = lstm(z, decoder, *reference.lstm_weights(model.decoder))
-    return canvas + model._write(decoder[0], []), encoder, decoder, reference.kl_divergence(mu, log_sigma)
+    return canvas + _write(model, decoder[0]), encoder, decoder, reference.kl_divergence(mu, log_sigma)
+
+
+def _read(model: reference.DRAW, x: Tensor, x_hat: Tensor, h_dec: Tensor) -> Tensor:
+    """Equations 17, or 21 and 27."""
+    images, size = torch.cat([x, x_hat], 1), model.config.read_size
+    if size is None:
+        return images.flatten(1)
+    return model.operators.read(images, model.read_attention(h_dec), size).flatten(1)
+
+
+def _write(model: reference.DRAW, h_dec: Tensor) -> Tensor:
+    """Equations 18, or 21, 28 and 29."""
+    (channels, height, width), size = model.config.image_shape, model.config.write_size
+    w = model.patch(h_dec)
+    if size is None:
+        return w.view(-1, channels, height, width)
+    return model.operators.write(w.view(-1, channels, size, size), model.write_attention(h_dec), (height, width))
 
 
 class StepwiseDRAW(reference.DRAW):
