@@ -12,8 +12,8 @@ TORCH ?= torch==2.13.0
 TRITON ?= triton==3.7.1
 OUT ?= results
 WORKERS ?= 2
-# Of the kernels' tests `make test` emulates one in 24, and `make test-triton` interprets one in eight, others after every
-# commit. `make emulate` emulates all there are.
+# Of the kernels' tests `make test` emulates one in 24, and `make test-triton` compiles every second and interprets one in
+# eight, others after every commit. `make emulate` emulates all there are.
 TURN ?= $(shell git rev-list --count HEAD 2>/dev/null || echo 0)
 
 BIN := $(VENV)/bin
@@ -50,7 +50,7 @@ test-triton: $(VENV)/installed
 	rm -rf $(VENV)/other-triton
 	$(BIN)/pip install -q --no-deps --target $(VENV)/other-triton $(TRITON)
 	PYTHONPATH=$(VENV)/other-triton $(BIN)/python -c "import triton; print('triton', triton.__version__)"
-	PYTHONPATH=$(VENV)/other-triton $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(COMPILED)
+	PYTHONPATH=$(VENV)/other-triton FASTDRAW_TURN=$(TURN)/2 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(COMPILED)
 	PYTHONPATH=$(VENV)/other-triton TRITON_INTERPRET=1 FASTDRAW_TURN=$(TURN)/8 $(BIN)/python -m pytest -q -n $(WORKERS) \
 	  --dist worksteal $(TRITON_TESTS)
 
