@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -77,27 +79,40 @@ def backends() -> dict[str, str | None]:
     return {name: _unavailable(name) for name in _NAMES if name != "auto"}
 
 
+#: Held while a backend is imported, and by fork: a child that is made in the middle of it by another thread would find the
+#: module's own lock held, and wait for ever for a thread that it does not have.
+_importing = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
+
+
+def _imported(module: str) -> ModuleType:
+    with _importing:
+        return importlib.import_module(module)
+
+
 @cache
 def _unavailable(name: str) -> str | None:
     if name not in _MODULES:
         return None
     try:
-        module = importlib.import_module(_MODULES[name])
+        module = _imported(_MODULES[name])
     except ImportError as error:
         return f"{error}"
-    return module.unavailable()
+    with _importing:
+        return module.unavailable()
 
 
 @cache
 def kernels(name: str, device_type: str) -> ModuleType:
     """The operators' kernels for tensors on this kind of device; kernels/aten.py shows what each module has."""
-    return importlib.import_module(_MODULES[_usable(name, device_type)])
+    return _imported(_MODULES[_usable(name, device_type)])
 
 
 @cache
 def pieces(name: str, device_type: str) -> ModuleType:
     """The recurrence's pieces for tensors on this kind of device; kernels/aten_pieces.py shows what each module has."""
-    return importlib.import_module(_PIECES[_usable(name, device_type)])
+    return _imported(_PIECES[_usable(name, device_type)])
 
 
 def _usable(name: str, device_type: str) -> str:

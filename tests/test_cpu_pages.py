@@ -222,6 +222,34 @@ print(codes)
     assert done.stdout == "{0}\n", done.stdout + done.stderr
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("module", ["fastdraw.kernels.cpu", "fastdraw.kernels.aten_pieces"])
+def test_a_child_made_while_a_backend_is_imported_computes(module):
+    code = """
+import os, signal, sys, threading, time, torch, fastdraw
+torch.set_num_threads(1)
+started = threading.Event()
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            started.set()
+            time.sleep(0.5)
+sys.meta_path.insert(0, Slow())
+model = fastdraw.DRAW((1, 8, 8), glimpses=1, hidden_size=4, latent_size=2, read_size=2, write_size=2)
+thread = threading.Thread(target=lambda: model(torch.rand(2, 1, 8, 8)))
+thread.start()
+assert started.wait(30)
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    os._exit(0 if model(torch.rand(2, 1, 8, 8), torch.randn(1, 2, 2)).loss.isfinite() else 1)
+print(os.waitpid(child, 0)[1])
+thread.join()
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code, module], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "0\n", done.stdout + done.stderr
+
+
 @pytest.mark.skipif(fastdraw.backends()["native"] is not None, reason="the C++ kernels were not built")
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="looks into /proc")
 def test_a_large_calls_scratch_is_given_back():
