@@ -15,8 +15,9 @@ from fastdraw.glimpse import GaussianGlimpse
 from fastdraw.graphed import GraphedStep, StepOutput
 from fastdraw.model import DRAW
 from fastdraw.ops import filterbank, lstm_step, read, write
+from fastdraw.outputs import DRAWOutput, FilterBank, Trajectory, Window
 from fastdraw.ports import load_port_weights
-from fastdraw.reference import ClassifierOutput, DRAWOutput, FilterBank, Trajectory, Window
+from fastdraw.reference import ClassifierOutput
 from fastdraw.sharing import Sampler
 
 __all__ = [

@@ -156,3 +156,20 @@ def check_label_values(labels: Tensor, classes: int) -> None:
         low, high = (int(v) for v in torch.aminmax(labels))
         if low < 0 or high >= classes:
             raise ValueError(f"labels: expected class numbers from 0 to {classes - 1}, got numbers from {low} to {high}")
+
+
+def check_generator(generator: Any, device: torch.device, noise: Any = None) -> None:
+    """A generator on the model's device, and no noise beside it, which would make it idle."""
+    if not isinstance(generator, torch.Generator):
+        raise expected("generator", "a torch.Generator", generator, TypeError)
+    if generator.device.type != device.type:
+        raise ValueError(f"generator: expected one on {device}, where the model is, got one on {generator.device}")
+    if noise is not None:
+        raise ValueError("generator: expected none beside noise, which is what it would draw")
+
+
+def check_dtype(dtype: Any) -> torch.dtype | None:
+    """The dtype of new weights; None: torch's default."""
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise expected("dtype", "a floating-point dtype", dtype, TypeError)
+    return dtype

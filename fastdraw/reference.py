@@ -21,89 +21,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits, linear, one_ho
 
 from fastdraw import checks, layers
 from fastdraw.config import DRAWConfig
+from fastdraw.outputs import DRAWOutput, FilterBank, Recurrence, Trajectory, Window
 
 #: Bounds put on params, (g~x, g~y, log sigma^2, log delta~, log gamma), so that no finite input overflows to NaN. They lie
 #: where float32 cannot tell the results apart any more; gradients are zero beyond them.
 PARAM_LIMITS = (1e30, 1e30, 60.0, 60.0, 60.0)
 #: Exponents of the filters are cut here: exp(-1e4) is zero in every dtype, and infinity times zero never arises.
 EXPONENT_LIMIT = 1e4
-
-
-def brief(output: Any) -> str:
-    """A named tuple of tensors in a few lines: what is larger than a few numbers by dtype, shape and device."""
-    lines = [f"{name}={_shown(value)}" for name, value in zip(output._fields, output, strict=True)]
-    return f"{type(output).__name__}({', '.join(lines)})"
-
-
-def _shown(value: Any) -> str:
-    return repr(value) if not isinstance(value, Tensor) or value.numel() <= 1 else f"<{checks.describe(value)[2:]}>"
-
-
-class Window(NamedTuple):
-    """Where the filters of each image stand: in pixels, counted from 0; all [B]."""
-
-    centre_x: Tensor
-    centre_y: Tensor
-    delta: Tensor
-    sigma: Tensor
-    gamma: Tensor
-
-    def __repr__(self) -> str:
-        return brief(self)
-
-
-class FilterBank(NamedTuple):
-    """y [B, N, H] and x [B, N, W], whose rows sum to one, and gamma [B]."""
-
-    y: Tensor
-    x: Tensor
-    gamma: Tensor
-
-    def __repr__(self) -> str:
-        return brief(self)
-
-
-class DRAWOutput(NamedTuple):
-    """loss: nats per image, averaged over the batch. reconstruction [B] and kl [T, B]: nats. canvas [B, C, H, W]: logits."""
-
-    loss: Tensor
-    reconstruction: Tensor
-    kl: Tensor
-    canvas: Tensor
-
-    def __repr__(self) -> str:
-        return brief(self)
-
-
-class Trajectory(NamedTuple):
-    """How images came to be. canvases [T, B, C, H, W]: logits after each glimpse. Windows: fields [T, B], or None.
-
-    mu, log_sigma [T, B, Z]: of each glimpse's latent given the image (equations 1 and 2); None where nothing was inferred.
-    """
-
-    canvases: Tensor
-    write_windows: Window | None
-    read_windows: Window | None
-    mu: Tensor | None = None
-    log_sigma: Tensor | None = None
-
-    def __repr__(self) -> str:
-        return brief(self)
-
-
-class Recurrence(NamedTuple):
-    """canvas [B, C, H, W]: logits; trajectory where it was asked for. Where nothing was inferred kl and latent are None:
-
-    kl [T, B]: nats; latent [T, B, 2Z]: mu, then log sigma, of each glimpse.
-    """
-
-    canvas: Tensor
-    kl: Tensor | None
-    trajectory: Trajectory | None
-    latent: Tensor | None = None
-
-    def __repr__(self) -> str:
-        return brief(self)
 
 
 def _limited(params: Tensor) -> list[Tensor]:
@@ -222,7 +146,7 @@ class DRAW(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        made: dict[str, Any] = {"device": device, "dtype": check_dtype(dtype)}
+        made: dict[str, Any] = {"device": device, "dtype": checks.check_dtype(dtype)}
         if canvas_memory not in ("keep", "rebuild"):
             raise checks.expected("canvas_memory", '"keep" or "rebuild"', canvas_memory)
         self.canvas_memory = canvas_memory
@@ -512,7 +436,7 @@ class DRAW(nn.Module):
     def _check_noise(self, noise: Tensor | None, batch: int, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
         shape = (self.config.glimpses, batch, self.config.latent_size)
         if generator is not None:
-            check_generator(generator, self.initial_canvas.device, noise)
+            checks.check_generator(generator, self.initial_canvas.device, noise)
         if noise is None:
             made: dict[str, Any] = {"dtype": self.initial_canvas.dtype, "device": self.initial_canvas.device}
             # Without a generator as always, so that tracing sees no argument more.
@@ -520,23 +444,6 @@ class DRAW(nn.Module):
         checks.check_tensor("noise", noise, *shape)
         checks.check_same("device", "the model's weights", self.initial_canvas, "noise", noise)
         return noise
-
-
-def check_generator(generator: Any, device: torch.device, noise: Any = None) -> None:
-    """A generator on the model's device, and no noise beside it, which would make it idle."""
-    if not isinstance(generator, torch.Generator):
-        raise checks.expected("generator", "a torch.Generator", generator, TypeError)
-    if generator.device.type != device.type:
-        raise ValueError(f"generator: expected one on {device}, where the model is, got one on {generator.device}")
-    if noise is not None:
-        raise ValueError("generator: expected none beside noise, which is what it would draw")
-
-
-def check_dtype(dtype: Any) -> torch.dtype | None:
-    """The dtype of new weights; None: torch's default."""
-    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise checks.expected("dtype", "a floating-point dtype", dtype, TypeError)
-    return dtype
 
 
 def lstm_weights(cell: nn.LSTMCell) -> tuple[Tensor, Tensor, Tensor, Tensor]:

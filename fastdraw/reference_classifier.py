@@ -16,7 +16,8 @@ from torch.nn.functional import cross_entropy
 
 from fastdraw import checks, layers
 from fastdraw.config import ClassifierConfig
-from fastdraw.reference import Operators, Window, brief, check_dtype, lstm_step, read, window, write
+from fastdraw.outputs import Window, brief
+from fastdraw.reference import Operators, lstm_step, read, window, write
 
 Model = TypeVar("Model", bound="DRAWClassifier")
 
@@ -52,7 +53,7 @@ class DRAWClassifier(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        made: dict[str, Any] = {"device": device, "dtype": check_dtype(dtype)}
+        made: dict[str, Any] = {"device": device, "dtype": checks.check_dtype(dtype)}
         self.config = config = ClassifierConfig(image_shape, glimpses, hidden_size, read_size, num_classes)
         self.lstm = nn.LSTMCell(config.read_numel, hidden_size, **made)
         self.read_attention = nn.Linear(hidden_size, 5, **made)

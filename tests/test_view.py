@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from fastdraw import reference, view
-from fastdraw.reference import Trajectory, Window
+from fastdraw.outputs import Trajectory, Window
 from fastdraw.view import picture, rectangles, scenes
 
 RED, BLUE = scenes.WRITE, scenes.READ

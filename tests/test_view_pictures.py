@@ -12,7 +12,7 @@ from PIL import Image
 
 import fastdraw
 from fastdraw import view
-from fastdraw.reference import Trajectory, Window
+from fastdraw.outputs import Trajectory, Window
 from fastdraw.view import picture, scenes
 
 

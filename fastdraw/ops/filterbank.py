@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastdraw import checks, dispatch, reference
 from fastdraw.ops import gate, registry
-from fastdraw.reference import FilterBank
+from fastdraw.outputs import FilterBank
 
 
 def filterbank(params: Tensor, size: int, image_size: tuple[int, int]) -> FilterBank:

@@ -13,7 +13,8 @@ from fastdraw.config import DRAWConfig
 from fastdraw.layers import weights as weights_of
 from fastdraw.ops import gate, glimpses, registry
 from fastdraw.ops.glimpses import Shape, Tape, WeightGradients, Weights
-from fastdraw.reference import DRAW, Recurrence, Trajectory, Window, window
+from fastdraw.outputs import Recurrence, Trajectory, Window
+from fastdraw.reference import DRAW, window
 
 
 class Layers(NamedTuple):

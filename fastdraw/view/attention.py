@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastdraw.checks import check_size, check_tensor, expected
 from fastdraw.data.splits import needs_extra
-from fastdraw.reference import Window
+from fastdraw.outputs import Window
 from fastdraw.view import film, picture
 from fastdraw.view.drawing import above, choose_glimpses, save_film, save_rows
 from fastdraw.view.record import look

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastdraw.checks import check_size, check_tensor, expected
 from fastdraw.data.splits import needs_extra
-from fastdraw.reference import Trajectory
+from fastdraw.outputs import Trajectory
 from fastdraw.view import film, picture
 from fastdraw.view.scenes import READ, WRITE, Overlay, Scenes, evenly, of_trajectory
 

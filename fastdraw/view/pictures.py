@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastdraw import view
 from fastdraw.checks import check_size
-from fastdraw.reference import Trajectory
+from fastdraw.outputs import Trajectory
 from fastdraw.runs.randomness import noise
 
 #: Samples drawn at once: what drawing takes of memory does not grow with their number.

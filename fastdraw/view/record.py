@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastdraw import reference
 from fastdraw.checks import expected
-from fastdraw.reference import Window
+from fastdraw.outputs import Window
 
 
 class Record(NamedTuple):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from fastdraw.checks import check_size, check_tensor, expected
-from fastdraw.reference import Window
+from fastdraw.outputs import Window
 
 #: Lines are no wider than this part of the image's shorter side; a wider one would hide the image.
 WIDEST_LINE = 1 / 8

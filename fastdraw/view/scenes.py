@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastdraw.checks import check_tensor, expected
-from fastdraw.reference import Trajectory, Window
+from fastdraw.outputs import Trajectory, Window
 from fastdraw.view import picture, rectangles
 
 #: Told apart by everybody, also by those who do not tell red from green.

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fastdraw.checks import check_tensor, expected
 from fastdraw.data.splits import needs_extra
-from fastdraw.reference import Window
+from fastdraw.outputs import Window
 from fastdraw.text import printable
 from fastdraw.view import picture, rectangles
 from fastdraw.view.record import Record

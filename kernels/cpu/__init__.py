@@ -110,7 +110,7 @@ def table(level: int | None = None) -> Any:
 def kernels(dtype: torch.dtype, level: int | None = None) -> Kernels:
     """float32's or float64's functions."""
     addresses, offset = table(level), int(dtype == torch.float64)
-    return Kernels(*(prototype(*its)(addresses[2 * i + offset]) for i, its in enumerate(_ARGUMENTS.values())))
+    return Kernels(**{name: prototype(*its)(addresses[2 * i + offset]) for i, (name, its) in enumerate(_ARGUMENTS.items())})
 
 
 def prototype(sizes: type[ctypes.Structure], pointers: int) -> Any:

@@ -63,7 +63,7 @@ def functions(dtype: torch.dtype, level: int | None = None) -> Functions | None:
         return None
     table = cpu.table(level)
     first = 2 * len(cpu._ARGUMENTS) + len(_ARGUMENTS) * _OPERANDS.index(dtype)
-    return Functions(*(cpu.prototype(*its)(table[first + i]) for i, its in enumerate(_ARGUMENTS.values())))
+    return Functions(**{name: cpu.prototype(*its)(table[first + i]) for i, (name, its) in enumerate(_ARGUMENTS.items())})
 
 
 def _addresses(*tensors: Tensor | None) -> list[int]:
