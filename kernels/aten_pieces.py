@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.nn import functional
 
 from fastdraw.kernels import aten
 from fastdraw.ops.glimpses import Shape
@@ -21,7 +21,7 @@ from fastdraw.ops.glimpses import plain_buffers as new_buffers  # noqa: F401
 
 def prepared(parts: Sequence[Tensor], role: str, backward: bool) -> Any:
     """A weight as the pieces take it, made once for all glimpses. parts: one matrix, or an LSTM's two, for its inputs and for
-    its state; role: what follows the product forward, "lstm", "latent" or "linear"; backward: for pieces that take gradients.
+    its state; role: what follows the product forward, "cell", "latent" or "linear"; backward: for pieces that take gradients.
     """
     return torch.cat(list(parts), 1) if len(parts) > 1 else parts[0].contiguous()
 
@@ -42,9 +42,9 @@ def latent_parts(s: Shape, dtype: torch.dtype) -> int:
     return 1
 
 
-def lstm(inputs: Tensor, weight: Tensor, bias: Tensor, c: Tensor, gates: Tensor, c_new: Tensor, h_outs: list[Tensor]) -> None:
+def cell(inputs: Tensor, weight: Tensor, bias: Tensor, c: Tensor, gates: Tensor, c_new: Tensor, h_outs: list[Tensor]) -> None:
     """gates [B, 4h] = activated inputs [B, K] weight^T + bias; c_new [B, h]; h [B, h] into every one of h_outs."""
-    i, f, g, o = linear(inputs, weight, bias).to(c.dtype).chunk(4, 1)
+    i, f, g, o = functional.linear(inputs, weight, bias).to(c.dtype).chunk(4, 1)
     i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
     gates.copy_(torch.cat([i, f, g, o], 1))
     torch.addcmul(f * c, i, g, out=c_new)
@@ -55,16 +55,16 @@ def lstm(inputs: Tensor, weight: Tensor, bias: Tensor, c: Tensor, gates: Tensor,
 
 def latent(h: Tensor, weight: Tensor, bias: Tensor, noise: Tensor, out: Tensor, z: Tensor, kl: Tensor) -> None:
     """out [B, 2Z] = mu, log sigma = h weight^T + bias;  z = mu + sigma noise;  kl [B], nats (equations 1, 2, 6, 11)."""
-    out.copy_(linear(h, weight, bias))
+    out.copy_(functional.linear(h, weight, bias))
     mu, log_sigma = out.chunk(2, 1)
     sigma = log_sigma.exp()
     z.copy_(torch.addcmul(mu, sigma, noise))
     torch.sum(0.5 * (mu * mu + sigma * sigma - 1) - log_sigma, 1, out=kl)
 
 
-def head(h: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> None:
+def linear(h: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> None:
     """out [B, P] = h weight^T + bias: the patch, params of the write, params of the next read."""
-    out.copy_(linear(h, weight, bias))
+    out.copy_(functional.linear(h, weight, bias))
 
 
 def _split(head: Tensor, s: Shape) -> tuple[Tensor, Tensor, Tensor]:
@@ -78,7 +78,7 @@ def _written(patch: Tensor, params: Tensor, s: Shape) -> Tensor:
     return aten.write(patch, params.contiguous(), s.height, s.width, -1) if s.write_size else patch
 
 
-def glimpse(
+def canvas(
     head: Tensor | None, before: Tensor, canvas: Tensor, x: Tensor | None, r: Tensor | None, s: Shape, writes: bool
 ) -> None:
     """canvas = before + write (8), where `writes`;  r [B, 2R] = read of x and x^ = x - sigmoid(canvas) (3, 4), where there
@@ -97,7 +97,7 @@ def glimpse(
     r.copy_(images.flatten(1))
 
 
-def lstm_backward(
+def cell_backward(
     grad_out: Tensor, weight: Tensor, others: list[Tensor], gates: Tensor, c: Tensor, c_new: Tensor, grad_c: Tensor,
     grad_gates: Tensor,
 ) -> None:  # fmt: skip
@@ -135,11 +135,11 @@ def input_backward(grad_out: Tensor, weight: Tensor, grad_inputs: Tensor) -> Non
     torch.mm(grad_out, weight, out=grad_inputs)
 
 
-def glimpse_backward(
+def canvas_backward(
     head: Tensor, canvas: Tensor, x: Tensor, grad_r: Tensor | None, grad_canvas: Tensor, grad_head: Tensor,
     grad_x: Tensor | None, s: Shape, writes: bool, rebuild: bool,
 ) -> None:  # fmt: skip
-    """The reverse of `glimpse`: grad_canvas [B, C, H, W] takes up the read's part in place (where there was a read, and so a
+    """The reverse of `canvas`: grad_canvas [B, C, H, W] takes up the read's part in place (where there was a read, and so a
     grad_r [B, 2R]), grad_head [B, P] is filled, grad_x is added to. With `rebuild` the canvas becomes the one before."""
     patch, write_params, read_params = _split(head, s)
     grad_read_params = torch.zeros_like(read_params)

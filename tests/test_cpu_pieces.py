@@ -107,7 +107,7 @@ def check(name: str, dtype: torch.dtype, arguments: dict[str, Any], outputs: str
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("sizes", LAYERS, ids=str)
 class TestPieces:
-    def test_lstm(self, sizes: tuple[int, ...], dtype: torch.dtype, level: int) -> None:
+    def test_cell(self, sizes: tuple[int, ...], dtype: torch.dtype, level: int) -> None:
         batch, depth, hidden = sizes
         for places in (1, 2):
             arguments = {
@@ -119,7 +119,7 @@ class TestPieces:
                 "c_new": missing(batch, hidden),
                 "h_outs": [columns_of_more(missing(batch, hidden)) for _ in range(places)],
             }
-            check("lstm", dtype, arguments, "gates c_new h_outs", "inputs weight bias gates h_outs", "lstm")
+            check("cell", dtype, arguments, "gates c_new h_outs", "inputs weight bias gates h_outs", "cell")
 
     def test_latent(self, sizes: tuple[int, ...], dtype: torch.dtype, level: int) -> None:
         batch, depth, latents = sizes
@@ -134,7 +134,7 @@ class TestPieces:
         }
         check("latent", dtype, arguments, "out z kl", "h weight bias z", "latent")
 
-    def test_head(self, sizes: tuple[int, ...], dtype: torch.dtype, level: int) -> None:
+    def test_linear(self, sizes: tuple[int, ...], dtype: torch.dtype, level: int) -> None:
         batch, depth, outputs = sizes
         arguments = {
             "h": columns_of_more(normal(batch, depth)),
@@ -142,9 +142,9 @@ class TestPieces:
             "bias": normal(outputs),
             "out": missing(batch, outputs),
         }
-        check("head", dtype, arguments, "out", "h weight bias", "linear")
+        check("linear", dtype, arguments, "out", "h weight bias", "linear")
 
-    def test_lstm_backward(self, sizes: tuple[int, ...], dtype: torch.dtype, level: int) -> None:
+    def test_cell_backward(self, sizes: tuple[int, ...], dtype: torch.dtype, level: int) -> None:
         batch, depth, hidden = sizes
         gates = torch.cat(
             [normal(batch, 2 * hidden).sigmoid(), normal(batch, hidden).tanh(), normal(batch, hidden).sigmoid()], 1
@@ -161,7 +161,7 @@ class TestPieces:
                 "grad_gates": missing(batch, 4 * hidden),
             }
             operands = "grad_out weight others gates grad_gates"
-            check("lstm_backward", dtype, arguments, "grad_gates grad_c", operands, "linear")
+            check("cell_backward", dtype, arguments, "grad_gates grad_c", operands, "linear")
 
     def test_latent_backward(self, sizes: tuple[int, ...], dtype: torch.dtype, level: int) -> None:
         batch, depth, latents = sizes

@@ -19,8 +19,8 @@ import triton
 
 from emulator import device, faults, machine, parser
 from fastdraw.kernels.triton import aot
-from fastdraw.kernels.triton.canvas_grad import canvas_grad_launch
-from fastdraw.kernels.triton.cells import cell_forward_launch
+from fastdraw.kernels.triton.canvas_backward import canvas_backward_launch
+from fastdraw.kernels.triton.cell import cell_launch
 from fastdraw.kernels.triton.linear import linear_launch
 from fastdraw.kernels.triton.read import read_launch
 from fastdraw.kernels.triton.write import write_launch
@@ -73,13 +73,13 @@ def cases() -> Iterator[tuple[str, Any, tuple[str, ...]]]:
         torch.randn(35, 9),
     )
     gates, c_new, h_new = torch.empty(35, 36).half(), torch.empty(35, 9), torch.empty(35, 9).half()
-    yield "cell", cell_forward_launch(inputs, weight, bias, c, gates, c_new, [h_new]), ("p_gates", "p_c_new")
+    yield "cell", cell_launch(inputs, weight, bias, c, gates, c_new, [h_new]), ("p_gates", "p_c_new")
     s = Shape(2, 1, 2, 17, 20, 1, 1, 12, 12)
     head, canvas, x = torch.randn(1, s.patch_numel + 10), torch.randn(*s.image), torch.rand(*s.image)
     grads = torch.randn(1, s.read_numel), torch.zeros(*s.image), torch.empty_like(head)
     yield (
         "gradient around a canvas",
-        canvas_grad_launch(head, canvas, x, *grads, None, s, True, False, "ieee"),
+        canvas_backward_launch(head, canvas, x, *grads, None, s, True, False, "ieee"),
         ("p_grad_head",),
     )
 

@@ -17,7 +17,7 @@ import fastdraw
 from fastdraw import env
 from fastdraw.kernels import triton as kernels
 from fastdraw.kernels.triton import handles, lstm, piece_tables, pieces
-from fastdraw.kernels.triton.cells import cell_backward_launch
+from fastdraw.kernels.triton.cell import cell_backward_launch
 from fastdraw.kernels.triton.launch import run
 from fastdraw.kernels.triton.linear import linear_launch
 from fastdraw.products import float32_products
@@ -96,7 +96,7 @@ def test_pieces_of_a_step(noted, monkeypatch):
     calls = calls_of(monkeypatch, step(6))
     kept = assert_same(noted, calls)
     launchers = {launcher.__name__ for launcher, _ in calls}
-    assert launchers >= {"canvas_launch", "canvas_grad_launch", "cell_forward_launch", "cell_backward_launch", "latent_launch"}
+    assert launchers >= {"canvas_launch", "canvas_backward_launch", "cell_launch", "cell_backward_launch", "latent_launch"}
     # Every one of them has its handle; none goes by Triton each time.
     assert kept == Counter(launcher.__name__ for launcher, arguments in calls if launcher(*arguments) is not None)
 
@@ -112,7 +112,7 @@ def test_operators(noted, monkeypatch):
         fastdraw.lstm_step(state[0], tuple(state[1:]), *weights, *biases)[0].sum().backward()
 
     kept = assert_same(noted, calls_of(monkeypatch, some))
-    assert {"read_launch", "write_launch", "window_grad_launch", "lstm_launch", "cell_grad_launch"} <= set(kept)
+    assert {"read_launch", "write_launch", "window_grad_launch", "lstm_launch", "lstm_backward_launch"} <= set(kept)
     assert all(kept[name] for name in ("read_launch", "write_launch", "window_grad_launch", "lstm_launch"))
 
 

@@ -237,7 +237,7 @@ def test_launches(launches):
     biases = [torch.randn(16, device=DEVICE)] * 2
     h_new, c_new, gates = kernels.lstm_step(x, h, h, *weights, *biases)
     kernels.lstm_step_backward(h_new, None, gates, h, c_new, x, h, *weights)
-    assert launches[8:] == ["lstm_kernel", "cell_grad_kernel"]
+    assert launches[8:] == ["lstm_kernel", "lstm_backward_kernel"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

@@ -118,7 +118,7 @@ def fused(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bo
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("sizes", LAYERS, ids=str)
-def test_lstm(sizes: tuple[int, ...], dtype: torch.dtype, fused: bool) -> None:
+def test_cell(sizes: tuple[int, ...], dtype: torch.dtype, fused: bool) -> None:
     batch, depth, hidden = sizes
     for places in (1, 2):
         arguments = {
@@ -130,12 +130,12 @@ def test_lstm(sizes: tuple[int, ...], dtype: torch.dtype, fused: bool) -> None:
             "c_new": missing(batch, hidden),
             "h_outs": [strided(missing(batch, hidden), 2 * place + 1, 1) for place in range(places)],
         }
-        check("lstm", dtype, arguments, ("gates", "c_new", "h_outs"), ("inputs", "weight", "bias", "gates", "h_outs"))
+        check("cell", dtype, arguments, ("gates", "c_new", "h_outs"), ("inputs", "weight", "bias", "gates", "h_outs"))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("sizes", LAYERS, ids=str)
-def test_lstm_backward(sizes: tuple[int, ...], dtype: torch.dtype, fused: bool) -> None:
+def test_cell_backward(sizes: tuple[int, ...], dtype: torch.dtype, fused: bool) -> None:
     batch, depth, hidden = sizes
     for others in (0, 1, 2):
         gates = normal(batch, 4 * hidden).sigmoid()
@@ -151,7 +151,7 @@ def test_lstm_backward(sizes: tuple[int, ...], dtype: torch.dtype, fused: bool) 
             "grad_gates": missing(batch, 4 * hidden),
         }
         operands = ("grad_out", "weight", "others", "gates", "grad_gates")
-        check("lstm_backward", dtype, arguments, ("grad_gates", "grad_c"), operands)
+        check("cell_backward", dtype, arguments, ("grad_gates", "grad_c"), operands)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -215,7 +215,7 @@ def test_plain_products(sizes: tuple[int, ...], dtype: torch.dtype, fused: bool)
     batch, depth, columns = sizes
     h, bias = strided(normal(batch, depth), 7, 2), normal(columns)
     arguments = {"h": h, "weight": normal(columns, depth), "bias": bias, "out": missing(batch, columns)}
-    check("head", dtype, arguments, ("out",), ("h", "weight", "bias"))
+    check("linear", dtype, arguments, ("out",), ("h", "weight", "bias"))
     arguments = {
         "grad_out": normal(batch, depth),
         "weight": normal(depth, columns),
@@ -262,7 +262,7 @@ def image_case(sizes: tuple[int, ...], window: tuple[float, ...] | None = None) 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("sizes", IMAGES, ids=str)
-def test_glimpse(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
+def test_canvas(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
     s, given = image_case(sizes)
     r = strided(missing(s.batch, s.read_numel), 0, 9)
     arguments = {
@@ -274,15 +274,15 @@ def test_glimpse(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
         "r": r,
     }
     params = given["head"].shape[1] - s.patch_numel
-    check("glimpse", dtype, {**arguments, "writes": True}, ("canvas", "r"), ("r",), params)
+    check("canvas", dtype, {**arguments, "writes": True}, ("canvas", "r"), ("r",), params)
     if dtype == torch.float32:
-        check("glimpse", dtype, {**arguments, "canvas": given["canvas"], "writes": False}, ("canvas", "r"), ("r",), params)
-        check("glimpse", dtype, {**arguments, "x": None, "r": None, "writes": True}, ("canvas",), (), params)
+        check("canvas", dtype, {**arguments, "canvas": given["canvas"], "writes": False}, ("canvas", "r"), ("r",), params)
+        check("canvas", dtype, {**arguments, "x": None, "r": None, "writes": True}, ("canvas",), (), params)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("sizes", IMAGES, ids=str)
-def test_glimpse_backward(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
+def test_canvas_backward(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
     s, given = image_case(sizes)
     grad_r, grad_x = strided(normal(s.batch, s.read_numel), 0, 3), normal(*s.image)
     arguments = {**given, "s": s, "grad_canvas": normal(*s.image), "grad_head": missing(*given["head"].shape)}
@@ -291,7 +291,7 @@ def test_glimpse_backward(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
     def check_it(grad_r: Tensor | None, grad_x: Tensor | None, writes: bool, rebuild: bool) -> None:
         case = {**arguments, "grad_r": grad_r, "grad_x": grad_x, "writes": writes, "rebuild": rebuild}
         results = (*outputs, *(["grad_x"] if grad_x is not None else []))
-        check("glimpse_backward", dtype, case, results, operands, given["head"].shape[1] - s.patch_numel)
+        check("canvas_backward", dtype, case, results, operands, given["head"].shape[1] - s.patch_numel)
 
     check_it(grad_r, grad_x, writes=True, rebuild=True)
     if dtype == torch.float32:
@@ -307,8 +307,8 @@ def test_windows_anywhere_give_finite_numbers(row: tuple[float, ...]) -> None:
     head, x, canvas = (given[name].float().to(DEVICE) for name in ("head", "x", "canvas"))
     r, grad_head = torch.empty(1, s.read_numel, device=DEVICE), torch.empty_like(head)
     after, grad_canvas = torch.empty_like(canvas), torch.randn_like(canvas)
-    pieces.glimpse(head, canvas, after, x, r, s, True)
-    pieces.glimpse_backward(head, after, x, torch.randn_like(r), grad_canvas, grad_head, None, s, True, True)
+    pieces.canvas(head, canvas, after, x, r, s, True)
+    pieces.canvas_backward(head, after, x, torch.randn_like(r), grad_canvas, grad_head, None, s, True, True)
     for tensor in (r, after, grad_canvas, grad_head):
         assert tensor.isfinite().all()
 
@@ -318,7 +318,7 @@ def test_nan_stays_in_its_image() -> None:
     head, x, canvas = (given[name].float().to(DEVICE) for name in ("head", "x", "canvas"))
     head[0, -8] = torch.nan
     r, after = torch.empty(2, s.read_numel, device=DEVICE), torch.empty_like(canvas)
-    pieces.glimpse(head, canvas, after, x, r, s, True)
+    pieces.canvas(head, canvas, after, x, r, s, True)
     assert after[0].isnan().all() or r[0].isnan().any()
     assert after[1].isfinite().all()
     assert r[1].isfinite().all()
@@ -332,12 +332,12 @@ def test_tf32_follows_torchs_switch() -> None:
 
     def errors() -> tuple[float, float]:
         out = torch.empty(20, 9, device=DEVICE)
-        pieces.head(h, weight, bias, out)
+        pieces.linear(h, weight, bias, out)
         after, r = torch.empty_like(canvas), torch.empty(1, s.read_numel, device=DEVICE)
-        pieces.glimpse(head, canvas, after, x, r, s, True)
+        pieces.canvas(head, canvas, after, x, r, s, True)
         exact = torch.empty_like(r, dtype=torch.float64, device="cpu")
         wide = [tensor.double().cpu() for tensor in (head, canvas, after, x)]
-        aten_pieces.glimpse(*wide, exact, s, True)
+        aten_pieces.canvas(*wide, exact, s, True)
         return error(out, h.double() @ weight.double().T), error(r, exact)
 
     with float32_products("highest"):

@@ -93,7 +93,7 @@ def test_every_kernel_of_a_step_has_a_row_that_can_be_changed(precision):
     before = dict(piece_tables.PRODUCT_ROWS), dict(piece_tables.CANVAS_ROWS)
     subjects = tuned.piece_subjects("mnist", None, precision)
     names = {subject.name for subject in subjects}
-    expected = {"cell_forward", "latent", "linear", "cell_backward, head", "latent_grad", "input_grad", "canvas"}
+    expected = {"cell", "latent", "linear", "cell_backward, head", "latent_backward", "input_backward", "canvas"}
     assert expected <= names
     for subject in subjects:
         # The batch of 128 takes the rows for few results.
@@ -107,7 +107,7 @@ def test_every_kernel_of_a_step_has_a_row_that_can_be_changed(precision):
 @pytest.mark.skipif(env.triton_interpreted(), reason="launches are made for the compiler")
 def test_another_batch_takes_another_row():
     small, large = ({s.name: s.index for s in tuned.piece_subjects("mnist", batch, "bfloat16")} for batch in (128, 2048))
-    assert large["cell_forward, two places"] > small["cell_forward, two places"]
+    assert large["cell, two places"] > small["cell, two places"]
 
 
 @pytest.mark.skipif(env.triton_interpreted(), reason="launches are made for the compiler")
@@ -127,7 +127,7 @@ def test_the_operators_rows():
 
 def test_what_is_proposed_is_printed_and_written_beside_the_prediction(tmp_path, capsys):
     table: dict[Any, Any] = {("cell", "half"): (PRESENT,)}
-    subject = Subject("cell_forward", table, ("cell", "half"), 0, lambda: None)
+    subject = Subject("cell", table, ("cell", "half"), 0, lambda: None)
     options = Namespace(
         predict="8 warps: a tenth less", setting="mnist", batch=None, precision="bfloat16", seconds=100.0, out=tmp_path
     )

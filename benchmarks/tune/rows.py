@@ -73,17 +73,17 @@ def piece_subjects(setting: str, batch: int | None, precision: str) -> list[Subj
         return piece_tables.CANVAS_ROWS, kernel, kind
 
     tables = {
-        "cell_forward": (piece_tables.PRODUCT_ROWS, "cell", operands),
-        "cell_forward, two places": (piece_tables.PRODUCT_ROWS, "cell", operands),
+        "cell": (piece_tables.PRODUCT_ROWS, "cell", operands),
+        "cell, two places": (piece_tables.PRODUCT_ROWS, "cell", operands),
         "latent": (piece_tables.PRODUCT_ROWS, "latent", operands),
         "linear": (piece_tables.PRODUCT_ROWS, "linear", operands),
-        "cell_backward, head": (piece_tables.PRODUCT_ROWS, "cell_grad", operands),
-        "cell_backward, latent": (piece_tables.PRODUCT_ROWS, "cell_grad", operands),
-        "latent_grad": (piece_tables.PRODUCT_ROWS, "latent_grad", operands),
-        "input_grad": (piece_tables.PRODUCT_ROWS, "input_grad", operands),
+        "cell_backward, head": (piece_tables.PRODUCT_ROWS, "cell_backward", operands),
+        "cell_backward, latent": (piece_tables.PRODUCT_ROWS, "cell_backward", operands),
+        "latent_backward": (piece_tables.PRODUCT_ROWS, "latent_backward", operands),
+        "input_backward": (piece_tables.PRODUCT_ROWS, "input_backward", operands),
         "canvas": canvas("canvas"),
-        "canvas_grad": canvas("canvas_grad"),
-        "canvas_grad, rebuild and x": canvas("canvas_grad", "rebuild"),
+        "canvas_backward": canvas("canvas_backward"),
+        "canvas_backward, rebuild and x": canvas("canvas_backward", "rebuild"),
     }
 
     def launches() -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """All glimpses of the classifier as one operator with a gradient by hand, on pieces that DRAW's recurrence has too.
 
 Forward, glimpse t (the paper's equations in brackets):
-    head   params_t = h_{t-1} W + b (21)
-    read   r_t = read(x, params_t) (27)
-    lstm   h_t = LSTM([r_t, h_{t-1}])
+    linear   params_t = h_{t-1} W + b (21)
+    read     r_t = read(x, params_t) (27)
+    cell     h_t = LSTM([r_t, h_{t-1}])
 and once at the end, by the same piece, logits = h_T W + b.
 
 The LSTM's inputs are one buffer [T+1, B, R+h] = [r, h], and each piece writes into the columns that the next one reads. Where
@@ -168,7 +168,7 @@ def _in_dtype(m: Layers, dtype: torch.dtype) -> Weights:
 
 
 def _prepared(pieces: ModuleType, w: Weights, backward: bool) -> Weights:
-    roles = {"lstm": "lstm", "head": "linear", "output": "linear"}
+    roles = {"lstm": "cell", "head": "linear", "output": "linear"}
     return w._replace(**{name: pieces.prepared([getattr(w, name)], role, backward) for name, role in roles.items()})
 
 
@@ -184,11 +184,11 @@ def _glimpses(
     tape.c[0].zero_()
     for t in range(steps):
         inputs, params, after = _slot(tape.inputs, t), _slot(tape.params, t), _slot(tape.inputs, t + 1)[:, columns:]
-        pieces.head(inputs[:, columns:], w.head, w.head_bias, params)
+        pieces.linear(inputs[:, columns:], w.head, w.head_bias, params)
         inputs[:, :columns] = kernels.read(x, params, size, 1).flatten(1)
         c, c_new = _slot(tape.c, t), _slot(tape.c, t + 1)
-        pieces.lstm(inputs, w.lstm, w.lstm_bias, c, _slot(tape.gates, t), c_new, [after])
-    pieces.head(_slot(tape.inputs, steps)[:, columns:], w.output, w.output_bias, logits)
+        pieces.cell(inputs, w.lstm, w.lstm_bias, c, _slot(tape.gates, t), c_new, [after])
+    pieces.linear(_slot(tape.inputs, steps)[:, columns:], w.output, w.output_bias, logits)
 
 
 def _glimpses_backward(
@@ -209,7 +209,7 @@ def _glimpses_backward(
     arrives, layer = grad_logits, w.output
     for t in range(steps - 1, -1, -1):
         gates = grad_gates[t]
-        pieces.lstm_backward(arrives, layer, [through], tape.gates[t], tape.c[t], tape.c[t + 1], grad_c, gates)
+        pieces.cell_backward(arrives, layer, [through], tape.gates[t], tape.c[t], tape.c[t + 1], grad_c, gates)
         pieces.input_backward(gates, w.lstm, grad_inputs)
         grad_r = grad_inputs[:, :columns].to(x.dtype).contiguous().view(batch, x.shape[1], size, size)
         grad_image, grad_window = kernels.read_backward(grad_r, x, tape.params[t], 1, need_x)

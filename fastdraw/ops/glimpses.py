@@ -1,12 +1,12 @@
 """The loop over glimpses, forward and backward, that all backends share; a backend gives the pieces (docs/design.md).
 
 Forward, glimpse t (the paper's equations in brackets):
-    glimpse   canvas_t = canvas_{t-1} + write(patch, window) (8);  x^ = x - sigmoid(canvas_t) (3);  r = read(x, x^) (4)
-    lstm      h_enc = LSTM([r, h_dec, h_enc]) (5)
+    canvas    canvas_t = canvas_{t-1} + write(patch, window) (8);  x^ = x - sigmoid(canvas_t) (3);  r = read(x, x^) (4)
+    cell      h_enc = LSTM([r, h_dec, h_enc]) (5)
     latent    mu, log sigma = h_enc W + b (1, 2);  z = mu + sigma noise (6);  kl (11)
-    lstm      h_dec = LSTM([z, h_dec]) (7)
-    head      patch, window of the write, window of the next read = h_dec W + b (18, 21, 28)
-One `glimpse` holds write_t and the read that follows it, since both windows come from the same h_dec and meet in one canvas.
+    cell      h_dec = LSTM([z, h_dec]) (7)
+    linear    patch, window of the write, window of the next read = h_dec W + b (18, 21, 28)
+One `canvas` holds write_t and the read that follows it, since both windows come from the same h_dec and meet in one canvas.
 
 Nothing is concatenated: the inputs of both LSTMs are two buffers, encoder_in [T+1, B, 2R+h+K+h] = [r, h_dec, y, h_enc] and
 decoder_in [T+1, B, Z+K+h] = [z, y, h_dec], and each piece writes into the columns that the next one reads. y are the K columns
@@ -143,7 +143,7 @@ def head_columns(s: Shape, infers: bool) -> int:
 
 def prepared(pieces: ModuleType, weights: Weights, infers: bool, backward: bool) -> Weights:
     """Each matrix as the backend's products take it in that pass. When generating nothing is encoded."""
-    roles = {"decoder": "lstm", "head": "linear", **({"encoder": "lstm", "latent": "latent"} if infers else {})}
+    roles = {"decoder": "cell", "head": "linear", **({"encoder": "cell", "latent": "latent"} if infers else {})}
     return weights._replace(**{name: pieces.prepared(getattr(weights, name), role, backward) for name, role in roles.items()})
 
 
@@ -180,7 +180,7 @@ def forward(
         h_decoder_again[0].copy_(w.h_decoder)
         h_encoder[0].copy_(w.h_encoder)
         # Before anything is drawn the first decoder state places the first read.
-        pieces.head(h_decoder[0], w.head, w.head_bias, heads[0])
+        pieces.linear(h_decoder[0], w.head, w.head_bias, heads[0])
         r[-1].zero_()
     else:
         heads[0].zero_()
@@ -188,19 +188,19 @@ def forward(
     z[-1].zero_()
     for t in range(s.glimpses):
         head, own_r = _at(heads, t) if x is not None or t else None, None if x is None else _at(r, t)
-        pieces.glimpse(head, _at(canvases, t - 1), _at(canvases, t), x, own_r, s, writes=t > 0)
+        pieces.canvas(head, _at(canvases, t - 1), _at(canvases, t), x, own_r, s, writes=t > 0)
         h_outs = [_at(h_decoder, t + 1)]
         if x is not None:
             c, c_new, h = _at(encoder_c, t), _at(encoder_c, t + 1), _at(h_encoder, t + 1)
-            pieces.lstm(_at(encoder_in, t), w.encoder, w.encoder_bias, c, _at(encoder_gates, t), c_new, [h])
+            pieces.cell(_at(encoder_in, t), w.encoder, w.encoder_bias, c, _at(encoder_gates, t), c_new, [h])
             pieces.latent(h, w.latent, w.latent_bias, noises[t], latents[t], _at(z, t), kl[t])
             h_outs.append(_at(h_decoder_again, t + 1))
         else:
             _at(z, t).copy_(noises[t])
         c, c_new = _at(decoder_c, t), _at(decoder_c, t + 1)
-        pieces.lstm(_at(decoder_in, t), w.decoder, w.decoder_bias, c, _at(decoder_gates, t), c_new, h_outs)
-        pieces.head(h_outs[0], w.head, w.head_bias, _at(heads, t + 1))
-    pieces.glimpse(_at(heads, s.glimpses), _at(canvases, s.glimpses - 1), tape.canvas, None, None, s, writes=True)
+        pieces.cell(_at(decoder_in, t), w.decoder, w.decoder_bias, c, _at(decoder_gates, t), c_new, h_outs)
+        pieces.linear(h_outs[0], w.head, w.head_bias, _at(heads, t + 1))
+    pieces.canvas(_at(heads, s.glimpses), _at(canvases, s.glimpses - 1), tape.canvas, None, None, s, writes=True)
     if parts > 1:
         torch.sum(kl_parts, 1, out=tape.kl)
 
@@ -307,11 +307,11 @@ def backward(
         i, reads = t % chunk, infers and t + 1 < s.glimpses
         after = rebuilt if rebuilt is not None else canvases[t + 1]
         # fmt: off
-        pieces.glimpse_backward(
+        pieces.canvas_backward(
             heads[t + 1], after, x, grad_r if reads else None, grad_canvas, to_head[i], grad_x, s, writes=True,
             rebuild=rebuilt is not None,
         )
-        pieces.lstm_backward(
+        pieces.cell_backward(
             to_head[i], w.head, [through_encoder, through_decoder] if infers else [through_decoder], decoder_gates[t],
             decoder_c[t], decoder_c[t + 1], grad_decoder_c, to_decoder[i],
         )
@@ -320,7 +320,7 @@ def backward(
                 to_decoder[i], w.decoder, latents[t], noises[t], kl[t], grad_decoder_in, to_latent[i],
                 None if grad_noise is None else grad_noise[t],
             )
-            pieces.lstm_backward(
+            pieces.cell_backward(
                 to_latent[i], w.latent, [grad_h_encoder], encoder_gates[t], encoder_c[t], encoder_c[t + 1], grad_encoder_c,
                 to_encoder[i],
             )
@@ -345,7 +345,7 @@ def backward(
     if infers:
         # The first read, before anything was written.
         canvas = rebuilt if rebuilt is not None else canvases[0]
-        pieces.glimpse_backward(
+        pieces.canvas_backward(
             tape.head[0], canvas, x, grad_r, grad_canvas, grad_head[0], grad_x, s, writes=False, rebuild=False
         )
         pieces.weight_gradient(grad_head[0], tape.decoder_in[0, :, s.latent + s.classes :], [grads.head], grads.head_bias)

@@ -93,7 +93,7 @@ class Order(NamedTuple):
     parts: int
 
 
-_ORDERS = {"linear": Order(0, 1), "lstm": Order(1, 4), "latent": Order(2, 2)}
+_ORDERS = {"linear": Order(0, 1), "cell": Order(1, 4), "latent": Order(2, 2)}
 #: Outputs of a packed weight are filled up to whole panels, of 64 of float32 at most, and its depth to whole pairs.
 _PANEL = 64
 
@@ -135,12 +135,12 @@ def _row(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.stride(0)
 
 
-def lstm(
+def cell(
     inputs: Tensor, weight: Packed | Tensor, bias: Tensor, c: Tensor, gates: Tensor, c_new: Tensor, h_outs: list[Tensor]
 ) -> None:
     f = functions(inputs.dtype)
     if f is None or isinstance(weight, Tensor):
-        return aten_pieces.lstm(inputs, weight, bias, c, gates, c_new, h_outs)
+        return aten_pieces.cell(inputs, weight, bias, c, gates, c_new, h_outs)
     h, h_2 = h_outs if len(h_outs) == 2 else (h_outs[0], None)
     sizes = _product(CellSizes, inputs, weight, h_row=h.stride(0), h_2_row=_row(h_2))
     return _call(f.cell, sizes, inputs, weight.data, bias, c, gates, c_new, h, h_2)
@@ -154,15 +154,15 @@ def latent(h: Tensor, weight: Packed | Tensor, bias: Tensor, noise: Tensor, out:
     return _call(f.latent, sizes, h, weight.data, bias, noise, out, z, kl)
 
 
-def head(h: Tensor, weight: Packed | Tensor, bias: Tensor, out: Tensor) -> None:
+def linear(h: Tensor, weight: Packed | Tensor, bias: Tensor, out: Tensor) -> None:
     f = functions(h.dtype)
     if f is None or isinstance(weight, Tensor):
-        return aten_pieces.head(h, weight, bias, out)
+        return aten_pieces.linear(h, weight, bias, out)
     sizes = _product(LinearSizes, h, weight, out_row=out.stride(0))
     return _call(f.linear, sizes, h, weight.data, bias, out)
 
 
-def _canvas(s: Shape, head: Tensor, read_size: int, r: Tensor | None, writes: bool, rebuild: bool) -> CanvasSizes:
+def _canvas_sizes(s: Shape, head: Tensor, read_size: int, r: Tensor | None, writes: bool, rebuild: bool) -> CanvasSizes:
     batch, channels, height, width = s.image
     return named(
         CanvasSizes,
@@ -180,25 +180,25 @@ def _canvas(s: Shape, head: Tensor, read_size: int, r: Tensor | None, writes: bo
     )
 
 
-def glimpse(
+def canvas(
     head: Tensor | None, before: Tensor, canvas: Tensor, x: Tensor | None, r: Tensor | None, s: Shape, writes: bool
 ) -> None:
     if head is None or not (writes or x is not None):
         return None
     f = functions(head.dtype if r is None else r.dtype)
     if f is None:
-        return aten_pieces.glimpse(head, before, canvas, x, r, s, writes)
-    sizes = _canvas(s, head, s.read_size, r, writes, rebuild=False)
+        return aten_pieces.canvas(head, before, canvas, x, r, s, writes)
+    sizes = _canvas_sizes(s, head, s.read_size, r, writes, rebuild=False)
     return _call(f.canvas, sizes, head, before, canvas, x, r)
 
 
-def lstm_backward(
+def cell_backward(
     grad_out: Tensor, weight: Packed | Tensor, others: list[Tensor], gates: Tensor, c: Tensor, c_new: Tensor, grad_c: Tensor,
     grad_gates: Tensor,
 ) -> None:  # fmt: skip
     f = functions(gates.dtype)
     if f is None or isinstance(weight, Tensor):
-        return aten_pieces.lstm_backward(grad_out, weight, others, gates, c, c_new, grad_c, grad_gates)
+        return aten_pieces.cell_backward(grad_out, weight, others, gates, c, c_new, grad_c, grad_gates)
     other, other_2 = (*others, None, None)[:2]
     sizes = _product(CellBackwardSizes, grad_out, weight, other_row=_row(other), other_2_row=_row(other_2))
     return _call(f.cell_backward, sizes, grad_out, weight.data, other, other_2, gates, c, c_new, grad_c, grad_gates)
@@ -224,16 +224,16 @@ def input_backward(grad_out: Tensor, weight: Packed | Tensor, grad_inputs: Tenso
     return _call(f.input_backward, sizes, grad_out, weight.data, grad_inputs, None, None, None, None, None)
 
 
-def glimpse_backward(
+def canvas_backward(
     head: Tensor, canvas: Tensor, x: Tensor | None, grad_r: Tensor | None, grad_canvas: Tensor, grad_head: Tensor,
     grad_x: Tensor | None, s: Shape, writes: bool, rebuild: bool,
 ) -> None:  # fmt: skip
     f = functions(grad_head.dtype)
     if f is None:
-        return aten_pieces.glimpse_backward(head, canvas, x, grad_r, grad_canvas, grad_head, grad_x, s, writes, rebuild)
+        return aten_pieces.canvas_backward(head, canvas, x, grad_r, grad_canvas, grad_head, grad_x, s, writes, rebuild)
     # A head without the read's params, when sampling, has no read behind it.
     read_size = s.read_size if grad_r is not None else 0
-    sizes = _canvas(s, head, read_size, grad_r, writes, rebuild)
+    sizes = _canvas_sizes(s, head, read_size, grad_r, writes, rebuild)
     return _call(f.canvas_backward, sizes, head, canvas, x, grad_r, grad_canvas, grad_head, grad_x)
 
 

@@ -25,7 +25,7 @@ from . import guards
 from .aot_pieces import piece_cases
 from .filterbank import filterbank_grad_launch, filterbank_launch
 from .launch import TL_DTYPES, Launch, compute_dtype, dependence
-from .lstm import cell_grad_launch, cell_launch, lstm_launch
+from .lstm import lstm_backward_launch, lstm_launch, lstm_pointwise_launch
 from .read import read_launch
 from .tables import WRITE_GRAD_SIZE, patch_tiles, window_parts
 from .window_grad import window_grad_launch
@@ -76,7 +76,7 @@ GLIMPSE_CASES = {
     "float64": (torch.float64, "ieee", ("mnist write", "svhn", "large image 5", "several windows", "more filters")),
 }
 #: (B, I, H) of the LSTM step: the paper's MNIST encoder, and one whose sides are no multiples of 16.
-CELLS = {"mnist": (128, 264, 256), "odd": (1000, 77, 130)}
+LSTMS = {"mnist": (128, 264, 256), "odd": (1000, 77, 130)}
 
 
 class Resources(NamedTuple):
@@ -104,9 +104,9 @@ def cases(target: str) -> Iterator[tuple[str, Launch]]:
         yield f"filterbank, {dtype}", filterbank_launch(params, y, x, gamma)
         yield f"filterbank_grad, {dtype}", filterbank_grad_launch(y, x, gamma, params, params)
     for shape, dtype in (("mnist", torch.float32), ("mnist", torch.bfloat16), ("odd", torch.float32), ("odd", torch.float16)):
-        for name, launch in cell_launches(CELLS[shape], dtype, pointwise=shape == "mnist"):
+        for name, launch in lstm_launches(LSTMS[shape], dtype, pointwise=shape == "mnist"):
             yield f"{name}, {dtype}, {shape}", launch
-    for name, launch in cell_launches(CELLS["odd"], torch.float64, pointwise=True):
+    for name, launch in lstm_launches(LSTMS["odd"], torch.float64, pointwise=True):
         yield f"{name}, float64", launch
     yield from piece_cases(hip=target == "gfx942")
 
@@ -138,7 +138,7 @@ def glimpse_launches(shape: tuple[int, ...], dtype: torch.dtype, precision: str)
         yield "write_grad", window_grad_launch(patch, image, params, grad_params, patches, -1, precision, parts)
 
 
-def cell_launches(sizes: tuple[int, int, int], dtype: torch.dtype, pointwise: bool) -> Iterator[tuple[str, Launch]]:
+def lstm_launches(sizes: tuple[int, int, int], dtype: torch.dtype, pointwise: bool) -> Iterator[tuple[str, Launch]]:
     batch, inputs, hidden = sizes
     state_dtype = torch.float64 if dtype == torch.float64 else torch.float32
     x, h, c = _meta(dtype, batch, inputs), _meta(dtype, batch, hidden), _meta(state_dtype, batch, hidden)
@@ -149,8 +149,8 @@ def cell_launches(sizes: tuple[int, int, int], dtype: torch.dtype, pointwise: bo
         if fused is not None:
             yield f"lstm {precision}", fused
     if pointwise:
-        yield "cell", cell_launch(gates, gates, c, (bias, bias), (h, c, gates))
-        yield "cell_grad", cell_grad_launch(h, c, gates, c, c, _meta(dtype, batch, 4 * hidden), c)
+        yield "lstm_pointwise", lstm_pointwise_launch(gates, gates, c, (bias, bias), (h, c, gates))
+        yield "lstm_backward", lstm_backward_launch(h, c, gates, c, c, _meta(dtype, batch, 4 * hidden), c)
 
 
 def _meta(dtype: torch.dtype, *shape: int) -> Tensor:

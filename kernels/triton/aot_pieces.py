@@ -12,9 +12,9 @@ from fastdraw.products import float32_products
 
 from . import tiles
 from .canvas import canvas_launch
-from .canvas_grad import canvas_grad_launch
-from .cells import cell_backward_launch, cell_forward_launch
-from .latents import input_grad_launch, latent_grad_launch, latent_launch
+from .canvas_backward import canvas_backward_launch
+from .cell import cell_backward_launch, cell_launch
+from .latent import input_backward_launch, latent_backward_launch, latent_launch
 from .launch import Launch
 from .linear import linear_launch
 from .piece_tables import kl_parts
@@ -87,16 +87,16 @@ def product_launches(model: str, dtype: torch.dtype, kind: str) -> Iterator[tupl
     kl = _state(kl_parts(b, z, h, tiles.kind(dtype)), b)
     places = [h_dec, encoder_in[:, r : r + h]]
     sampled = (latents, _state(b, z), _state(b), grad_latent)
-    input_grad = input_grad_launch(gates, decoder, decoder_in, sampled, sampled[1])
+    input_backward = input_backward_launch(gates, decoder, decoder_in, sampled, sampled[1])
     launches = {
-        "cell_forward": cell_forward_launch(encoder_in, encoder, bias, c, gates, c, places[1:]),
-        "cell_forward, two places": cell_forward_launch(decoder_in, decoder, bias, c, gates, c, places),
+        "cell": cell_launch(encoder_in, encoder, bias, c, gates, c, places[1:]),
+        "cell, two places": cell_launch(decoder_in, decoder, bias, c, gates, c, places),
         "latent": latent_launch(h_dec, latent, bias, sampled[1], latents, decoder_in, kl),
         "linear": linear_launch(h_dec, head, bias, _state(b, columns)),
         "cell_backward, head": cell_backward_launch(operand(b, columns), head, places, gates, c, c, c, gates),
         "cell_backward, latent": cell_backward_launch(grad_latent, latent, places[:1], gates, c, c, c, gates),
-        "latent_grad": input_grad or latent_grad_launch(gates, decoder, decoder_in, sampled, sampled[1]),
-        "input_grad": input_grad_launch(gates, encoder, encoder_in),
+        "latent_backward": input_backward or latent_backward_launch(gates, decoder, decoder_in, sampled, sampled[1]),
+        "input_backward": input_backward_launch(gates, encoder, encoder_in),
     }
     for name, launch in launches.items():
         if launch is not None:
@@ -114,8 +114,9 @@ def canvas_launches(model: str, dtype: torch.dtype, kind: str) -> Iterator[tuple
     )
     grads = (r, canvas, torch.empty_like(head, dtype=dtype))
     yield "canvas", canvas_launch(head, canvas, canvas, canvas, r, s, True, kind)
-    yield "canvas_grad, rebuild and x", canvas_grad_launch(head, canvas, canvas, *grads, canvas, s, True, True, kind)
+    yield "canvas_backward, rebuild and x", canvas_backward_launch(head, canvas, canvas, *grads, canvas, s, True, True, kind)
     if model == "mnist":
         yield "canvas, the last", canvas_launch(head, canvas, canvas, None, None, s, True, kind)
-        yield "canvas_grad", canvas_grad_launch(head, canvas, canvas, *grads, None, s, True, False, kind)
-        yield "canvas_grad, the first read", canvas_grad_launch(head, canvas, canvas, *grads, None, s, False, False, kind)
+        yield "canvas_backward", canvas_backward_launch(head, canvas, canvas, *grads, None, s, True, False, kind)
+        first = canvas_backward_launch(head, canvas, canvas, *grads, None, s, False, False, kind)
+        yield "canvas_backward, the first read", first

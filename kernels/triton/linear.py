@@ -1,4 +1,4 @@
-"""A product and a bias, the recurrence's heads: out = h W^T + b, one launch, one program a tile [BLOCK_B, BLOCK_N]."""
+"""A product and a bias, the recurrence's linear layers: out = h W^T + b, one launch, one program a tile [BLOCK_B, BLOCK_N]."""
 
 from __future__ import annotations
 

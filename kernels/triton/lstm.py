@@ -128,7 +128,7 @@ def cell_sum(p_from_x, p_from_h, p_bias_ih, p_bias_hh, o_gates, o_h, mask, DTYPE
 
 
 @triton.jit(do_not_specialize=["batch"])
-def cell_kernel(
+def lstm_pointwise_kernel(
     p_from_x,
     p_from_h,
     p_c,
@@ -155,7 +155,7 @@ def cell_kernel(
 
 
 @triton.jit(do_not_specialize=["batch"])
-def cell_grad_kernel(
+def lstm_backward_kernel(
     p_grad_h,
     p_grad_c,
     p_gates,
@@ -219,15 +219,15 @@ def lstm_launch(
     return Launch(lstm_kernel, grid, arguments, blocks.num_warps, blocks.num_stages, max_registers=255)
 
 
-def cell_launch(
+def lstm_pointwise_launch(
     from_x: Tensor, from_h: Tensor, c: Tensor, biases: tuple[Tensor, Tensor], out: tuple[Tensor, Tensor, Tensor]
 ) -> Launch:
     names = ("p_from_x", "p_from_h", "p_c", "p_bias_ih", "p_bias_hh", "p_h_new", "p_c_new", "p_gates")
     arguments = dict(zip(names, (from_x, from_h, c, *biases, *out), strict=True))
-    return _pointwise(cell_kernel, arguments, c)
+    return _pointwise(lstm_pointwise_kernel, arguments, c)
 
 
-def cell_grad_launch(
+def lstm_backward_launch(
     grad_h: Tensor | None,
     grad_c: Tensor | None,
     gates: Tensor,
@@ -248,7 +248,7 @@ def cell_grad_launch(
         "HAS_GRAD_H": grad_h is not None,
         "HAS_GRAD_C": grad_c is not None,
     }
-    return _pointwise(cell_grad_kernel, arguments, c)
+    return _pointwise(lstm_backward_kernel, arguments, c)
 
 
 def _pointwise(kernel: triton.JITFunction, arguments: dict[str, Any], c: Tensor) -> Launch:
@@ -275,7 +275,7 @@ def lstm_step(
     # Half precision goes to the tensor cores as it is.
     precision = "tf32" if x.dtype == torch.float32 and tf32_allowed() else "ieee"
     if not launched(lstm_launch, x, h, c, (weight_ih, weight_hh, bias_ih, bias_hh), out, precision):
-        launched(cell_launch, _product(x, weight_ih), _product(h, weight_hh), c, (bias_ih, bias_hh), out)
+        launched(lstm_pointwise_launch, _product(x, weight_ih), _product(h, weight_hh), c, (bias_ih, bias_hh), out)
     return out
 
 
@@ -293,7 +293,7 @@ def lstm_step_backward(
     """(grad_x, grad_h, grad_c, grad_weight_ih, grad_weight_hh, grad_bias); both biases have the same gradient."""
     grad_gates = torch.empty_like(gates, dtype=x.dtype)
     grad_c_old = torch.empty_like(c)
-    launched(cell_grad_launch, grad_h, grad_c, gates, c, c_new, grad_gates, grad_c_old)
+    launched(lstm_backward_launch, grad_h, grad_c, gates, c, c_new, grad_gates, grad_c_old)
     grad_bias = grad_gates.sum(0, dtype=c.dtype).to(weight_ih.dtype)
     rows = grad_gates.T
     return grad_gates @ weight_ih, grad_gates @ weight_hh, grad_c_old, rows @ x, rows @ h, grad_bias

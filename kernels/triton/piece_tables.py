@@ -28,9 +28,9 @@ class ProductRow(NamedTuple):
     num_stages: int
 
 
-#: By kernel and kind of operands. "cell": an LSTM's product and cell; "cell_grad": its reverse; "linear": product and bias;
-#: "input_grad": products with a weight as it lies; "latent_grad": the same with the latents' gradients. ieee products are no
-#: matter of tensor cores but of FMA units: they take more, smaller programs.
+#: By kernel and kind of operands. "cell": an LSTM's product and cell; "cell_backward": its reverse; "linear": product and
+#: bias; "input_backward": products with a weight as it lies; "latent_backward": the same with the latents' gradients. ieee
+#: products are no matter of tensor cores but of FMA units: they take more, smaller programs.
 PRODUCT_ROWS: dict[tuple[str, str], tuple[ProductRow, ...]] = {
     ("cell", "half"): (
         ProductRow(2**16, 32, 8, 64, 4, 5),
@@ -39,13 +39,13 @@ PRODUCT_ROWS: dict[tuple[str, str], tuple[ProductRow, ...]] = {
     ),
     ("cell", "tf32"): (ProductRow(2**16, 32, 8, 64, 4, 3), ProductRow(ANY, 64, 32, 32, 8, 3)),
     ("cell", "ieee"): (ProductRow(2**16, 32, 8, 32, 4, 3), ProductRow(ANY, 32, 16, 32, 8, 3)),
-    ("cell_grad", "half"): (
+    ("cell_backward", "half"): (
         ProductRow(2**16, 16, 16, 128, 4, 3),
         ProductRow(2**17, 32, 32, 64, 8, 3),
         ProductRow(ANY, 64, 64, 64, 8, 3),
     ),
-    ("cell_grad", "tf32"): (ProductRow(2**16, 16, 16, 64, 4, 3), ProductRow(ANY, 32, 32, 32, 4, 3)),
-    ("cell_grad", "ieee"): (ProductRow(2**16, 16, 16, 32, 4, 3), ProductRow(ANY, 32, 32, 32, 4, 3)),
+    ("cell_backward", "tf32"): (ProductRow(2**16, 16, 16, 64, 4, 3), ProductRow(ANY, 32, 32, 32, 4, 3)),
+    ("cell_backward", "ieee"): (ProductRow(2**16, 16, 16, 32, 4, 3), ProductRow(ANY, 32, 32, 32, 4, 3)),
     ("linear", "half"): (
         ProductRow(2**15, 16, 16, 256, 4, 1),
         ProductRow(2**17, 32, 32, 64, 4, 3),
@@ -57,20 +57,20 @@ PRODUCT_ROWS: dict[tuple[str, str], tuple[ProductRow, ...]] = {
         ProductRow(ANY, 64, 64, 32, 4, 3),
     ),
     ("linear", "ieee"): (ProductRow(2**15, 16, 16, 32, 4, 3), ProductRow(ANY, 32, 32, 32, 4, 3)),
-    ("input_grad", "half"): (
+    ("input_backward", "half"): (
         ProductRow(2**17, 32, 32, 64, 4, 5),
         ProductRow(2**19, 64, 64, 64, 4, 3),
         ProductRow(ANY, 128, 128, 64, 8, 3),
     ),
-    ("input_grad", "tf32"): (ProductRow(2**17, 32, 32, 64, 4, 3), ProductRow(ANY, 64, 64, 32, 4, 3)),
-    ("input_grad", "ieee"): (ProductRow(2**17, 16, 32, 32, 4, 3), ProductRow(ANY, 32, 64, 32, 8, 3)),
-    ("latent_grad", "half"): (
+    ("input_backward", "tf32"): (ProductRow(2**17, 32, 32, 64, 4, 3), ProductRow(ANY, 64, 64, 32, 4, 3)),
+    ("input_backward", "ieee"): (ProductRow(2**17, 16, 32, 32, 4, 3), ProductRow(ANY, 32, 64, 32, 8, 3)),
+    ("latent_backward", "half"): (
         ProductRow(2**16, 16, 32, 128, 4, 4),
         ProductRow(2**17, 32, 32, 128, 4, 3),
         ProductRow(ANY, 64, 64, 64, 4, 3),
     ),
-    ("latent_grad", "tf32"): (ProductRow(2**17, 32, 32, 64, 4, 3), ProductRow(ANY, 64, 64, 32, 8, 3)),
-    ("latent_grad", "ieee"): (ProductRow(2**17, 16, 32, 32, 4, 3), ProductRow(ANY, 32, 64, 32, 8, 3)),
+    ("latent_backward", "tf32"): (ProductRow(2**17, 32, 32, 64, 4, 3), ProductRow(ANY, 64, 64, 32, 8, 3)),
+    ("latent_backward", "ieee"): (ProductRow(2**17, 16, 32, 32, 4, 3), ProductRow(ANY, 32, 64, 32, 8, 3)),
     ("latent", "half"): (ProductRow(2**15, 16, 16, 128, 4, 3), ProductRow(ANY, 64, 32, 64, 8, 3)),
     ("latent", "tf32"): (ProductRow(2**15, 16, 16, 64, 4, 3), ProductRow(ANY, 64, 32, 32, 4, 3)),
     ("latent", "ieee"): (ProductRow(2**15, 16, 16, 32, 4, 3), ProductRow(ANY, 32, 32, 32, 8, 3)),
@@ -121,14 +121,14 @@ MAX_CANVAS_SIZE = 32
 CANVAS_ROWS: dict[tuple[str, str], tuple[CanvasRow, ...]] = {
     ("canvas", "ieee"): (CanvasRow(16, 16, 64, 64, 8), CanvasRow(32, 32, 32, 32, 8)),
     ("canvas", "tf32"): (CanvasRow(16, 16, 64, 64, 8), CanvasRow(32, 32, 32, 32, 8)),
-    ("canvas_grad", "ieee"): (
+    ("canvas_backward", "ieee"): (
         CanvasRow(8, 8, 16, 32, 8),
         CanvasRow(16, 16, 32, 32, 8),
         CanvasRow(32, 32, 16, 16, 8),
     ),
-    ("canvas_grad", "tf32"): (CanvasRow(16, 16, 16, 32, 8), CanvasRow(32, 32, 16, 16, 8)),
+    ("canvas_backward", "tf32"): (CanvasRow(16, 16, 16, 32, 8), CanvasRow(32, 32, 16, 16, 8)),
     ("canvas", "hip"): (CanvasRow(32, 32, 32, 32, 4),),
-    ("canvas_grad", "hip"): (CanvasRow(32, 32, 16, 16, 4),),
+    ("canvas_backward", "hip"): (CanvasRow(32, 32, 16, 16, 4),),
 }
 
 
@@ -145,14 +145,14 @@ class SmallCanvasRow(NamedTuple):
 #: over several channels would keep the filters of all of them in registers, which are too few.
 SMALL_CANVAS_ROWS: dict[tuple[str, str], tuple[SmallCanvasRow, ...]] = {
     ("canvas", "few"): (SmallCanvasRow(8, 32, ANY, 1), SmallCanvasRow(8, 64, ANY, 4)),
-    ("canvas_grad", "few"): (SmallCanvasRow(5, 32, 1, 1), SmallCanvasRow(8, 32, 1, 4)),
+    ("canvas_backward", "few"): (SmallCanvasRow(5, 32, 1, 1), SmallCanvasRow(8, 32, 1, 4)),
     # One program does both parts, and holds one more image.
-    ("canvas_grad", "rebuild"): (SmallCanvasRow(8, 32, 1, 4),),
+    ("canvas_backward", "rebuild"): (SmallCanvasRow(8, 32, 1, 4),),
 }
 
 
 class CanvasBlocks(NamedTuple):
-    """small: for the kernels of small_canvas.py and small_canvas_grad.py."""
+    """small: for the kernels of small_canvas.py and small_canvas_backward.py."""
 
     constants: dict[str, Any]
     num_warps: int

@@ -18,19 +18,19 @@ from fastdraw.kernels.aten_pieces import prepared as prepared
 from fastdraw.ops.glimpses import Shape
 
 from .canvas import canvas_launch
-from .canvas_grad import canvas_grad_launch
-from .cells import cell_backward_launch, cell_forward_launch
+from .canvas_backward import canvas_backward_launch
+from .cell import cell_backward_launch, cell_launch
 from .handles import launched
-from .latents import input_grad_launch, latent_grad_launch, latent_launch
+from .latent import input_backward_launch, latent_backward_launch, latent_launch
 from .linear import linear_launch
 from .piece_tables import CHUNK_BYTES, MAX_CANVAS_SIZE, kl_parts
 from .tiles import canvas_kind, kind, wide_product
 
 
-def lstm(inputs: Tensor, weight: Tensor, bias: Tensor, c: Tensor, gates: Tensor, c_new: Tensor, h_outs: list[Tensor]) -> None:
+def cell(inputs: Tensor, weight: Tensor, bias: Tensor, c: Tensor, gates: Tensor, c_new: Tensor, h_outs: list[Tensor]) -> None:
     if c.dtype == torch.float64:
-        return aten_pieces.lstm(inputs, weight, bias, c, gates, c_new, h_outs)
-    launched(cell_forward_launch, inputs, weight, bias, c, gates, c_new, h_outs)
+        return aten_pieces.cell(inputs, weight, bias, c, gates, c_new, h_outs)
+    launched(cell_launch, inputs, weight, bias, c, gates, c_new, h_outs)
     return None
 
 
@@ -50,7 +50,7 @@ def latent(h: Tensor, weight: Tensor, bias: Tensor, noise: Tensor, out: Tensor, 
     return None
 
 
-def head(h: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> None:
+def linear(h: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> None:
     if out.dtype != torch.float64 and launched(linear_launch, h, weight, bias, out):
         return
     if h.dtype == out.dtype:
@@ -64,23 +64,23 @@ def _plain(s: Shape, canvas: Tensor) -> bool:
     return canvas.dtype == torch.float64 or max(s.read_size, s.write_size) > MAX_CANVAS_SIZE
 
 
-def glimpse(
+def canvas(
     head: Tensor | None, before: Tensor, canvas: Tensor, x: Tensor | None, r: Tensor | None, s: Shape, writes: bool
 ) -> None:
     if head is None or not (writes or x is not None):
         return None
     if _plain(s, canvas):
-        return aten_pieces.glimpse(head, before, canvas, x, r, s, writes)
+        return aten_pieces.canvas(head, before, canvas, x, r, s, writes)
     launched(canvas_launch, head, before, canvas, x, r, s, writes, canvas_kind())
     return None
 
 
-def lstm_backward(
+def cell_backward(
     grad_out: Tensor, weight: Tensor, others: list[Tensor], gates: Tensor, c: Tensor, c_new: Tensor, grad_c: Tensor,
     grad_gates: Tensor,
 ) -> None:  # fmt: skip
     if c.dtype == torch.float64:
-        return aten_pieces.lstm_backward(grad_out, weight, others, gates, c, c_new, grad_c, grad_gates)
+        return aten_pieces.cell_backward(grad_out, weight, others, gates, c, c_new, grad_c, grad_gates)
     launched(cell_backward_launch, grad_out, weight, others, gates, c, c_new, grad_c, grad_gates)
     return None
 
@@ -92,25 +92,25 @@ def latent_backward(
     if latent.dtype == torch.float64:
         return aten_pieces.latent_backward(grad_gates, weight, latent, noise, grad_kl, grad_inputs, grad_latent, grad_noise)
     latents = (latent, noise, grad_kl, grad_latent)
-    if not launched(input_grad_launch, grad_gates, weight, grad_inputs, latents, grad_noise):
+    if not launched(input_backward_launch, grad_gates, weight, grad_inputs, latents, grad_noise):
         torch.mm(grad_gates, weight, out=grad_inputs)
-        launched(latent_grad_launch, grad_gates, weight, grad_inputs, latents, grad_noise)
+        launched(latent_backward_launch, grad_gates, weight, grad_inputs, latents, grad_noise)
     return None
 
 
 def input_backward(grad_out: Tensor, weight: Tensor, grad_inputs: Tensor) -> None:
-    if grad_out.dtype == torch.float64 or not launched(input_grad_launch, grad_out, weight, grad_inputs):
+    if grad_out.dtype == torch.float64 or not launched(input_backward_launch, grad_out, weight, grad_inputs):
         torch.mm(grad_out, weight, out=grad_inputs)
 
 
-def glimpse_backward(
+def canvas_backward(
     head: Tensor, canvas: Tensor, x: Tensor | None, grad_r: Tensor | None, grad_canvas: Tensor, grad_head: Tensor,
     grad_x: Tensor | None, s: Shape, writes: bool, rebuild: bool,
 ) -> None:  # fmt: skip
     if _plain(s, canvas):
-        return aten_pieces.glimpse_backward(head, canvas, x, grad_r, grad_canvas, grad_head, grad_x, s, writes, rebuild)
+        return aten_pieces.canvas_backward(head, canvas, x, grad_r, grad_canvas, grad_head, grad_x, s, writes, rebuild)
     arguments = (head, canvas, x, grad_r, grad_canvas, grad_head, grad_x, s, writes, rebuild, canvas_kind())
-    launched(canvas_grad_launch, *arguments)
+    launched(canvas_backward_launch, *arguments)
     return None
 
 

@@ -1,8 +1,8 @@
 """The recurrence's latent layer: a product with sampling and KL behind it (equations 1, 2, 6, 11), and its reverse.
 
-    latent         mu, log sigma = h W^T + b;  z = mu + sigma noise;  kl = sum of (mu^2 + sigma^2 - 1)/2 - log sigma
-    input_grad     grad_inputs = grad_out W; with latents in its first columns their gradients as well:
-                   d mu = dz + dkl mu;  d log sigma = dz sigma noise + dkl sigma sigma - dkl;  d noise = dz sigma
+    latent            mu, log sigma = h W^T + b;  z = mu + sigma noise;  kl = sum of (mu^2 + sigma^2 - 1)/2 - log sigma
+    input_backward    grad_inputs = grad_out W; with latents in its first columns their gradients as well:
+                      d mu = dz + dkl mu;  d log sigma = dz sigma noise + dkl sigma sigma - dkl;  d noise = dz sigma
 
 A program of `latent` has a tile of rows and latents and gives its part of their KL: the loop over glimpses sums the parts
 once, at its end, in one order and without atomics.
@@ -87,7 +87,7 @@ def latent_kernel(
 
 
 @triton.jit(do_not_specialize=["batch"])
-def input_grad_kernel(
+def input_backward_kernel(
     p_grad_out,
     p_weight,
     p_grad_inputs,
@@ -182,31 +182,32 @@ def latent_launch(h: Tensor, weight: Tensor, bias: Tensor, noise: Tensor, out: T
     )
 
 
-def input_grad_launch(
+def input_backward_launch(
     grad_out: Tensor, weight: Tensor, grad_inputs: Tensor, latent: tuple[Tensor, ...] = (), grad_noise: Tensor | None = None
 ) -> Launch | None:
     """latent: (latent [B, 2Z], noise, grad_kl, grad_latent) where the first Z columns are z. None: torch multiplies, and
-    `latent_grad_launch` does what remains."""
+    `latent_backward_launch` does what remains."""
     (batch, columns), kinds = grad_inputs.shape, kind(grad_out.dtype)
-    blocks = product_blocks("latent_grad" if latent else "input_grad", kinds, batch, columns, columns, grad_out.shape[1])
+    table = "latent_backward" if latent else "input_backward"
+    blocks = product_blocks(table, kinds, batch, columns, columns, grad_out.shape[1])
     if blocks is None:
         return None
     grid = (triton.cdiv(batch, blocks.constants["BLOCK_B"]), triton.cdiv(columns, blocks.constants["BLOCK_N"]))
-    arguments = _input_grad_arguments(grad_out, weight, grad_inputs, latent, grad_noise, True)
+    arguments = _input_backward_arguments(grad_out, weight, grad_inputs, latent, grad_noise, True)
     return Launch(
-        input_grad_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages, max_registers=255
+        input_backward_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages, max_registers=255
     )
 
 
-def latent_grad_launch(
+def latent_backward_launch(
     grad_out: Tensor, weight: Tensor, grad_inputs: Tensor, latent: tuple[Tensor, ...], grad_noise: Tensor | None
 ) -> Launch:
     """The latents' gradients from grad_inputs [B, Z + h], which are there already."""
     batch, latents = latent[1].shape
     grid = (triton.cdiv(batch, POINTWISE.constants["BLOCK_B"]), triton.cdiv(latents, POINTWISE.constants["BLOCK_N"]))
-    arguments = _input_grad_arguments(grad_out, weight, grad_inputs, latent, grad_noise, False)
+    arguments = _input_backward_arguments(grad_out, weight, grad_inputs, latent, grad_noise, False)
     return Launch(
-        input_grad_kernel,
+        input_backward_kernel,
         grid,
         {**arguments, **POINTWISE.constants},
         POINTWISE.num_warps,
@@ -215,7 +216,7 @@ def latent_grad_launch(
     )
 
 
-def _input_grad_arguments(
+def _input_backward_arguments(
     grad_out: Tensor,
     weight: Tensor,
     grad_inputs: Tensor,

@@ -1,4 +1,4 @@
-"""The reverse of small_canvas.py: canvas_grad.py for few filters over an image that is one tile.
+"""The reverse of small_canvas.py: canvas_backward.py for few filters over an image that is one tile.
 
     T_j = I F_X[j]    v_j = sum_i p_ij F_Y[i]    G_X[j] = sum_h v_j I    G_Y[i] = sum_j p_ij T_j    dL/dI = sum_j v_j F_X[j]
 
@@ -79,7 +79,7 @@ def read_window_grad(
 
 
 @triton.jit
-def small_canvas_grad_kernel(
+def small_canvas_backward_kernel(
     p_head,
     p_canvas,
     p_x,

@@ -24,7 +24,7 @@ from .tiles import kind, product_constants, rows_times, wide_product
 
 
 @triton.jit(do_not_specialize=["batch"])
-def cell_forward_kernel(
+def cell_kernel(
     p_inputs,
     p_weight,
     p_bias,
@@ -166,7 +166,7 @@ def cell_backward_kernel(
     tl.store(p_grad_c + o_state, b_dc * b_f, mask=mask)
 
 
-def cell_forward_launch(
+def cell_launch(
     inputs: Tensor, weight: Tensor, bias: Tensor, c: Tensor, gates: Tensor, c_new: Tensor, h_outs: list[Tensor]
 ) -> Launch:
     (batch, hidden), depth, kinds = c.shape, inputs.shape[1], kind(inputs.dtype)
@@ -191,9 +191,7 @@ def cell_forward_launch(
     }
     blocks = blocks or POINTWISE
     grid = (triton.cdiv(batch, blocks.constants["BLOCK_B"]), triton.cdiv(hidden, blocks.constants["BLOCK_N"]))
-    return Launch(
-        cell_forward_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages, max_registers=255
-    )
+    return Launch(cell_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages, max_registers=255)
 
 
 def cell_backward_launch(
@@ -207,7 +205,7 @@ def cell_backward_launch(
     grad_gates: Tensor,
 ) -> Launch:
     (batch, hidden), depth, kinds = c.shape, grad_out.shape[1], kind(grad_out.dtype)
-    blocks = product_blocks("cell_grad", kinds, batch, hidden, hidden, depth)
+    blocks = product_blocks("cell_backward", kinds, batch, hidden, hidden, depth)
     other, other_2 = (*others, None, None)[:2]
     arguments = {
         "p_grad_out": grad_out if blocks else wide_product(grad_out, weight),

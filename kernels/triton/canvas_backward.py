@@ -25,7 +25,7 @@ from .dependent import after_the_last_kernel
 from .launch import Launch
 from .piece_tables import canvas_blocks
 from .rows import product, row_means, rows, store_params_grad
-from .small_canvas_grad import small_canvas_grad_kernel, store_zeros
+from .small_canvas_backward import small_canvas_backward_kernel, store_zeros
 
 
 @triton.jit
@@ -51,7 +51,7 @@ def close_window(
 
 
 @triton.jit
-def canvas_grad_kernel(
+def canvas_backward_kernel(
     p_head,
     p_canvas,
     p_x,
@@ -237,7 +237,7 @@ def canvas_grad_kernel(
         )
 
 
-def canvas_grad_launch(
+def canvas_backward_launch(
     head: Tensor,
     canvas: Tensor,
     x: Tensor | None,
@@ -253,7 +253,7 @@ def canvas_grad_launch(
     """kind: tiles.canvas_kind() on the machine that this is for."""
     reads = grad_r is not None
     sizes = (s.read_size if reads else None, s.write_size if writes else None)
-    blocks = canvas_blocks("canvas_grad", *sizes, s, kind, rebuild)
+    blocks = canvas_blocks("canvas_backward", *sizes, s, kind, rebuild)
     arguments = {
         "p_head": head,
         "p_canvas": canvas,
@@ -271,10 +271,10 @@ def canvas_grad_launch(
         "REBUILD": rebuild,
         **blocks.constants,
     }
-    kernel, parts = small_canvas_grad_kernel, 2 if reads and not rebuild else 1
+    kernel, parts = small_canvas_backward_kernel, 2 if reads and not rebuild else 1
     if not blocks.small:
         parts = 1
-        kernel, arguments["PRECISION"] = canvas_grad_kernel, "tf32" if kind == "tf32" else "ieee"
+        kernel, arguments["PRECISION"] = canvas_backward_kernel, "tf32" if kind == "tf32" else "ieee"
     return Launch(
         kernel, (s.batch, parts), arguments, blocks.num_warps, blocks.num_stages, max_registers=255, fma=blocks.num_warps == 1
     )
