@@ -198,6 +198,8 @@ torch.set_num_threads(1)
 model = fastdraw.DRAW((1, 28, 28), glimpses=2, hidden_size=64, latent_size=8, read_size=2, write_size=5)
 # Noise is given: torch's own generator has a lock, which a child may find held for good.
 x, noise = torch.rand(300, 1, 28, 28), torch.randn(2, 300, 8)
+# Once before any fork: torch's first call of an operator holds a lock too.
+model(x, noise).loss.backward()
 done = threading.Event()
 def train():
     while not done.is_set():
@@ -236,7 +238,8 @@ class Slow:
             time.sleep(0.5)
 sys.meta_path.insert(0, Slow())
 model = fastdraw.DRAW((1, 8, 8), glimpses=1, hidden_size=4, latent_size=2, read_size=2, write_size=2)
-thread = threading.Thread(target=lambda: model(torch.rand(2, 1, 8, 8)))
+# It imports and does not compute: a child forked in torch's own first call of an operator waits for ever, whoever calls it.
+thread = threading.Thread(target=lambda: (fastdraw.dispatch.kernels("auto", "cpu"), fastdraw.dispatch.pieces("auto", "cpu")))
 thread.start()
 assert started.wait(30)
 child = os.fork()
