@@ -17,9 +17,9 @@ WORKERS ?= 2
 TURN ?= $(shell git rev-list --count HEAD 2>/dev/null || echo 0)
 
 BIN := $(VENV)/bin
-TRITON_TESTS := $(addprefix tests/test_triton_,kernels.py large.py pieces.py recurrence.py classifier.py)
+TRITON_TESTS := $(addprefix tests/kernels/test_triton_,kernels.py large.py pieces.py recurrence.py classifier.py)
 # What needs the compiler: the kernels for every device, the fault that they avoid, the emulator's controls.
-COMPILED := tests/test_triton_aot.py tests/test_triton_fault.py tests/test_emulator_controls.py
+COMPILED := tests/kernels/test_triton_aot.py tests/kernels/test_triton_fault.py tests/emulator/test_emulator_controls.py
 SOURCES := pyproject.toml setup.py CMakeLists.txt $(wildcard kernels/cpu/*.cpp kernels/cpu/*.h)
 
 # Tensors of more elements than 32 bits count have no room for the emulator's notes on each.
@@ -32,9 +32,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed lint
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(TRITON_TESTS) tests/test_operators.py -k triton
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(TRITON_TESTS) tests/ops/test_operators.py -k triton
 	for device in sm_90 sm_80; do FASTDRAW_EMULATE=$$device FASTDRAW_TURN=$(TURN)/24 $(BIN)/python -m pytest -q -n $(WORKERS) \
-	  --dist worksteal $(TRITON_TESTS) tests/test_operators.py -k "$(EMULATED)" || exit 1; done
+	  --dist worksteal $(TRITON_TESTS) tests/ops/test_operators.py -k "$(EMULATED)" || exit 1; done
 
 # The C++ kernels with AddressSanitizer and UndefinedBehaviorSanitizer: random calls at every instruction set.
 sanitize: $(VENV)/installed
@@ -58,8 +58,8 @@ test-triton: $(VENV)/installed
 # FASTDRAW_EMULATE_ORDERS=together,backward,random has the warps of a program take turns in several orders: eight times as long.
 emulate: $(VENV)/installed
 	for device in sm_90 sm_80; do FASTDRAW_EMULATE=$$device $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal \
-	  $(TRITON_TESTS) tests/test_operators.py -k "$(EMULATED)" && FASTDRAW_EMULATE=$$device $(BIN)/python -m pytest -q \
-	  -n $(WORKERS) --dist worksteal tests/test_gpu_models.py || exit 1; done
+	  $(TRITON_TESTS) tests/ops/test_operators.py -k "$(EMULATED)" && FASTDRAW_EMULATE=$$device $(BIN)/python -m pytest -q \
+	  -n $(WORKERS) --dist worksteal tests/gpu/test_gpu_models.py || exit 1; done
 
 benchmark: $(VENV)/installed
 	$(BIN)/python -m pytest --benchmark

@@ -31,7 +31,7 @@ if EMULATED:
     emulated_device.Settings.orders = tuple(os.environ.get("FASTDRAW_EMULATE_ORDERS", "together").split(","))
 
 #: The tests of Triton kernels need a CUDA device, or a process of their own in Triton's interpreter (make test starts one).
-TRITON_TESTS = [f"test_triton_{name}.py" for name in ("kernels", "large", "pieces", "recurrence", "classifier")]
+TRITON_TESTS = [f"kernels/test_triton_{name}.py" for name in ("kernels", "large", "pieces", "recurrence", "classifier")]
 collect_ignore = [] if fastdraw.backends()["triton"] is None else TRITON_TESTS
 
 

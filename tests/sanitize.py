@@ -80,7 +80,10 @@ def run(library: Path, preload: list[str], level: int, seconds: str, calls: str,
     }
     commands = [["tests/fuzz.py", seconds, calls, str(level << 20)]]
     if tests:
-        files = [str(ROOT / "tests" / name) for name in ("test_cpu_kernels.py", "test_cpu_pieces.py", "test_gate.py")]
+        files = [
+            str(ROOT / "tests" / name)
+            for name in ("kernels/test_cpu_kernels.py", "kernels/test_cpu_pieces.py", "ops/test_gate.py")
+        ]
         commands.append(["-m", "pytest", "-n", "0", "-q", *files, "-k", "not aten"])
     for command in commands:
         done = subprocess.run([sys.executable, *command], env=environment, cwd=ROOT, text=True, capture_output=True)

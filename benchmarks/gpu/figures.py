@@ -45,7 +45,7 @@ class Figures:
 
     def steps(self) -> list[Step]:
         small = "small" if self.tiny else ""
-        models = self._tests(small or _MODELS, "test_gpu_models.py", "test_gpu_training.py")
+        models = self._tests(small or _MODELS, "gpu/test_gpu_models.py", "gpu/test_gpu_training.py")
         return [
             Step("environment", 40, self._environment),
             Step("tests of models and training", 75, models),
@@ -53,8 +53,8 @@ class Figures:
             Step("kernels", 40, self._kernels),
             Step("large batch", 55, self._race("large")),
             Step("peers", 130, self._race("peers")),
-            Step("tests of operators", 90, self._tests(small, "test_gpu_operators.py")),
-            Step("tests of Triton", 90, self._tests(small, *(p.name for p in triton_tests()))),
+            Step("tests of operators", 90, self._tests(small, "gpu/test_gpu_operators.py")),
+            Step("tests of Triton", 90, self._tests(small, *(f"kernels/{p.name}" for p in triton_tests()))),
         ]
 
     def __call__(self, seconds: float, only: list[str] | None = None) -> int:
@@ -127,4 +127,4 @@ class Figures:
 
 def triton_tests() -> list[Path]:
     """What runs in Triton's interpreter elsewhere, here on the device."""
-    return sorted(path for path in (ROOT / "tests").glob("test_triton_*.py") if "aot" not in path.stem)
+    return sorted(path for path in (ROOT / "tests" / "kernels").glob("test_triton_*.py") if "aot" not in path.stem)

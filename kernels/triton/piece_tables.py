@@ -2,7 +2,7 @@
 
 Reasoned for an H100 (132 SMs, an L2 that gives each of them about 64 bytes a cycle) and the paper's MNIST model at B = 128,
 where a product is a matter of microseconds and every program waits for its operands: tiles as square as they can be read the
-least, and about 64 to 132 of them keep the SMs busy. Not measured. tests/test_triton_aot.py proves that no row spills.
+least, and about 64 to 132 of them keep the SMs busy. Not measured. tests/kernels/test_triton_aot.py proves that no row spills.
 """
 
 from __future__ import annotations

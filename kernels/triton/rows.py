@@ -215,7 +215,7 @@ def product(b_a, b_b, b_sum, DOT: tl.constexpr, PRECISION: tl.constexpr):
     """b_sum + a b. Sides below 16 are no tl.dot: there the shortest side is unrolled.
 
     No sum of a product [M, K, 1] [1, K, N] stands here. Triton takes that for a tl.dot, in tf32 and with K padded wrongly:
-    tests/test_triton_aot.py keeps such dots out.
+    tests/kernels/test_triton_aot.py keeps such dots out.
     """
     if DOT:
         if PRECISION == "tf32":

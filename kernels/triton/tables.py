@@ -1,7 +1,7 @@
 """Block sizes as data: the first row whose thresholds hold is taken. Every figure that tunes a kernel is on this page.
 
-The rows are the largest tiles that tests/test_triton_aot.py finds to spill no register on sm_80, sm_90, sm_100 and gfx942;
-where several did, and for the LSTM's limits, the choice is reasoned for an H100 (132 SMs) and not measured on one.
+The rows are the largest tiles that tests/kernels/test_triton_aot.py finds to spill no register on sm_80, sm_90, sm_100 and
+gfx942; where several did, and for the LSTM's limits, the choice is reasoned for an H100 (132 SMs) and not measured on one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A driver that stands for a device of compute capability 8.0 or 9.0: Triton's binder, compiler and launcher see it as one,
 and what they launch runs in the emulator, on the memory of CPU tensors.
 
-Of the compiler ptxas alone is left out: what it would be given is what is run. tests/test_triton_aot.py runs it.
+Of the compiler ptxas alone is left out: what it would be given is what is run. tests/kernels/test_triton_aot.py runs it.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from cpu_calls import BUILT, LARGE, inputs, kernel_results, lstm_inputs, needs_library
 from torch import Tensor
 
 from budget import GLIMPSES, TOLERANCE, WINDOWS, assert_errors_within_budget, assert_within_budget, error
@@ -15,8 +16,6 @@ from fastdraw import reference
 from fastdraw.kernels import aten, cpu
 from fastdraw.kernels.cpu.sizes import ElementwiseSizes, named
 
-BUILT = cpu.unavailable() is None
-needs_library = pytest.mark.skipif(not BUILT, reason=str(cpu.unavailable()))
 MODULES = [pytest.param(aten, id="aten"), pytest.param(cpu, id="cpu", marks=needs_library)]
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
@@ -27,22 +26,11 @@ SHAPES = [
     (1, 2, 129, 19, 128),  # N far above the image's width, and products deeper than one block
     (1, 1, 70, 35, 13),  # twice a vector and a bit: full and partial columns, uneven blocks of rows
 ]
-# Large enough for the C++ kernels to look for what a window sees: several tiles, of which the last is narrower than a vector;
-# and more channels than tasks are wanted, with N above a vector.
-LARGE = [(1, 2, 300, 515, 5), (1, 17, 67, 65, 19)]
 
 
 def wide_dtype(dtype: torch.dtype) -> torch.dtype:
     """What a kernel counts in."""
     return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def inputs(shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    batch, channels, height, width, size = shape
-    scale = torch.tensor([0.7, 0.7, 1.0, 0.7, 0.7], dtype=torch.float64)
-    params = torch.randn(batch, 5, dtype=torch.float64) * scale
-    image = torch.randn(batch, channels, height, width, dtype=torch.float64)
-    return params, image, torch.randn(batch, channels, size, size, dtype=torch.float64)
 
 
 def reference_results(params: Tensor, image: Tensor, patch: Tensor) -> dict[str, Tensor]:
@@ -59,20 +47,6 @@ def reference_results(params: Tensor, image: Tensor, patch: Tensor) -> dict[str,
         "read": read, "read image": read_image, "read params": read_params,
         "write": written, "write patch": write_patch, "write params": write_params,
         "y": bank.y, "x": bank.x, "gamma": bank.gamma, "filterbank params": bank_params,
-    }  # fmt: skip
-
-
-def kernel_results(kernels: ModuleType, params: Tensor, image: Tensor, patch: Tensor) -> dict[str, Tensor]:
-    size, height, width = patch.shape[2], image.shape[2], image.shape[3]
-    read_image, read_params = kernels.read_backward(patch, image, params, 1, True)
-    write_patch, write_params = kernels.write_backward(image, patch, params, -1)
-    y, x, gamma = kernels.filterbank(params, size, height, width)
-    grads = [torch.linspace(-1, 1, t.numel(), dtype=torch.float64).view_as(t).to(t.dtype) for t in (y, x, gamma)]
-    return {
-        "read": kernels.read(image, params, size, 1), "read image": read_image, "read params": read_params,
-        "write": kernels.write(patch, params, height, width, -1), "write patch": write_patch, "write params": write_params,
-        "y": y, "x": x, "gamma": gamma,
-        "filterbank params": kernels.filterbank_backward(*grads, params, size, height, width),
     }  # fmt: skip
 
 
@@ -176,14 +150,6 @@ def test_nan_stays_in_its_image(kernels: ModuleType) -> None:
             assert result[1].isnan().all(), name
     for name, result in kernel_results(kernels, params, torch.zeros_like(image), torch.zeros_like(patch)).items():
         assert not result.isnan().any(), name
-
-
-def lstm_inputs(batch: int, features: int, hidden: int, dtype: torch.dtype) -> list[Tensor]:
-    sizes = [(batch, features), (batch, hidden), (batch, hidden), (4 * hidden, features), (4 * hidden, hidden)]
-    tensors = [torch.randn(size, dtype=torch.float64) / (1 if i < 3 else hidden**0.5) for i, size in enumerate(sizes)]
-    tensors += [torch.randn(4 * hidden, dtype=torch.float64) for _ in range(2)]
-    # The cell state is kept wider than half precision.
-    return [t.to(torch.float32 if i == 2 and dtype.itemsize == 2 else dtype) for i, t in enumerate(tensors)]
 
 
 def lstm_reference(tensors: list[Tensor], grad_h: Tensor | None, grad_c: Tensor | None) -> list[Tensor]:

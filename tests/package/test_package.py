@@ -14,7 +14,7 @@ from pathlib import Path
 
 import fastdraw
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def python(code: str, **environment: str) -> str:

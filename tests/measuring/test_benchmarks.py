@@ -28,17 +28,17 @@ def collected(*arguments: str) -> set[str]:
 
 
 def test_without_the_flag_no_benchmark_runs():
-    assert collected("tests/test_reference.py") == {"tests/test_reference.py"}
+    assert collected("tests/ops/test_reference.py") == {"tests/ops/test_reference.py"}
     # Named outright, it is still left out.
     assert collected("benchmarks/test_operators.py") == set()
-    assert collected("benchmarks", "tests/test_reference.py") == {"tests/test_reference.py"}
+    assert collected("benchmarks", "tests/ops/test_reference.py") == {"tests/ops/test_reference.py"}
 
 
 def test_with_the_flag_nothing_but_benchmarks_runs():
     everything = {f"benchmarks/{path.name}" for path in (ROOT / "benchmarks").glob("test_*.py")}
     assert len(everything) >= 3
     assert collected("--benchmark") == everything
-    assert collected("--benchmark", "tests/test_reference.py") == set()
+    assert collected("--benchmark", "tests/ops/test_reference.py") == set()
     assert collected("--benchmark", "benchmarks/test_model.py") == {"benchmarks/test_model.py"}
 
 

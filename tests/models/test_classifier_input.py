@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_classifier import SMALL
+from small_classifier import SMALL
 
 from fastdraw import ClassifierConfig, DRAWClassifier, reference
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_cpu_kernels import LARGE, inputs, kernel_results, lstm_inputs, needs_library
+from cpu_calls import LARGE, inputs, kernel_results, lstm_inputs, needs_library
 
 from budget import assert_within_budget
 from fastdraw.kernels import cpu

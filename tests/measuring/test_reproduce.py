@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from training import SMALL, Quiet, assert_same_run
 
-sys.path.append(str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).parents[2]))
 
 from benchmarks.reproduce import __main__ as command
 from benchmarks.reproduce import runner, search

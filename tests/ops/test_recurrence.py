@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_model import SMALL, gradients, inputs, pair
+from small_draw import SMALL, gradients, inputs, pair
 from torch import Tensor
 
 import fastdraw

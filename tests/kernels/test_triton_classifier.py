@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from small_classifier import SMALL, pair, results
 from subjects import waiting_refused
-from test_classifier import SMALL, pair, results
 
 import fastdraw
 from budget import assert_within_budget, error

@@ -13,7 +13,7 @@ import torch
 
 import fastdraw
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def run(folder: Path, script: str, *args: str) -> str:

@@ -22,7 +22,7 @@ from fastdraw import data
 from fastdraw.data import cifar10, mnist, svhn
 
 #: Where the real files lie, on a machine that has them.
-REAL = Path(os.environ.get("FASTDRAW_DATA") or Path(__file__).parents[2] / "shared" / "data")
+REAL = Path(os.environ.get("FASTDRAW_DATA") or Path(__file__).parents[3] / "shared" / "data")
 
 
 def pixels(*shape: int, seed: int = 0, binary: bool = False) -> np.ndarray:

@@ -1,5 +1,5 @@
 """The Triton kernels called directly, on a GPU or in Triton's interpreter: values and gradients by error budget, launches,
-determinism. tests/test_operators.py runs the public operators on them; here stands what the operators do not show.
+determinism. tests/ops/test_operators.py runs the public operators on them; here stands what the operators do not show.
 """
 
 from __future__ import annotations

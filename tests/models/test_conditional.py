@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_model import SMALL, inputs, pair
+from small_draw import SMALL, inputs, pair
 from torch import Tensor
 
 import fastdraw

@@ -166,7 +166,7 @@ def gone(pid: int) -> bool:
 
 def test_what_the_tests_of_a_call_select_is_there():
     """-k with words that no test has any more would leave all of them out."""
-    paths = ["tests/test_gpu_models.py", "tests/test_gpu_training.py"]
+    paths = ["tests/gpu/test_gpu_models.py", "tests/gpu/test_gpu_training.py"]
     done = run_pytest("--collect-only", "-q", "-k", figures._MODELS, *paths)
     chosen = [line for line in done.stdout.splitlines() if "::" in line]
     assert {line.split("::")[0] for line in chosen} == set(paths)

@@ -12,33 +12,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_draw import SMALL, gradients, inputs, pair
 
 import fastdraw
 from budget import TOLERANCE, error
 from fastdraw import DRAW, DRAWConfig, reference
-
-SMALL = {"image_shape": (2, 9, 7), "glimpses": 3, "hidden_size": 8, "latent_size": 4}
-
-
-def pair(dtype: torch.dtype = torch.float64, std: float = 0.3, **configuration) -> tuple[DRAW, reference.DRAW]:
-    """A model with weights large enough that every path matters, and the reference with the same ones."""
-    model = DRAW(**configuration).to(dtype)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=std)
-    other = reference.DRAW(**configuration).to(dtype)
-    other.load_state_dict(model.state_dict())
-    return model, other
-
-
-def inputs(model: reference.DRAW, batch: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
-    config, like = model.config, model.initial_canvas
-    x = torch.rand(batch, *config.image_shape, dtype=like.dtype)
-    return x, torch.randn(config.glimpses, batch, config.latent_size, dtype=like.dtype)
-
-
-def gradients(model: reference.DRAW, x: torch.Tensor, noise: torch.Tensor) -> list[torch.Tensor]:
-    x, noise = x.clone().requires_grad_(), noise.clone().requires_grad_()
-    return list(torch.autograd.grad(model(x, noise).loss, (x, noise, *model.parameters())))
 
 
 @pytest.mark.parametrize("sizes", [(2, 3), (None, 3), (2, None), (None, None), (1, 1)])
