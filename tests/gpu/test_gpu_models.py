@@ -1,4 +1,4 @@
-"""DRAW and its classifier in every precision, with and without attention, in colour, wide and large: see helpers/subjects.py."""
+"""DRAW and its classifier in every precision, with and without attention, in colour, wide and large: helpers/subjects.py."""
 
 from __future__ import annotations
 
