@@ -8,12 +8,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd import forward_ad
 
 from fastdraw import env
+
+if TYPE_CHECKING:
+    from fastdraw.ops.contract import Backend, Pieces
 
 _MODULES = {"aten": "fastdraw.kernels.aten", "native": "fastdraw.kernels.cpu", "triton": "fastdraw.kernels.triton"}
 _PIECES = {
@@ -86,7 +89,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
 
 
-def _imported(module: str) -> ModuleType:
+def _imported(module: str) -> Any:
     with _importing:
         return importlib.import_module(module)
 
@@ -104,14 +107,14 @@ def _unavailable(name: str) -> str | None:
 
 
 @cache
-def kernels(name: str, device_type: str) -> ModuleType:
-    """The operators' kernels for tensors on this kind of device; kernels/aten.py shows what each module has."""
+def kernels(name: str, device_type: str) -> Backend:
+    """The operators' kernels for tensors on this kind of device."""
     return _imported(_MODULES[_usable(name, device_type)])
 
 
 @cache
-def pieces(name: str, device_type: str) -> ModuleType:
-    """The recurrence's pieces for tensors on this kind of device; kernels/aten_pieces.py shows what each module has."""
+def pieces(name: str, device_type: str) -> Pieces:
+    """The recurrence's pieces for tensors on this kind of device."""
     return _imported(_PIECES[_usable(name, device_type)])
 
 

@@ -2,7 +2,9 @@
 
 Read and write share one bilinear form, L = gamma^power sum_c <P_c, F_Y I_c F_X^T>, with power +1 for the read and -1 for the
 write: the read is dL/dP, the write is dL/dI, and the gradient to the window is the same function of (P, I) for both.
-Arithmetic is float64 where the image (or patch, or for the filterbank params) is, and float32 otherwise.
+Arithmetic is wide: float64 where the image (or patch, or for the filterbank params) is, and float32 otherwise. Several windows
+of an image are gone through one by one, and images of any strides are made contiguous. fastdraw/ops/contract.py says what goes
+in and out.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from fastdraw.ops.contract import wide_dtype
 from fastdraw.reference import EXPONENT_LIMIT, PARAM_LIMITS
 
 
@@ -35,10 +38,6 @@ class Bank(NamedTuple):
 
 def unavailable() -> str | None:
     return None
-
-
-def _wide(tensor: Tensor) -> torch.dtype:
-    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
 def _rows(centre: Tensor, delta: Tensor, inverse_sigma2: Tensor, size: int, length: int) -> Rows:
@@ -110,43 +109,92 @@ def _window_backward(patch: Tensor, image: Tensor, bank: Bank, params: Tensor, p
 
 
 def filterbank(params: Tensor, size: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    bank = _bank(params, _wide(params), size, height, width)
+    bank = _bank(params, wide_dtype(params.dtype), size, height, width)
     return bank.y.f, bank.x.f, bank.gamma
 
 
 def filterbank_backward(
     grad_y: Tensor, grad_x: Tensor, grad_gamma: Tensor, params: Tensor, size: int, height: int, width: int
 ) -> Tensor:
-    dtype = _wide(params)
+    dtype = wide_dtype(params.dtype)
     bank = _bank(params, dtype, size, height, width)
     return _params_backward(grad_y.to(dtype), grad_x.to(dtype), grad_gamma.to(dtype) * bank.gamma, bank, params)
 
 
-def read(image: Tensor, params: Tensor, size: int, power: int) -> Tensor:
-    dtype = _wide(image)
-    return _read(image.to(dtype), _bank(params, dtype, size, *image.shape[2:]), power).to(image.dtype)
+def _each(tensor: Tensor, params: Tensor) -> list[Tensor]:
+    """One window's part at a time, contiguous, of params or of a patch."""
+    return [tensor] if params.dim() == 2 else [part.contiguous() for part in tensor.unbind(1)]
+
+
+def _all(parts: list[Tensor], params: Tensor) -> Tensor:
+    return parts[0] if params.dim() == 2 else torch.stack(parts, 1)
+
+
+def _banks(params: Tensor, dtype: torch.dtype, size: int, height: int, width: int) -> list[Bank]:
+    return [_bank(one, dtype, size, height, width) for one in _each(params, params)]
+
+
+def _written(patches: list[Tensor], banks: list[Bank], power: int, dtype: torch.dtype, form: torch.memory_format) -> Tensor:
+    """Summed in the windows' order, and rounded once."""
+    image, *others = (_write(patch, bank, power) for patch, bank in zip(patches, banks, strict=True))
+    for other in others:
+        image.add_(other)
+    return image.to(dtype).contiguous(memory_format=form)
+
+
+def _params_gradient(patches: list[Tensor], image: Tensor, banks: list[Bank], params: Tensor, power: int) -> Tensor:
+    windows = zip(patches, banks, _each(params, params), strict=True)
+    return _all([_window_backward(patch, image, bank, one, power) for patch, bank, one in windows], params)
+
+
+def keeps(image: Tensor, params: Tensor, size: int) -> None:
+    return None
+
+
+def read(image: Tensor, params: Tensor, size: int, power: int, kept: Tensor | None = None) -> Tensor:
+    dtype = wide_dtype(image.dtype)
+    pixels = image.contiguous().to(dtype)
+    banks = _banks(params, dtype, size, *image.shape[2:])
+    return _all([_read(pixels, bank, power) for bank in banks], params).to(image.dtype)
 
 
 def read_backward(
-    grad_patch: Tensor, image: Tensor, params: Tensor, power: int, need_image: bool
+    grad_patch: Tensor,
+    image: Tensor,
+    params: Tensor,
+    power: int,
+    need_image: bool,
+    form: torch.memory_format = torch.contiguous_format,
+    kept: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor]:
-    dtype = _wide(image)
-    patch = grad_patch.to(dtype)
-    bank = _bank(params, dtype, patch.shape[2], *image.shape[2:])
-    grad_image = _write(patch, bank, power).to(image.dtype) if need_image else None
-    return grad_image, _window_backward(patch, image.to(dtype), bank, params, power)
+    dtype = wide_dtype(image.dtype)
+    patches = _each(grad_patch.to(dtype), params)
+    banks = _banks(params, dtype, grad_patch.shape[-1], *image.shape[2:])
+    grad_image = _written(patches, banks, power, image.dtype, form) if need_image else None
+    return grad_image, _params_gradient(patches, image.contiguous().to(dtype), banks, params, power)
 
 
-def write(patch: Tensor, params: Tensor, height: int, width: int, power: int) -> Tensor:
-    dtype = _wide(patch)
-    return _write(patch.to(dtype), _bank(params, dtype, patch.shape[2], height, width), power).to(patch.dtype)
+def write(
+    patch: Tensor,
+    params: Tensor,
+    height: int,
+    width: int,
+    power: int,
+    form: torch.memory_format = torch.contiguous_format,
+) -> Tensor:
+    dtype = wide_dtype(patch.dtype)
+    banks = _banks(params, dtype, patch.shape[-1], height, width)
+    return _written(_each(patch.to(dtype), params), banks, power, patch.dtype, form)
 
 
-def write_backward(grad_image: Tensor, patch: Tensor, params: Tensor, power: int) -> tuple[Tensor, Tensor]:
-    dtype = _wide(patch)
-    image = grad_image.to(dtype)
-    bank = _bank(params, dtype, patch.shape[2], *image.shape[2:])
-    return _read(image, bank, power).to(patch.dtype), _window_backward(patch.to(dtype), image, bank, params, power)
+def write_backward(
+    grad_image: Tensor, patch: Tensor, params: Tensor, power: int, need_patch: bool = True
+) -> tuple[Tensor | None, Tensor]:
+    dtype = wide_dtype(patch.dtype)
+    image = grad_image.contiguous().to(dtype)
+    banks = _banks(params, dtype, patch.shape[-1], *image.shape[2:])
+    grad_patch = _all([_read(image, bank, power) for bank in banks], params).to(patch.dtype) if need_patch else None
+    return grad_patch, _params_gradient(_each(patch.to(dtype), params), image, banks, params, power)
 
 
 def lstm_step(

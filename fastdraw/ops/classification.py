@@ -13,7 +13,6 @@ over all T times B rows. Filters are made again there.
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +22,7 @@ from fastdraw import checks, dispatch
 from fastdraw.config import ClassifierConfig
 from fastdraw.layers import weights as weights_of
 from fastdraw.ops import gate, registry
+from fastdraw.ops.contract import Backend, Pieces, wide_dtype
 from fastdraw.reference import DRAWClassifier
 
 
@@ -80,7 +80,7 @@ def classification(model: DRAWClassifier, x: Tensor, return_params: bool = False
     layers = Layers._make([*found, model.initial_hidden])
     _check_sizes(layers, model.config, x.device)
     dtype = gate.common_dtype(layers)
-    state = registry.geometry_dtype(dtype)
+    state = wide_dtype(dtype)
     if state != torch.float64:
         dtype = registry.autocast_dtype(x.device.type) or dtype
     x = gate.converted("x", x, state)
@@ -125,12 +125,12 @@ def _check(x: Tensor, w: Layers, steps: int, size: int, dtype: torch.dtype) -> N
     shapes = _shapes(len(w.hidden), x.shape[1] * size * size, len(w.output))
     for name, tensor, shape in zip(Layers._fields, w, shapes, strict=True):
         gate.check(name, tensor, x, shape, gate.DTYPES)
-    gate.check("x", x, x, x.shape, (registry.geometry_dtype(dtype),))
+    gate.check("x", x, x, x.shape, (wide_dtype(dtype),))
 
 
 def _check_tape(tape: Tape, grad_logits: Tensor, x: Tensor, w: Layers, dtype: torch.dtype) -> Tape:
     """What autograd kept comes back through hooks, which may store it as something else."""
-    state = registry.geometry_dtype(dtype)
+    state = wide_dtype(dtype)
     form = _tape_form(x, w, len(tape.params), dtype, keep=True)
     for name, tensor, (sizes, own) in zip(Tape._fields, tape, form, strict=True):
         gate.check(f"tape_{name}", tensor, x, sizes, (own,))
@@ -140,7 +140,7 @@ def _check_tape(tape: Tape, grad_logits: Tensor, x: Tensor, w: Layers, dtype: to
 
 def _tape_form(x: Tensor, w: Layers, steps: int, dtype: torch.dtype, keep: bool) -> list[tuple[tuple[int, ...], torch.dtype]]:
     """Sizes and dtypes of a tape's buffers; without `keep` one slot or two serve all glimpses."""
-    batch, states, state = x.shape[0], steps + 1 if keep else 2, registry.geometry_dtype(dtype)
+    batch, states, state = x.shape[0], steps + 1 if keep else 2, wide_dtype(dtype)
     steps, hidden = steps if keep else 1, w.hidden.shape[0]
     return [
         ((steps, batch, 5), state),
@@ -167,13 +167,13 @@ def _in_dtype(m: Layers, dtype: torch.dtype) -> Weights:
     )
 
 
-def _prepared(pieces: ModuleType, w: Weights, backward: bool) -> Weights:
+def _prepared(pieces: Pieces, w: Weights, backward: bool) -> Weights:
     roles = {"lstm": "cell", "head": "linear", "output": "linear"}
     return w._replace(**{name: pieces.prepared([getattr(w, name)], role, backward) for name, role in roles.items()})
 
 
 def _glimpses(
-    kernels: ModuleType, pieces: ModuleType, x: Tensor, w: Weights, size: int, steps: int, tape: Tape, logits: Tensor
+    kernels: Backend, pieces: Pieces, x: Tensor, w: Weights, size: int, steps: int, tape: Tape, logits: Tensor
 ) -> None:
     """All glimpses, into the tape, and the logits."""
     columns = w.lstm.shape[1] - w.hidden.shape[0]
@@ -192,7 +192,7 @@ def _glimpses(
 
 
 def _glimpses_backward(
-    kernels: ModuleType, pieces: ModuleType, grad_logits: Tensor, x: Tensor, w: Weights, size: int, tape: Tape, need_x: bool
+    kernels: Backend, pieces: Pieces, grad_logits: Tensor, x: Tensor, w: Weights, size: int, tape: Tape, need_x: bool
 ) -> tuple[Tensor | None, Weights]:
     """The reverse of `_glimpses`: gradients to x, where needed, and to the weights, in the dtype of states."""
     steps, batch = tape.params.shape[:2]
@@ -213,7 +213,7 @@ def _glimpses_backward(
         pieces.input_backward(gates, w.lstm, grad_inputs)
         grad_r = grad_inputs[:, :columns].to(x.dtype).contiguous().view(batch, x.shape[1], size, size)
         grad_image, grad_window = kernels.read_backward(grad_r, x, tape.params[t], 1, need_x)
-        if grad_x is not None:
+        if grad_x is not None and grad_image is not None:
             grad_x.add_(grad_image)
         grad_params[t] = grad_window
         arrives, layer = grad_params[t], w.head
@@ -246,7 +246,7 @@ def _empty(x: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
     """The logits and the tape, empty."""
     m, (steps, _, dtype, keep, _) = Layers(*arguments[:_COUNT]), arguments[_COUNT:]
     form = _tape_form(x, m, steps, dtype, keep)
-    logits = x.new_empty(x.shape[0], m.output.shape[0], dtype=registry.geometry_dtype(dtype))
+    logits = x.new_empty(x.shape[0], m.output.shape[0], dtype=wide_dtype(dtype))
     return logits, *(x.new_empty(sizes, dtype=own) for sizes, own in form)
 
 

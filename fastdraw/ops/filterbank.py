@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fastdraw import checks, dispatch, reference
 from fastdraw.ops import gate, registry
+from fastdraw.ops.contract import wide_dtype
 from fastdraw.outputs import FilterBank
 
 
@@ -46,7 +47,7 @@ def _forward(params: Tensor, size: int, height: int, width: int, backend: str) -
 
 
 def _fake(params: Tensor, size: int, height: int, width: int, backend: str) -> tuple[Tensor, Tensor, Tensor]:
-    batch, dtype = params.shape[0], registry.geometry_dtype(params.dtype)
+    batch, dtype = params.shape[0], wide_dtype(params.dtype)
     y, x = (params.new_empty(batch, size, length, dtype=dtype) for length in (height, width))
     return y, x, params.new_empty(batch, dtype=dtype)
 
@@ -61,9 +62,9 @@ def _gradient(grad_y: Tensor, grad_x: Tensor, grad_gamma: Tensor, params: Tensor
         gate.check(f"grad_{name}", grad, params, (params.shape[0], *shape))
     if params.numel() == 0:
         return torch.empty_like(params)
-    grads = (grad.contiguous() for grad in (grad_y, grad_x, grad_gamma))
     kernels = dispatch.kernels(backend, params.device.type)
-    return kernels.filterbank_backward(*grads, params.contiguous(), size, height, width)
+    grad_y, grad_x, grad_gamma = grad_y.contiguous(), grad_x.contiguous(), grad_gamma.contiguous()
+    return kernels.filterbank_backward(grad_y, grad_x, grad_gamma, params.contiguous(), size, height, width)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

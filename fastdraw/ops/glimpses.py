@@ -16,49 +16,12 @@ of a class, none unless the model is conditional. Where no gradient is wanted ea
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-
-class Shape(NamedTuple):
-    """Sizes of one call. read_size and write_size are 0 without attention there."""
-
-    glimpses: int
-    batch: int
-    channels: int
-    height: int
-    width: int
-    hidden: int
-    latent: int
-    read_size: int
-    write_size: int
-    classes: int = 0
-
-    @property
-    def image(self) -> tuple[int, int, int, int]:
-        return self.batch, self.channels, self.height, self.width
-
-    @property
-    def read_numel(self) -> int:
-        """2R: columns of one read of x and x^."""
-        return 2 * self.channels * (self.read_size**2 if self.read_size else self.height * self.width)
-
-    @property
-    def encoder_columns(self) -> list[int]:
-        """Of r, h_dec, y and h_enc."""
-        return [self.read_numel, self.hidden, self.classes, self.hidden]
-
-    @property
-    def decoder_columns(self) -> list[int]:
-        """Of z, y and h_dec."""
-        return [self.latent, self.classes, self.hidden]
-
-    @property
-    def patch_numel(self) -> int:
-        return self.channels * (self.write_size**2 if self.write_size else self.height * self.width)
+from fastdraw.ops.contract import Pieces, Shape, plain_buffers
 
 
 class Weights(NamedTuple):
@@ -96,13 +59,8 @@ class Tape(NamedTuple):
     decoder_c: Tensor
 
 
-#: Asked for a tensor on the device of another one, by sizes and dtypes: gives new ones, not initialised.
+#: `Pieces.new_buffers`, or another way to them.
 NewBuffers = Callable[[Tensor, Sequence[tuple[tuple[int, ...], torch.dtype]]], list[Tensor]]
-
-
-def plain_buffers(like: Tensor, wanted: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> list[Tensor]:
-    """From torch's own allocator."""
-    return [like.new_empty(sizes, dtype=dtype) for sizes, dtype in wanted]
 
 
 def tape_form(
@@ -141,7 +99,7 @@ def head_columns(s: Shape, infers: bool) -> int:
     return s.patch_numel + (5 if s.write_size else 0) + (5 if s.read_size and infers else 0)
 
 
-def prepared(pieces: ModuleType, weights: Weights, infers: bool, backward: bool) -> Weights:
+def prepared(pieces: Pieces, weights: Weights, infers: bool, backward: bool) -> Weights:
     """Each matrix as the backend's products take it in that pass. When generating nothing is encoded."""
     roles = {"decoder": "cell", "head": "linear", **({"encoder": "cell", "latent": "latent"} if infers else {})}
     return weights._replace(**{name: pieces.prepared(getattr(weights, name), role, backward) for name, role in roles.items()})
@@ -152,7 +110,7 @@ def _at(slots: Sequence[Tensor], t: int) -> Tensor:
 
 
 def forward(
-    pieces: ModuleType, x: Tensor | None, noise: Tensor, y: Tensor | None, weights: Weights, shape: Shape, tape: Tape
+    pieces: Pieces, x: Tensor | None, noise: Tensor, y: Tensor | None, weights: Weights, shape: Shape, tape: Tape
 ) -> None:
     """All glimpses, into the tape. With x None the model generates: noise itself is the latent sample (13).
 
@@ -259,7 +217,7 @@ def _zero_gradients(s: Shape, infers: bool, like: Tensor) -> WeightGradients:
 
 
 def backward(
-    pieces: ModuleType,
+    pieces: Pieces,
     grad_canvas: Tensor,
     grad_kl: Tensor,
     x: Tensor | None,

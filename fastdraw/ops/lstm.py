@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fastdraw import checks, dispatch, reference
 from fastdraw.ops import gate, registry
+from fastdraw.ops.contract import wide_dtype
 
 
 def lstm_step(
@@ -37,7 +38,7 @@ def lstm_step(
     _check(x, h, c, weight_ih, weight_hh, bias_ih, bias_hh)
     if dispatch.current() == "reference":
         return reference.lstm_step(x, (h, c), weight_ih, weight_hh, bias_ih, bias_hh)
-    c = gate.converted("c", c, registry.geometry_dtype(x.dtype))
+    c = gate.converted("c", c, wide_dtype(x.dtype))
     h, c, _ = _lstm_step(x, h, c, weight_ih, weight_hh, bias_ih, bias_hh, dispatch.current())
     return h, c
 
@@ -68,8 +69,8 @@ _NAMES = ("x", "h", "c", "weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 def _forward(x: Tensor, h: Tensor, c: Tensor, *weights_and_backend: Any) -> tuple[Tensor, Tensor, Tensor]:
     *weights, backend = weights_and_backend
-    if c.dtype != registry.geometry_dtype(x.dtype):
-        raise checks.expected("c", f"{registry.geometry_dtype(x.dtype)}".removeprefix("torch."), c, TypeError)
+    if c.dtype != wide_dtype(x.dtype):
+        raise checks.expected("c", f"{wide_dtype(x.dtype)}".removeprefix("torch."), c, TypeError)
     for name, tensor in zip(_NAMES, (x, h, c, *weights), strict=True):
         checks.check_memory(name, tensor)
     if x.shape[0] == 0 or h.shape[1] == 0:
@@ -96,7 +97,7 @@ def _gradient(
 ) -> tuple[Tensor, ...]:
     # What autograd kept comes back through hooks, which may give something else.
     batch, inputs, hidden = (*x.shape, h.shape[-1] if h.dim() else 0) if x.dim() == 2 else (0, 0, 0)
-    state, given = (registry.geometry_dtype(x.dtype),), (x.dtype,)
+    state, given = (wide_dtype(x.dtype),), (x.dtype,)
     whole, gates_shape = (batch, hidden), (batch, 4 * hidden)
     for name, tensor, shape, dtypes in (
         ("grad_h", grad_h, whole, None),

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from fastdraw import checks, dispatch, reference
-from fastdraw.ops import direct, gate, registry, windows
+from fastdraw.ops import direct, gate, registry
+from fastdraw.ops.contract import Backend
 
 
 def read(image: Tensor, params: Tensor, size: int) -> Tensor:
@@ -55,7 +56,30 @@ def _forward(image: Tensor, params: Tensor, size: int, backend: str) -> Tensor:
 def _computed(image: Tensor, params: Tensor, size: int, backend: str) -> Tensor:
     if image.numel() == 0 or params.numel() == 0:
         return image.new_zeros(_shape(image, params, size))
-    return windows.read(dispatch.kernels(backend, image.device.type), image, params, size, 1)
+    return dispatch.kernels(backend, image.device.type).read(image, params.contiguous(), size, 1)
+
+
+def memory_format(image: Tensor) -> torch.memory_format:
+    """That of an image's gradient: channels last where the image is, otherwise contiguous."""
+    if image.is_contiguous() or not image.is_contiguous(memory_format=torch.channels_last):
+        return torch.contiguous_format
+    return torch.channels_last
+
+
+def _gradients(
+    kernels: Backend,
+    grad: Tensor,
+    image: Tensor,
+    params: Tensor,
+    need_image: bool,
+    need_params: bool,
+    kept: Tensor | None = None,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Those that are wanted. The gradient to the image alone is a write."""
+    grad, params, form = grad.contiguous(), params.contiguous(), memory_format(image)
+    if need_params:
+        return kernels.read_backward(grad, image, params, 1, need_image, form, kept)
+    return kernels.write(grad, params, image.shape[2], image.shape[3], 1, form) if need_image else None, None
 
 
 def _gradient(
@@ -66,7 +90,7 @@ def _gradient(
         first, second = _gradient_fake(grad, image, params, need_image, need_params, backend)
         return first.zero_(), second.zero_()
     kernels = dispatch.kernels(backend, image.device.type)
-    grad_image, grad_params = windows.read_backward(kernels, grad, image, params, 1, need_image, need_params)
+    grad_image, grad_params = _gradients(kernels, grad, image, params, need_image, need_params)
     return (
         image.new_empty(0) if grad_image is None else grad_image,
         params.new_empty(0) if grad_params is None else grad_params,
@@ -84,7 +108,7 @@ def _check_gradient(grad: Tensor, image: Tensor, params: Tensor) -> None:
 def _gradient_fake(
     grad: Tensor, image: Tensor, params: Tensor, need_image: bool, need_params: bool, backend: str
 ) -> tuple[Tensor, Tensor]:
-    grad_image = windows.empty_image(image, image.shape, windows.memory_format(image)) if need_image else image.new_empty(0)
+    grad_image = torch.empty_like(image, memory_format=memory_format(image)) if need_image else image.new_empty(0)
     return grad_image, params.new_empty(params.shape if need_params else 0)
 
 
@@ -100,11 +124,13 @@ def _forward_keeping(ctx: Any, image: Tensor, params: Tensor, size: int, backend
     checks.check_memory("image", image)
     checks.check_memory("params", params)
     if ctx.needs_input_grad[1] and image.numel() and params.numel():
-        kept = windows.keeps(kernels, image, params, size)
+        kept = kernels.keeps(image, params, size)
     ctx.save_for_backward(image, params, kept)
     # What is kept lies as these windows on this image make it.
     ctx.kept_for = None if kept is None else (image.shape, params.detach().clone(), kept.shape, kept.dtype)
-    return _computed(image, params, size, backend) if kept is None else windows.read(kernels, image, params, size, 1, kept)
+    if kept is None:
+        return _computed(image, params, size, backend)
+    return kernels.read(image, params.contiguous(), size, 1, kept)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -115,7 +141,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         _check_gradient(grad, image, params)
         if _fits(ctx, image, params, kept):
             kernels = dispatch.kernels(ctx.backend, image.device.type)
-            return *windows.read_backward(kernels, grad, image, params, 1, need_image, need_params, kept), None, None
+            return *_gradients(kernels, grad, image, params, need_image, need_params, kept), None, None
     grad_image, grad_params = _read_backward(grad, image, params, need_image, need_params, ctx.backend)
     return grad_image if need_image else None, grad_params if need_params else None, None, None
 

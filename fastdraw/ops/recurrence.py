@@ -12,6 +12,7 @@ from fastdraw import checks, dispatch
 from fastdraw.config import DRAWConfig
 from fastdraw.layers import weights as weights_of
 from fastdraw.ops import gate, glimpses, registry
+from fastdraw.ops.contract import wide_dtype
 from fastdraw.ops.glimpses import Shape, Tape, WeightGradients, Weights
 from fastdraw.outputs import Recurrence, Trajectory, Window
 from fastdraw.reference import DRAW, window
@@ -64,7 +65,7 @@ def recurrence(
         return None
     _check_sizes(layers, model.config, x is not None, noise.device)
     dtype = gate.common_dtype(layers)
-    state = registry.geometry_dtype(dtype)
+    state = wide_dtype(dtype)
     x, noise = None if x is None else gate.converted("x", x, state), gate.converted("noise", noise, state)
     if state != torch.float64:
         dtype = registry.autocast_dtype(noise.device.type) or dtype
@@ -219,7 +220,7 @@ def _check(x: Tensor | None, noise: Tensor, layers: Layers, sizes: tuple[int, in
         raise checks.expected("noise", "shape [T, B, Z] with T and Z of at least 1", noise)
     if dtype not in gate.DTYPES or min(sizes) < 0:
         raise ValueError(f"expected a floating dtype and sizes of at least 0, got {dtype} and {sizes}")
-    shape, infers, state = _shape(noise, layers, *sizes), x is not None, (registry.geometry_dtype(dtype),)
+    shape, infers, state = _shape(noise, layers, *sizes), x is not None, (wide_dtype(dtype),)
     if shape.classes < 0:
         raise checks.expected("decoder_ih", f"at least {shape.latent} columns", layers.decoder_ih)
     for name, tensor, wanted in zip(Layers._fields, layers, _shapes(shape, infers), strict=True):
@@ -237,7 +238,7 @@ def _check_tape(
     tape: Tape, grad_canvas: Tensor, grad_kl: Tensor, noise: Tensor, s: Shape, dtype: torch.dtype, infers: bool
 ) -> Tape:
     """What autograd kept comes back through hooks, which may store it as something else."""
-    state = registry.geometry_dtype(dtype)
+    state = wide_dtype(dtype)
     form = glimpses.tape_form(s, state, dtype, True, tape.canvases.dim() == 5 and len(tape.canvases) == s.glimpses, infers)
     for name, tensor, (sizes, own) in zip(Tape._fields, tape, form, strict=True):
         gate.check(f"tape_{name}", tensor, noise, sizes, (own,))

@@ -138,11 +138,6 @@ def refuse_double_backward(name: str) -> Callable[..., Any]:
     return backward
 
 
-def geometry_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of windows, filters, sums and states: float64 stays, everything else is float32."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
 def to_float32(dtype: torch.dtype, *args: Any) -> tuple[Any, ...]:
     """Autocast rule of the operators whose geometry needs float32: every lower-precision tensor is widened."""
 

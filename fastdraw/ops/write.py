@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from fastdraw import checks, dispatch, reference
-from fastdraw.ops import gate, registry, windows
+from fastdraw.ops import gate, registry
 
 
 def write(patch: Tensor, params: Tensor, image_size: tuple[int, int]) -> Tensor:
@@ -56,7 +56,7 @@ def _forward(patch: Tensor, params: Tensor, height: int, width: int, backend: st
     checks.check_memory("params", params)
     if patch.numel() == 0:
         return patch.new_zeros(_shape(patch, height, width))
-    return windows.write(dispatch.kernels(backend, patch.device.type), patch, params, (height, width), -1)
+    return dispatch.kernels(backend, patch.device.type).write(patch.contiguous(), params.contiguous(), height, width, -1)
 
 
 def _gradient(
@@ -71,11 +71,12 @@ def _gradient(
         first, second = _gradient_fake(grad, patch, params, need_patch, need_params, backend)
         return first.zero_(), second.zero_()
     kernels = dispatch.kernels(backend, patch.device.type)
-    grad_patch, grad_params = windows.write_backward(kernels, grad, patch, params, -1, need_patch, need_params)
-    return (
-        grad_patch if grad_patch is not None and need_patch else patch.new_empty(0),
-        params.new_empty(0) if grad_params is None else grad_params,
-    )
+    if need_params:
+        grad_patch, grad_params = kernels.write_backward(grad, patch.contiguous(), params.contiguous(), -1, need_patch)
+        return patch.new_empty(0) if grad_patch is None else grad_patch, grad_params
+    # The gradient to the patch alone is a read.
+    wanted = kernels.read(grad, params.contiguous(), patch.shape[-1], -1) if need_patch else patch.new_empty(0)
+    return wanted, params.new_empty(0)
 
 
 def _gradient_fake(

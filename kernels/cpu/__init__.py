@@ -18,9 +18,12 @@ import torch
 from torch import Tensor
 
 from fastdraw import env
-from fastdraw.kernels.cpu.gemm import product
-from fastdraw.kernels.cpu.pages import prefer_large, read_buffer
-from fastdraw.kernels.cpu.sizes import (
+from fastdraw.ops.contract import wide_dtype
+
+from ..images import strides
+from .gemm import product
+from .pages import prefer_large, read_buffer
+from .sizes import (
     ElementwiseSizes,
     FilterbankSizes,
     GlimpseSizes,
@@ -29,7 +32,6 @@ from fastdraw.kernels.cpu.sizes import (
     WindowsSizes,
     named,
 )
-from fastdraw.kernels.images import strides
 
 _FOLDER = Path(__file__).parent
 #: The sizes, and how many pointers follow them, for each function in the order of kernels.cpp.
@@ -43,8 +45,6 @@ _ARGUMENTS = {
     "windows": (WindowsSizes, 7),
     "seen_pixels": (SeenSizes, 2),
 }
-#: Read and write take params [B, K, 5] too, and images of any strides (fastdraw.ops.windows).
-SEVERAL_WINDOWS = True
 #: Images of at most so many pixels are read whole, one window each; for larger ones what a window sees is found first.
 SMALL = 64 * 64
 #: The kinds of pixels that the kernels for large images widen themselves, by their numbers in window.h.
@@ -143,18 +143,13 @@ def _made_strides(shape: tuple[int, ...], form: torch.memory_format) -> tuple[in
     return channels * height * width, height * width, width, 1
 
 
-def _wide(tensor: Tensor) -> Tensor:
-    """float64 and float32 as they are, half precision as float32."""
-    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
-
-
 def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
 def filterbank(params: Tensor, size: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    params = _wide(params)
-    batch, dtype = params.shape[0], params.dtype
+    batch, dtype = params.shape[0], wide_dtype(params.dtype)
+    params = _as(params, dtype)
     y = torch.empty((batch, size, height), dtype=dtype)
     x = torch.empty((batch, size, width), dtype=dtype)
     gamma = torch.empty((batch,), dtype=dtype)
@@ -166,7 +161,7 @@ def filterbank(params: Tensor, size: int, height: int, width: int) -> tuple[Tens
 def filterbank_backward(
     grad_y: Tensor, grad_x: Tensor, grad_gamma: Tensor, params: Tensor, size: int, height: int, width: int
 ) -> Tensor:
-    wide = _wide(params)
+    wide = _as(params, wide_dtype(params.dtype))
     grad_y, grad_x, grad_gamma = (_as(t, wide.dtype).contiguous() for t in (grad_y, grad_x, grad_gamma))
     out = torch.empty_like(wide)
     batch, threads = wide.shape[0], torch.get_num_threads()
@@ -228,10 +223,6 @@ def _glimpse(
     return _check(functions.windows(sizes, *pointers, 0 if kept is None else _address(kept, dtype)))
 
 
-def _dtype(tensor: Tensor) -> torch.dtype:
-    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
-
-
 def _pixels(image: Tensor, dtype: torch.dtype) -> Tensor:
     """What the kernels read: half precision as it is, where it goes with float32."""
     return image if image.dtype == dtype or (dtype == torch.float32 and image.dtype in _HALVES) else image.to(dtype)
@@ -250,7 +241,7 @@ def _image(shape: tuple[int, ...], dtype: torch.dtype, form: torch.memory_format
 
 
 def read(image: Tensor, params: Tensor, size: int, power: int, kept: Tensor | None = None) -> Tensor:
-    dtype, shape = _dtype(image), image.shape
+    dtype, shape = wide_dtype(image.dtype), image.shape
     params = _as(params, dtype)
     several = () if params.dim() == 2 else (params.shape[1],)
     patch = torch.empty((shape[0], *several, shape[1], size, size), dtype=dtype)
@@ -259,13 +250,12 @@ def read(image: Tensor, params: Tensor, size: int, power: int, kept: Tensor | No
 
 
 def keeps(image: Tensor, params: Tensor, size: int) -> Tensor | None:
-    """What a read that will be differentiated to params may leave for that: its windows' columns under every filter, with
-    which no pixel is read again. None for small images, and where it would be larger than what the windows see.
-    """
+    """For the windows' columns under every filter, with which no pixel is read again. None for small images, and where it
+    would be larger than what the windows see."""
     _, channels, height, width = image.shape
     if height * width <= SMALL:
         return None
-    dtype = _dtype(image)
+    dtype = wide_dtype(image.dtype)
     window, found = _as(params, dtype).contiguous(), (ctypes.c_int64 * 2)()
     count = window.numel() // 5
     sizes = named(SeenSizes, windows=count, height=height, width=width, size=size)
@@ -283,7 +273,7 @@ def read_backward(
     form: torch.memory_format = torch.contiguous_format,
     kept: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor]:
-    dtype, shape = _dtype(image), image.shape
+    dtype, shape = wide_dtype(image.dtype), image.shape
     window, patch = _as(params, dtype), _as(grad_patch, dtype)
     grad_params = torch.empty_like(window)
     grad_image = _image(shape, dtype, form, image) if need_image else None
@@ -299,7 +289,7 @@ def write(
     power: int,
     form: torch.memory_format = torch.contiguous_format,
 ) -> Tensor:
-    dtype = _dtype(patch)
+    dtype = wide_dtype(patch.dtype)
     shape = (patch.shape[0], patch.shape[-3], height, width)
     image = _image(shape, dtype, form)
     _glimpse(shape, patch.shape[-1], power, _as(params, dtype), None, _as(patch, dtype), image, None, None, form=form)
@@ -309,7 +299,7 @@ def write(
 def write_backward(
     grad_image: Tensor, patch: Tensor, params: Tensor, power: int, need_patch: bool = True
 ) -> tuple[Tensor | None, Tensor]:
-    dtype = _dtype(patch)
+    dtype = wide_dtype(patch.dtype)
     window, wide = _as(params, dtype), _as(patch, dtype)
     grad_params = torch.empty_like(window)
     grad_patch = torch.empty_like(wide) if need_patch else None

@@ -1,4 +1,4 @@
-"""The recurrence's pieces in C++, matrix products and all; fastdraw/kernels/aten_pieces.py says what each must do."""
+"""The recurrence's pieces in C++, matrix products and all; fastdraw/ops/contract.py says what each must do."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fastdraw.kernels import aten_pieces, cpu
-from fastdraw.kernels.aten_pieces import chunk_rows as chunk_rows
-from fastdraw.kernels.aten_pieces import latent_parts as latent_parts
-from fastdraw.kernels.cpu import pages
-from fastdraw.kernels.cpu.sizes import (
+from fastdraw.ops.contract import Shape
+
+from .. import aten_pieces, cpu
+from ..aten_pieces import chunk_rows as chunk_rows
+from ..aten_pieces import latent_parts as latent_parts
+from . import pages
+from .sizes import (
     CanvasSizes,
     CellBackwardSizes,
     CellSizes,
@@ -26,7 +28,6 @@ from fastdraw.kernels.cpu.sizes import (
     WeightGradientSizes,
     named,
 )
-from fastdraw.ops.glimpses import Shape
 
 #: The sizes, and how many pointers follow them, for each function in the order of pieces.h.
 _ARGUMENTS = {
@@ -80,10 +81,12 @@ def _call(function: Callable[..., int], sizes: ctypes.Structure, *tensors: Tenso
 
 
 class Packed(NamedTuple):
-    """A weight [M, K] as the C++ products take it: of rows times weight^T, or with `backward` of rows times weight."""
+    """A weight [M, K] as the C++ products take it: of rows times weight^T, or with `backward` of rows times weight; and the
+    functions for its dtype."""
 
     data: Tensor
     outputs: int
+    functions: Functions
 
 
 class Order(NamedTuple):
@@ -118,7 +121,7 @@ def prepared(parts: Sequence[Tensor], role: str, backward: bool) -> Packed | Ten
         threads=torch.get_num_threads(),
     )
     _call(f.pack, sizes, first.contiguous(), None if second is None else second.contiguous(), data)
-    return Packed(data, outputs)
+    return Packed(data, outputs, f)
 
 
 def new_buffers(like: Tensor, wanted: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> list[Tensor]:
@@ -138,28 +141,25 @@ def _row(tensor: Tensor | None) -> int:
 def cell(
     inputs: Tensor, weight: Packed | Tensor, bias: Tensor, c: Tensor, gates: Tensor, c_new: Tensor, h_outs: list[Tensor]
 ) -> None:
-    f = functions(inputs.dtype)
-    if f is None or isinstance(weight, Tensor):
+    if isinstance(weight, Tensor):
         return aten_pieces.cell(inputs, weight, bias, c, gates, c_new, h_outs)
     h, h_2 = h_outs if len(h_outs) == 2 else (h_outs[0], None)
     sizes = _product(CellSizes, inputs, weight, h_row=h.stride(0), h_2_row=_row(h_2))
-    return _call(f.cell, sizes, inputs, weight.data, bias, c, gates, c_new, h, h_2)
+    return _call(weight.functions.cell, sizes, inputs, weight.data, bias, c, gates, c_new, h, h_2)
 
 
 def latent(h: Tensor, weight: Packed | Tensor, bias: Tensor, noise: Tensor, out: Tensor, z: Tensor, kl: Tensor) -> None:
-    f = functions(h.dtype)
-    if f is None or isinstance(weight, Tensor):
+    if isinstance(weight, Tensor):
         return aten_pieces.latent(h, weight, bias, noise, out, z, kl)
     sizes = _product(LatentSizes, h, weight, z_row=z.stride(0))
-    return _call(f.latent, sizes, h, weight.data, bias, noise, out, z, kl)
+    return _call(weight.functions.latent, sizes, h, weight.data, bias, noise, out, z, kl)
 
 
 def linear(h: Tensor, weight: Packed | Tensor, bias: Tensor, out: Tensor) -> None:
-    f = functions(h.dtype)
-    if f is None or isinstance(weight, Tensor):
+    if isinstance(weight, Tensor):
         return aten_pieces.linear(h, weight, bias, out)
     sizes = _product(LinearSizes, h, weight, out_row=out.stride(0))
-    return _call(f.linear, sizes, h, weight.data, bias, out)
+    return _call(weight.functions.linear, sizes, h, weight.data, bias, out)
 
 
 def _canvas_sizes(s: Shape, head: Tensor, read_size: int, r: Tensor | None, writes: bool, rebuild: bool) -> CanvasSizes:
@@ -196,32 +196,30 @@ def cell_backward(
     grad_out: Tensor, weight: Packed | Tensor, others: list[Tensor], gates: Tensor, c: Tensor, c_new: Tensor, grad_c: Tensor,
     grad_gates: Tensor,
 ) -> None:  # fmt: skip
-    f = functions(gates.dtype)
-    if f is None or isinstance(weight, Tensor):
+    if isinstance(weight, Tensor):
         return aten_pieces.cell_backward(grad_out, weight, others, gates, c, c_new, grad_c, grad_gates)
     other, other_2 = (*others, None, None)[:2]
     sizes = _product(CellBackwardSizes, grad_out, weight, other_row=_row(other), other_2_row=_row(other_2))
-    return _call(f.cell_backward, sizes, grad_out, weight.data, other, other_2, gates, c, c_new, grad_c, grad_gates)
+    tensors = (other, other_2, gates, c, c_new, grad_c, grad_gates)
+    return _call(weight.functions.cell_backward, sizes, grad_out, weight.data, *tensors)
 
 
 def latent_backward(
     grad_gates: Tensor, weight: Packed | Tensor, latent: Tensor, noise: Tensor, grad_kl: Tensor, grad_inputs: Tensor,
     grad_latent: Tensor, grad_noise: Tensor | None,
 ) -> None:  # fmt: skip
-    f = functions(grad_gates.dtype)
-    if f is None or isinstance(weight, Tensor):
+    if isinstance(weight, Tensor):
         return aten_pieces.latent_backward(grad_gates, weight, latent, noise, grad_kl, grad_inputs, grad_latent, grad_noise)
     tensors = (grad_inputs, latent, noise, grad_kl.contiguous(), grad_latent, grad_noise)
     sizes = _product(InputBackwardSizes, grad_gates, weight, latents=noise.shape[1])
-    return _call(f.input_backward, sizes, grad_gates, weight.data, *tensors)
+    return _call(weight.functions.input_backward, sizes, grad_gates, weight.data, *tensors)
 
 
 def input_backward(grad_out: Tensor, weight: Packed | Tensor, grad_inputs: Tensor) -> None:
-    f = functions(grad_out.dtype)
-    if f is None or isinstance(weight, Tensor):
+    if isinstance(weight, Tensor):
         return aten_pieces.input_backward(grad_out, weight, grad_inputs)
     sizes = _product(InputBackwardSizes, grad_out, weight, latents=0)
-    return _call(f.input_backward, sizes, grad_out, weight.data, grad_inputs, None, None, None, None, None)
+    return _call(weight.functions.input_backward, sizes, grad_out, weight.data, grad_inputs, None, None, None, None, None)
 
 
 def canvas_backward(

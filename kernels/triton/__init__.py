@@ -1,6 +1,6 @@
 """The kernels in Triton: for CUDA tensors, and for CPU tensors where TRITON_INTERPRET=1 runs them one program at a time.
 
-Inputs are validated, contiguous but for images that are read, and not empty; see fastdraw.kernels.aten for the formulas.
+fastdraw/ops/contract.py says what goes in and out; see kernels/aten.py for the formulas.
 Importing this needs triton.
 """
 
@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from fastdraw import env
+from fastdraw.ops.contract import wide_dtype
 
 from . import interpreter
 from .filterbank import filterbank_grad_launch, filterbank_launch
 from .handles import launched
-from .launch import compute_dtype, dot_precision, near
+from .launch import dot_precision, near
 from .lstm import lstm_step, lstm_step_backward
 from .read import read_launch
 from .tables import WRITE_GRAD_SIZE, patch_tiles, window_parts
@@ -24,9 +25,9 @@ from .window_grad import window_grad_launch
 from .write import write_launch
 
 __all__ = [
-    "SEVERAL_WINDOWS",
     "filterbank",
     "filterbank_backward",
+    "keeps",
     "lstm_step",
     "lstm_step_backward",
     "read",
@@ -36,24 +37,19 @@ __all__ = [
     "write_backward",
 ]
 
-#: Params [B, K, 5] and images of any strides are taken as they are; see fastdraw.ops.windows.
-SEVERAL_WINDOWS = True
-
 if env.triton_interpreted():
     interpreter.accept_new_numpy()
     interpreter.round_bfloat16()
 
 
 def unavailable() -> str | None:
-    """None where these kernels can run, else one sentence saying why not."""
     if torch.cuda.is_available() or env.triton_interpreted():
         return None
     return "no CUDA device was found, and TRITON_INTERPRET=1 is not set."
 
 
 def filterbank(params: Tensor, size: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """params [B, 5] -> F_Y [B, N, H], F_X [B, N, W], gamma [B], in float64 or float32."""
-    batch, dtype = params.shape[0], compute_dtype(params)
+    batch, dtype = params.shape[0], wide_dtype(params.dtype)
     y = params.new_empty((batch, size, height), dtype=dtype)
     x = params.new_empty((batch, size, width), dtype=dtype)
     gamma = params.new_empty((batch,), dtype=dtype)
@@ -69,9 +65,12 @@ def filterbank_backward(
     return grad_params
 
 
-def read(image: Tensor, params: Tensor, size: int, power: int) -> Tensor:
-    """image [B, C, H, W] of any strides -> patch [B, C, N, N], or [B, K, C, N, N] for params [B, K, 5]."""
-    dtype, image = compute_dtype(image), near(image)
+def keeps(image: Tensor, params: Tensor, size: int) -> None:
+    return None
+
+
+def read(image: Tensor, params: Tensor, size: int, power: int, kept: Tensor | None = None) -> Tensor:
+    dtype, image = wide_dtype(image.dtype), near(image)
     shape = (*params.shape[:-1], image.shape[1], size, size)
     precision = dot_precision(image.dtype)
     tiles = math.prod(shape[:-2]) * patch_tiles("read", size, dtype, precision)
@@ -89,11 +88,8 @@ def write(
     power: int,
     form: torch.memory_format = torch.contiguous_format,
 ) -> Tensor:
-    """patch [B, C, N, N] -> image [B, C, H, W]: gamma^power F_Y^T patch F_X; the sum of K such for params [B, K, 5].
-
-    Windows are summed in their order and in a wide dtype, and rounded once. After the first each costs what it sees.
-    """
-    precision, dtype = dot_precision(patch.dtype), compute_dtype(patch)
+    """After the first window each costs what it sees."""
+    precision, dtype = dot_precision(patch.dtype), wide_dtype(patch.dtype)
     summed = params.shape[:-1].numel() > patch.shape[0] or patch_tiles("write", patch.shape[-1], dtype, precision) > 1
     shape = (patch.shape[0], patch.shape[-3], height, width)
     kind = dtype if summed else patch.dtype
@@ -104,7 +100,7 @@ def write(
 
 def _window_grad(patch: Tensor, image: Tensor, params: Tensor, power: int, need_patch: bool) -> tuple[Tensor | None, Tensor]:
     """(gamma^power F_Y image F_X^T where it is wanted, the gradient to params of its product with `patch`)."""
-    dtype, image = compute_dtype(image), near(image)
+    dtype, image = wide_dtype(image.dtype), near(image)
     precision = dot_precision(image.dtype)
     tiles = patch_tiles("write_grad" if need_patch else "window_grad", patch.shape[-1], dtype, precision)
     parts = window_parts(math.prod(patch.shape[:-2]) * tiles, image.shape[2] * image.shape[3])
@@ -126,6 +122,7 @@ def read_backward(
     power: int,
     need_image: bool,
     form: torch.memory_format = torch.contiguous_format,
+    kept: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor]:
     """Two launches for one window, one without the image's gradient."""
     grad_image = write(grad_patch, params, image.shape[2], image.shape[3], power, form) if need_image else None
@@ -137,7 +134,7 @@ def write_backward(
 ) -> tuple[Tensor | None, Tensor]:
     """One launch, two for large N (tables.WRITE_GRAD_SIZE)."""
     size = patch.shape[-1]
-    if need_patch and size <= WRITE_GRAD_SIZE[compute_dtype(patch)]:
+    if need_patch and size <= WRITE_GRAD_SIZE[wide_dtype(patch.dtype)]:
         return _window_grad(patch, grad_image, params, power, True)
     grad_patch = read(grad_image, params, size, power) if need_patch else None
     return grad_patch, read_backward(patch, grad_image, params, power, False)[1]

@@ -21,10 +21,12 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from fastdraw.ops.contract import wide_dtype
+
 from . import guards
 from .aot_pieces import piece_cases
 from .filterbank import filterbank_grad_launch, filterbank_launch
-from .launch import TL_DTYPES, Launch, compute_dtype, dependence
+from .launch import TL_DTYPES, Launch, dependence
 from .lstm import lstm_backward_launch, lstm_launch, lstm_pointwise_launch
 from .read import read_launch
 from .tables import WRITE_GRAD_SIZE, patch_tiles, window_parts
@@ -115,7 +117,7 @@ def glimpse_launches(shape: tuple[int, ...], dtype: torch.dtype, precision: str)
     batch, windows, channels, height, width, size = shape
     image = _meta(dtype, batch, channels, height, width)
     patch, params = _meta(dtype, batch, windows, channels, size, size), _meta(torch.float32, batch, windows, 5)
-    wide = compute_dtype(image)
+    wide = wide_dtype(image.dtype)
 
     def outputs(name: str) -> tuple[Tensor, Tensor, int]:
         """What of a patch, and of its params' gradient, the programs that share an image make; how many those are."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from fastdraw.ops.glimpses import Shape
+from fastdraw.ops.contract import Shape
 from fastdraw.products import float32_products
 
 from . import tiles

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastdraw.ops.glimpses import Shape
+from fastdraw.ops.contract import Shape
 
 from .activations import sigmoid
 from .dependent import after_the_last_kernel

@@ -17,7 +17,9 @@ from .rows import filters, offsets, row_means, row_sums, rows, store_params_grad
 if TYPE_CHECKING:
     from torch import Tensor
 
-from .launch import Launch, compute_dtype, tl_dtype
+from fastdraw.ops.contract import wide_dtype
+
+from .launch import Launch, tl_dtype
 from .tables import filterbank_blocks
 
 
@@ -113,7 +115,7 @@ def filterbank_grad_kernel(
 def filterbank_launch(params: "Tensor", y: "Tensor", x: "Tensor", gamma: "Tensor") -> Launch:
     batch, size, height = y.shape
     width = x.shape[2]
-    dtype = compute_dtype(params)
+    dtype = wide_dtype(params.dtype)
     blocks = filterbank_blocks(size, max(height, width), dtype)
     arguments = {
         "p_params": params,
@@ -134,7 +136,7 @@ def filterbank_grad_launch(
 ) -> Launch:
     batch, size, height = grad_y.shape
     width = grad_x.shape[2]
-    dtype = compute_dtype(params)
+    dtype = wide_dtype(params.dtype)
     blocks = filterbank_blocks(size, max(height, width), dtype)
     arguments = {
         "p_grad_y": grad_y,

@@ -20,7 +20,7 @@ from torch import Tensor
 from triton import knobs
 from triton.runtime import driver
 
-from fastdraw.ops.glimpses import Shape
+from fastdraw.ops.contract import Shape
 
 from . import launch as launching
 from .launch import Launch, dependence, run, tf32_allowed

@@ -14,8 +14,8 @@ import triton.language as tl
 from torch import Tensor
 
 from fastdraw import products
-from fastdraw.kernels.images import strides
 
+from ..images import strides
 from .dependent import dependent
 
 TL_DTYPES = {
@@ -65,11 +65,6 @@ def dependence(launch: Launch, able: bool) -> dict[str, bool]:
     if "DEPENDENT" not in launch.kernel.arg_names:
         return {}
     return {"DEPENDENT": able, **({"launch_pdl": True} if able else {})}
-
-
-def compute_dtype(tensor: Tensor) -> torch.dtype:
-    """Arithmetic is float64 for float64 and float32 for everything else."""
-    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
 def near(image: Tensor) -> Tensor:

@@ -269,7 +269,6 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
 def lstm_step(
     x: Tensor, h: Tensor, c: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """x [B, I], h and c [B, H] -> (h', c', gates [B, 4H]): gates as activated, in c's dtype."""
     batch, hidden = h.shape
     out = (torch.empty_like(h), torch.empty_like(c), c.new_empty((batch, 4 * hidden)))
     # Half precision goes to the tensor cores as it is.
@@ -290,7 +289,6 @@ def lstm_step_backward(
     weight_ih: Tensor,
     weight_hh: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """(grad_x, grad_h, grad_c, grad_weight_ih, grad_weight_hh, grad_bias); both biases have the same gradient."""
     grad_gates = torch.empty_like(gates, dtype=x.dtype)
     grad_c_old = torch.empty_like(c)
     launched(lstm_backward_launch, grad_h, grad_c, gates, c, c_new, grad_gates, grad_c_old)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from fastdraw.ops.glimpses import Shape
+from fastdraw.ops.contract import Shape
 
 from .tables import ANY, Blocks, next_power_of_2
 

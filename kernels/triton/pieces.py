@@ -1,5 +1,5 @@
-"""The recurrence's pieces in Triton, one launch each where the tables say so; fastdraw/kernels/aten_pieces.py says what each
-must do.
+"""The recurrence's pieces in Triton, one launch each where the tables say so; fastdraw/ops/contract.py says what each must
+do.
 
 Operands of products may be float32, bfloat16 or float16; states are float32. float64 goes to the plain pieces, and so do
 windows with more filters than one program's registers hold.
@@ -12,11 +12,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fastdraw.kernels import aten_pieces
-from fastdraw.kernels.aten_pieces import new_buffers as new_buffers
-from fastdraw.kernels.aten_pieces import prepared as prepared
-from fastdraw.ops.glimpses import Shape
+from fastdraw.ops.contract import Shape
 
+from .. import aten_pieces
+from ..aten_pieces import new_buffers as new_buffers
+from ..aten_pieces import prepared as prepared
 from .canvas import canvas_launch
 from .canvas_backward import canvas_backward_launch
 from .cell import cell_backward_launch, cell_launch

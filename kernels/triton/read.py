@@ -24,7 +24,9 @@ from .rows import column_sums, filters, offsets, place, product, reach_of, row_s
 if TYPE_CHECKING:
     from torch import Tensor
 
-from .launch import Launch, compute_dtype, image_strides, tl_dtype
+from fastdraw.ops.contract import wide_dtype
+
+from .launch import Launch, image_strides, tl_dtype
 from .tables import patch_tiles, window_blocks
 
 
@@ -102,7 +104,7 @@ def read_launch(image: "Tensor", params: "Tensor", patch: "Tensor", power: int, 
     channels, height, width = image.shape[1:]
     windows = params.numel() // (5 * image.shape[0])
     size = patch.shape[-1]
-    dtype = compute_dtype(image)
+    dtype = wide_dtype(image.dtype)
     blocks = window_blocks("read", size, height, width, dtype, precision)
     arguments = {
         "p_image": image,

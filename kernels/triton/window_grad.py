@@ -23,7 +23,9 @@ from .rows import offsets, place, product, reach_of, row_means, rows, seen, shar
 if TYPE_CHECKING:
     from torch import Tensor
 
-from .launch import Launch, compute_dtype, image_strides, tl_dtype
+from fastdraw.ops.contract import wide_dtype
+
+from .launch import Launch, image_strides, tl_dtype
 from .tables import patch_tiles, window_blocks
 
 
@@ -146,7 +148,7 @@ def window_grad_launch(
     channels, height, width = image.shape[1:]
     windows = params.numel() // (5 * image.shape[0])
     size = patch.shape[-1]
-    dtype = compute_dtype(image)
+    dtype = wide_dtype(image.dtype)
     kernel = "window_grad" if grad_patch is None else "write_grad"
     blocks = window_blocks(kernel, size, height, width, dtype, precision)
     arguments = {

@@ -21,7 +21,9 @@ from .rows import column_sums, filters, offsets, product, reach_of, row_sums, se
 if TYPE_CHECKING:
     from torch import Tensor
 
-from .launch import Launch, compute_dtype, image_strides, tl_dtype
+from fastdraw.ops.contract import wide_dtype
+
+from .launch import Launch, image_strides, tl_dtype
 from .tables import window_blocks
 
 
@@ -151,7 +153,7 @@ def write_launch(patch: "Tensor", params: "Tensor", image: "Tensor", power: int,
     batch, channels, height, width = image.shape
     windows = params.numel() // (5 * batch)
     size = patch.shape[-1]
-    dtype = compute_dtype(patch)
+    dtype = wide_dtype(patch.dtype)
     blocks = window_blocks("write", size, height, width, dtype, precision)
     stripes = triton.cdiv(height, blocks.constants["BLOCK_H"])
     several = windows > 1 or blocks.constants["TILED"]

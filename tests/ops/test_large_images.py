@@ -16,7 +16,7 @@ from budget import WINDOWS, error
 from compare import compare
 from fastdraw import env, reference
 from fastdraw.kernels import cpu
-from fastdraw.ops import windows as layer
+from fastdraw.ops.read import memory_format
 
 needs_library = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.unavailable()))
 EXAMPLES = 3 if env.triton_interpreted() else 30
@@ -375,11 +375,11 @@ def test_bad_patches(patch: tuple[int, ...], params: tuple[int, ...], message: s
 
 def test_memory_format_of_the_gradient() -> None:
     image = torch.rand(2, 3, 4, 5)
-    assert layer.memory_format(image) == torch.contiguous_format
-    assert layer.memory_format(image.to(memory_format=torch.channels_last)) == torch.channels_last
-    assert layer.memory_format(image[..., ::2]) == torch.contiguous_format
+    assert memory_format(image) == torch.contiguous_format
+    assert memory_format(image.to(memory_format=torch.channels_last)) == torch.channels_last
+    assert memory_format(image[..., ::2]) == torch.contiguous_format
     # One channel lies either way.
-    assert layer.memory_format(image[:, :1].to(memory_format=torch.channels_last)) == torch.contiguous_format
+    assert memory_format(image[:, :1].to(memory_format=torch.channels_last)) == torch.contiguous_format
 
 
 @pytest.mark.levels
