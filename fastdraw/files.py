@@ -73,6 +73,22 @@ def write_together(files: Mapping[Path, bytes]) -> None:
         sync_folder(folder)
 
 
+@contextlib.contextmanager
+def second_name(path: Path) -> Iterator[Path]:
+    """A hidden second name of the file at `path`, gone afterwards unless it was moved; a copy where there are no links."""
+    part = _part(path)
+    try:
+        try:
+            os.link(path, part, follow_symlinks=False)
+        except OSError:
+            part.write_bytes(path.read_bytes())
+        yield part
+    finally:
+        # Also where both names were of one file already: to move one over the other does nothing.
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
 def append_to(path: Path) -> BinaryIO:
     """`path` opened for appending. A link, a second name of another file, and what is no file are refused with OSError."""
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_LINK | _NO_WAIT | _BINARY, 0o666)
@@ -97,7 +113,7 @@ def _is_own(about: os.stat_result) -> bool:
 def sweep(folder: Path) -> None:
     """Removes what killed processes left of files that they were writing to `folder`. For its owner: see `owned`."""
     for path in folder.glob(".fastdraw-*"):
-        if _PART.fullmatch(path.name) and stat.S_ISREG(path.lstat().st_mode):
+        if _PARTS.fullmatch(path.name) and stat.S_ISREG(path.lstat().st_mode):
             with contextlib.suppress(OSError):
                 path.unlink()
 
@@ -142,13 +158,17 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-#: Temporary names, as `_written` makes them.
-_PART = re.compile(r"\.fastdraw-[0-9a-f]{16}\.part")
+def _part(path: Path) -> Path:
+    return path.with_name(f".fastdraw-{os.urandom(8).hex()}.part")
+
+
+#: Temporary names, as `_part` makes them.
+_PARTS = re.compile(r"\.fastdraw-[0-9a-f]{16}\.part")
 
 
 def _written(path: Path, data: bytes) -> Path:
     """A new file beside `path` with these bytes, on the disk, with the rights of the file that it is to replace."""
-    part = path.with_name(f".fastdraw-{os.urandom(8).hex()}.part")
+    part = _part(path)
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK | _BINARY, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:

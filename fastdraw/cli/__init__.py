@@ -1,10 +1,15 @@
 """The command `fastdraw`. A user's mistake is one line on stderr and exit code 2, never a traceback."""
 
 # Annotations are objects here, not strings: typer reads them, and knows no names of the functions around its own.
+import contextlib
 import importlib
+import json
+import os
 import re
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from fastdraw._version import __version__
@@ -57,6 +62,10 @@ def guarded(work: Callable[[], int]) -> int:
     except (MemoryError, OverflowError) as error:
         return error_line(_too_large(error), 2)
     except RuntimeError as error:
+        from fastdraw.runs.parallel import ProcessLost
+
+        if isinstance(error, ProcessLost):
+            return _lost(error)
         # Torch has no type of its own for this on the CPU.
         if not re.search("allocate|out of memory|overflow", str(error), re.IGNORECASE):
             raise
@@ -73,6 +82,9 @@ def guarded(work: Callable[[], int]) -> int:
 def _run(args: list[str]) -> int:
     import typer
 
+    from fastdraw.cli.train import spelled
+
+    args = spelled(args) if args[:1] == ["train"] else args
     try:
         # Without standalone_mode typer neither prints errors its own way nor exits.
         code = typer.main.get_command(_app())(args, prog_name="fastdraw", standalone_mode=False)
@@ -131,5 +143,27 @@ def say(text: object) -> None:
 
 def error_line(message: str, code: int) -> int:
     """Prints the one line that says what went wrong, and gives the exit code back."""
-    print(f"fastdraw: error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    line = f"fastdraw: error: {printable(' '.join(message.split()))}"
+    print(line, file=sys.stderr, flush=True)
+    tell_launcher(line)
+    return code
+
+
+def tell_launcher(line: str) -> None:
+    """For the table of failures that torchrun ends with, in the form that it reads."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if file:
+        about = {"py_callstack": line, "timestamp": str(int(time.time()))}
+        with contextlib.suppress(OSError):
+            Path(file).write_text(json.dumps({"message": {"message": line, "extraInfo": about}}))
+
+
+#: Seconds that a process which lost another one stays, so that torchrun sees the other one's failure first, and names that.
+LINGER = 2.0
+
+
+def _lost(error: Exception) -> int:
+    code = error_line(str(error), 1)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        time.sleep(LINGER)
     return code

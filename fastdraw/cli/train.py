@@ -5,7 +5,7 @@ import inspect
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from fastdraw.cli import error_line, say
+from fastdraw.cli import error_line, say, tell_launcher
 
 if TYPE_CHECKING:
     import typer
@@ -23,19 +23,35 @@ def _train(options: Any, explicit: set[str]) -> int:
     Exit codes: 0 done, 1 nats no longer finite, 2 a mistake in the options or the data; stopped with a checkpoint: 130 by
     SIGINT, 143 by SIGTERM, 142 after --minutes.
     """
-    from fastdraw.train import DivergedError, Interrupted, ProcessLost, train
+    from fastdraw.train import DivergedError, Interrupted, train
     from fastdraw.train.display import summary
 
     try:
         result = train(options, explicit)
-    except (DivergedError, ProcessLost) as error:
+    except DivergedError as error:
         return error_line(str(error), 1)
     except Interrupted as error:
+        tell_launcher(f"fastdraw: {error}")
         return 128 + error.signum
     if result.rank == 0:
         for line in summary(result):
             say(line)
     return 0
+
+
+def spelled(args: list[str]) -> list[str]:
+    """`args` with `--resume` spelled out: alone it means yes, and typer has no option whose value may be left out."""
+    out: list[str] = []
+    for word in args:
+        if out and out[-1] == "--resume":
+            given = word in ("yes", "no", "auto")
+            out[-1] = f"--resume={word if given else 'yes'}"
+            if given:
+                continue
+        out.append(word)
+    if out and out[-1] == "--resume":
+        out[-1] = "--resume=yes"
+    return out
 
 
 def _command(function: Any) -> Any:
@@ -60,8 +76,11 @@ def _command(function: Any) -> Any:
             metavar=f.metadata["metavar"],
             show_default=f.metadata["shown"] or True,
         )
-        hint: Any = Annotated[hints[f.name], about]
-        parameters.append(inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hint))
+        # What is True, False or a word is a word here.
+        spelled_out = f.name == "resume"
+        hint: Any = Annotated[str if spelled_out else hints[f.name], about]
+        default = "no" if spelled_out else f.default
+        parameters.append(inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint))
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     command.__doc__ = function.__doc__

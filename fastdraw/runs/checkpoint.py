@@ -28,17 +28,23 @@ from torch import Tensor, nn
 from fastdraw import weights
 from fastdraw._version import __version__
 from fastdraw.checks import expected
-from fastdraw.files import write_atomically
+from fastdraw.files import second_name, write_atomically
 from fastdraw.runs.kinds import KINDS, Config, kind, task_of
 from fastdraw.text import short
 
 NAME = "checkpoint.safetensors"
+#: The one before it, which a run goes on from where a broken disk or network file system has cut the last one short.
+PREVIOUS = "previous.safetensors"
 FORMAT = 1
 ADAM = ("exp_avg", "exp_avg_sq", "step")
 
 
 class CheckpointError(ValueError):
     """A file that is no checkpoint of fastdraw, or a damaged one. The message names the file and what is wrong."""
+
+
+class Damaged(CheckpointError):
+    """A checkpoint's file that is cut short, or is no safetensors file."""
 
 
 @dataclass
@@ -107,6 +113,12 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     return loaded
 
 
+def keep_previous(folder: Path) -> None:
+    """Gives the run's checkpoint a second name, so that it outlives the next one being written over it."""
+    with second_name(folder / NAME) as part:
+        os.replace(part, folder / PREVIOUS)
+
+
 def is_checkpoint(file: Path) -> bool:
     """Whether `file` says of itself that it is a checkpoint of fastdraw; its weights are not looked at."""
     if not file.is_file():
@@ -169,7 +181,7 @@ def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: 
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not file.exists():
         raise FileNotFoundError(2, "no such checkpoint", str(file))
-    tensors, metadata = weights.read(file, CheckpointError)
+    tensors, metadata = weights.read(file, Damaged)
     try:
         about = json.loads(metadata.get("fastdraw", ""))
     except (ValueError, RecursionError):

@@ -9,10 +9,10 @@
 """
 
 from fastdraw.runs.checkpoint import CheckpointError, load_checkpoint, load_model
+from fastdraw.runs.parallel import ProcessLost
 from fastdraw.train.display import Result
 from fastdraw.train.loop import DivergedError, Interrupted, train
 from fastdraw.train.options import TrainOptions
-from fastdraw.train.parallel import ProcessLost
 
 __all__ = [
     "CheckpointError",

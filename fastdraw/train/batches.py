@@ -9,8 +9,8 @@ from torch import Tensor
 
 from fastdraw import data
 from fastdraw.runs.held_out import to_input
+from fastdraw.runs.parallel import Processes
 from fastdraw.runs.randomness import generator
-from fastdraw.train.parallel import Processes
 
 
 class Batch(NamedTuple):

@@ -16,21 +16,28 @@ import torch
 from torch import Tensor, nn
 
 from fastdraw.checks import expected
-from fastdraw.files import owned, sweep, write_atomically
+from fastdraw.files import OwnedError, owned, sweep, write_atomically
 from fastdraw.graphed import GraphedStep
-from fastdraw.runs.checkpoint import Checkpoint, CheckpointError, load_checkpoint, optimizer_tensors, save_checkpoint
+from fastdraw.runs.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    keep_previous,
+    load_checkpoint,
+    optimizer_tensors,
+    save_checkpoint,
+)
 from fastdraw.runs.device import find_device
 from fastdraw.runs.kinds import kind
 from fastdraw.runs.numerics import numerics
+from fastdraw.runs.parallel import local_rank, lost, processes
+from fastdraw.runs.signals import Interrupted, Interruptions
 from fastdraw.train.batches import Batches
 from fastdraw.train.display import Display, Result, Silent, display, diverged, headline
 from fastdraw.train.metrics import Metrics
 from fastdraw.train.options import TrainOptions
-from fastdraw.train.parallel import local_rank, lost, processes
 from fastdraw.train.resume import SUMS, Progress
 from fastdraw.train.schedule import factor, scheduler
 from fastdraw.train.setup import ABOUT, BEST, Setup, clear, prepare, run_folder
-from fastdraw.train.signals import Interrupted, Interruptions
 from fastdraw.train.tasks import Classify, Draw, Task
 
 
@@ -55,7 +62,7 @@ def train(options: TrainOptions, explicit: Collection[str] | None = None, show: 
     with processes(find_device(options.device, local_rank()).type == "cuda") as together, contextlib.ExitStack() as stack:
         folder = run_folder(options)
         if together.is_first:
-            stack.enter_context(owned(folder))
+            _own(stack, folder, options.resume == "auto")
             sweep(folder)
         setup = prepare(options, explicit, together)
         show = (show or display()) if together.is_first else Silent()
@@ -66,6 +73,21 @@ def train(options: TrainOptions, explicit: Collection[str] | None = None, show: 
             finally:
                 show.stop()
                 run.close()
+
+
+#: Seconds that `--resume auto` waits for the folder: workers of a launcher that is gone take a moment to notice.
+PATIENCE = 60
+
+
+def _own(stack: contextlib.ExitStack, folder: Path, patient: bool) -> None:
+    until = time.monotonic() + (PATIENCE if patient else 0)
+    while True:
+        try:
+            return stack.enter_context(owned(folder))
+        except OwnedError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
 
 
 class Run:
@@ -95,6 +117,8 @@ class Run:
         self.scheduler = scheduler(self.optimizer, *curve, self.progress.step)
         self._graphed: GraphedStep | None = None
         self._saved = self.progress.step if setup.checkpoint is not None else -1
+        # What stands there is this run's, and whole.
+        self._keeps = setup.checkpoint is not None and setup.whole
         self.validation: Any = None
         # On CUDA reading a step's figures would wait for the device: there they are read when a line or a checkpoint is
         # written, and not before. Sums that are not finite stay so till then.
@@ -131,7 +155,8 @@ class Run:
             if isinstance(error, Interrupted) and self._saved != progress.step:
                 self.save()
             self.show.stop()
-            self.show.note(f"stopped at step {self._saved}; add --resume to go on")
+            how = "the same command goes on" if self.setup.unattended else "add --resume to go on"
+            self.show.note(f"stopped at step {self._saved}; {how}")
             raise
         return Result(self.setup.folder, progress.step, self.validation, test, self.processes.rank)
 
@@ -244,11 +269,15 @@ class Run:
             "options": self.options.to_dict(),
             "fingerprint": self.setup.fingerprint,
             "progress": asdict(self.progress),
+            "processes": self.processes.size,
         }
         optimizer, ema = optimizer_tensors(self.model, self.optimizer), self.average and self.average.model.state_dict()
         config, weights, step = self.model.config, self.model.state_dict(), self.progress.step
         parts = optimizer, {"sums": self.sums}, training, ema or {}
+        if self._keeps:
+            keep_previous(self.setup.folder)
         self._write_checkpoint(self.setup.folder, Checkpoint(config, weights, step, *parts))
+        self._keeps = True
 
     def _save_best(self) -> None:
         if self.options.patience is not None and self.processes.is_first:

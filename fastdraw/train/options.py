@@ -11,7 +11,7 @@ from fastdraw.config import DRAWConfig
 from fastdraw.runs.kinds import Config
 from fastdraw.train.recipes import RECIPES, Recipe, choose
 from fastdraw.train.schedule import SHAPES
-from fastdraw.train.values import check_canvas, check_choice, check_filters, check_image_size, check_kind
+from fastdraw.train.values import check_canvas, check_choice, check_filters, check_image_size, check_kind, check_resume
 
 DATA, MODEL, OPTIMISATION, MACHINE, OUTPUT = "Data", "Model", "Optimisation", "Machine", "Output"
 
@@ -179,11 +179,15 @@ class TrainOptions:
         False, MACHINE, "Refuse what could give other bits from the same input, on CUDA too; runs on the CPU repeat anyhow."
     )
     out: str | None = option(None, OUTPUT, "Folder that everything is written to.", "runs/ and the data's name", "FOLDER")
-    resume: bool = option(
+    # True, False or auto; a command line says yes, no or auto, and yes may be left out.
+    resume: bool | str = option(
         False,
         OUTPUT,
         "Go on from the checkpoint in --out, with its options: bit for bit on the CPU. --epochs and --steps may be raised; a "
-        "schedule then covers the new length.",
+        "schedule then covers the new length. auto: go on where there is one, and begin where there is none, so that one "
+        "command is right for a first start, a requeued job and torchrun's restarts.",
+        "no; alone: yes",
+        "[yes|no|auto]",
     )
     overwrite: bool = option(False, OUTPUT, "Delete the run that --out holds and begin anew.")
     checkpoint_every: int = option(
@@ -300,7 +304,7 @@ DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(TrainOptions) if f
 #: Of text, yes or no, and numbers that need not be whole.
 KINDS: dict[str, type] = {
     **dict.fromkeys(("data", "data_dir", "out", "preset"), str),
-    **dict.fromkeys(("skip_bad", "conditional", "deterministic", "resume", "overwrite", "skip_test"), bool),
+    **dict.fromkeys(("skip_bad", "conditional", "deterministic", "overwrite", "skip_test"), bool),
     **dict.fromkeys(("weight_std", "forget_bias", "learning_rate", "clip", "ema", "minutes"), float),
 }
 METAVARS: dict[str, str] = {f.name: f.metadata["metavar"] for f in fields(TrainOptions)}
@@ -321,6 +325,8 @@ def check_option(name: str, value: Any) -> Any:
         return check_filters(name, value)
     if name == "image_size":
         return check_image_size(value)
+    if name == "resume":
+        return check_resume(value)
     if name == "initial_canvas":
         check_canvas(value)
     else:

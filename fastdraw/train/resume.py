@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from fastdraw.runs import checkpoint
-from fastdraw.runs.checkpoint import Checkpoint, CheckpointError
+from fastdraw.runs.checkpoint import Checkpoint, CheckpointError, Damaged
 from fastdraw.runs.kinds import task_of
 from fastdraw.text import short
 from fastdraw.train.options import DEFAULTS, TrainOptions, check_option
@@ -24,12 +24,12 @@ MAY_CHANGE = frozenset(
 )
 
 
-def saved_run(folder: Path) -> tuple[Checkpoint, TrainOptions]:
+def saved_run(folder: Path, name: str = checkpoint.NAME) -> tuple[Checkpoint, TrainOptions]:
     """The checkpoint in a run's folder, and the options that the run was started with.
 
     Raises ValueError where there is none, CheckpointError where it was not made by `fastdraw train` or is damaged.
     """
-    file = folder / checkpoint.NAME
+    file = folder / name
     saved = checkpoint.load_checkpoint(file)
     try:
         options, _ = TrainOptions(**saved.training["options"]), Progress.of(saved)
@@ -41,6 +41,35 @@ def saved_run(folder: Path) -> tuple[Checkpoint, TrainOptions]:
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{file}: expected a checkpoint of `fastdraw train`, got one without {short(error)}") from error
     return saved, options
+
+
+class Found(NamedTuple):
+    """The run in a folder. notes: what its user should know of how it was found. whole: whether the last checkpoint was."""
+
+    checkpoint: Checkpoint
+    options: TrainOptions
+    notes: tuple[str, ...] = ()
+    whole: bool = True
+
+
+def last_run(folder: Path) -> Found | None:
+    """What `--resume auto` goes on from: the last checkpoint, or where that is damaged the one before it; None where there is
+    none, and where the run's only one is damaged, so that nothing is lost by beginning again.
+
+    Raises CheckpointError where what is there is whole, but none to go on from.
+    """
+    try:
+        return Found(*saved_run(folder))
+    except FileNotFoundError:
+        damage: Damaged | None = None
+    except Damaged as error:
+        damage = error
+    before = folder / checkpoint.PREVIOUS
+    if not before.exists():
+        return None
+    saved, options = saved_run(folder, checkpoint.PREVIOUS)
+    why = " ".join(str(damage or f"{folder / checkpoint.NAME} is not there").split())
+    return Found(saved, options, (f"going on from {before.name}, of step {saved.step}: {why}",), whole=False)
 
 
 def told(file: Path, saved: Checkpoint) -> dict[str, Any]:

@@ -22,11 +22,11 @@ from fastdraw.runs import checkpoint
 from fastdraw.runs.checkpoint import Checkpoint, load_optimizer
 from fastdraw.runs.device import find_device
 from fastdraw.runs.kinds import Config, Model, kind
+from fastdraw.runs.parallel import Processes, local_rank
 from fastdraw.runs.randomness import generator
 from fastdraw.train import metrics
 from fastdraw.train.options import TrainOptions
-from fastdraw.train.parallel import Processes, local_rank
-from fastdraw.train.resume import continued, saved_run
+from fastdraw.train.resume import Found, continued, last_run, saved_run
 from fastdraw.train.schedule import Average
 from fastdraw.train.values import image_size
 
@@ -34,7 +34,11 @@ from fastdraw.train.values import image_size
 BEST = "best.safetensors"
 ABOUT = "config.json"
 #: What a run writes, beside TensorBoard's files; --overwrite deletes these and nothing else.
-FILES = (checkpoint.NAME, BEST, metrics.NAME, ABOUT, "samples.png", "drawing.gif")
+FILES = (checkpoint.NAME, checkpoint.PREVIOUS, BEST, metrics.NAME, ABOUT, "samples.png", "drawing.gif")
+
+
+#: Options that may be others on another machine: where things lie, and how many cores there are. The images are compared.
+OWN = frozenset(("data", "data_dir", "out", "threads"))
 
 
 @dataclass
@@ -52,6 +56,10 @@ class Setup:
     optimizer: torch.optim.Adam
     checkpoint: Checkpoint | None
     processes: Processes
+    #: Whether `checkpoint` is the last one that the run wrote.
+    whole: bool = True
+    #: Whether the command that started the run goes on with it, too.
+    unattended: bool = False
 
     def about(self) -> dict[str, Any]:
         """What config.json says: enough to repeat the run."""
@@ -74,7 +82,7 @@ def run_folder(said: TrainOptions) -> Path:
     folder = Path(said.out or Path("runs") / _name(said.data))
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out: expected a folder, got the file {folder}")
-    if said.resume and not (folder / checkpoint.NAME).exists():
+    if said.resume is True and not (folder / checkpoint.NAME).exists():
         raise ValueError(f"resume: expected a checkpoint in {folder}, got none: leave --resume out to begin there")
     return folder
 
@@ -88,23 +96,29 @@ def prepare(said: TrainOptions, explicit: Collection[str] | None, processes: Pro
     import torch.utils.tensorboard
 
     folder = run_folder(said)
-    saved, before = saved_run(folder) if said.resume else (None, None)
-    options = said if before is None else continued(said, before, explicit)
+    common = {name: value for name, value in said.to_dict().items() if name not in OWN}
+    processes.agree({"version": f"fastdraw {__version__}, torch {torch.__version__}", **common})
+    # The first process reads for all: the others may be on machines that do not have the folder.
+    run = processes.first(lambda: _run_there(said, folder))
+    saved = None if run is None else run.checkpoint
+    options = said if run is None else continued(said, run.options, explicit)
+    if saved is not None and options.threads and saved.training.get("processes", 1) != processes.size:
+        # Those of then are no measure for as many processes as there are now.
+        options = replace(options, threads=said.threads)
     device = find_device(options.device, local_rank())
     if device.type == "cuda":
         torch.cuda.set_device(device)
     _check_precision(options.precision, device)
     torch.set_num_threads(options.threads or processes.threads())
-    if not said.resume and processes.is_first:
-        _check_free(folder, said.overwrite)
     splits = _load(options, processes)
-    found = data.found(splits)
+    found = [*(() if run is None else run.notes), *data.found(splits)]
     splits = splits if options.needs_labels else splits._replace(labels=None)
     train = splits.train
     options = replace(options.resolved(splits.image_shape, torch.get_num_threads()), out=str(folder))
     _check_batch(options, len(train), processes)
     config = options.config(splits.image_shape, _classes(options, splits))
     fingerprint = _fingerprint(splits)
+    processes.agree({"device": device.type, "data": f"training images {fingerprint}", "configuration": config})
     if saved is not None:
         _check_same_run(saved, config, fingerprint, folder)
     splits = _on_device(splits, device, options)
@@ -116,9 +130,22 @@ def prepare(said: TrainOptions, explicit: Collection[str] | None, processes: Pro
     average = Average(model, options.ema) if options.ema is not None else None
     if average is not None and saved is not None:
         average.model.load_state_dict(saved.ema)
-    # No checkpoint is written before all have read the one that is there.
-    processes.wait()
-    return Setup(options, folder, device, splits, found, fingerprint, model, average, optimizer, saved, processes)
+    return Setup(
+        *(options, folder, device, splits, found, fingerprint, model, average, optimizer, saved, processes),
+        whole=run is None or run.whole,
+        unattended=said.resume == "auto",
+    )
+
+
+def _run_there(said: TrainOptions, folder: Path) -> Found | None:
+    """The run to go on with; None where one is to begin, for which there is room then."""
+    if said.resume is True:
+        return Found(*saved_run(folder))
+    run = last_run(folder) if said.resume else None
+    if run is None:
+        # A run whose only checkpoint is damaged has nothing left to lose.
+        _check_free(folder, said.overwrite or (bool(said.resume) and os.path.lexists(folder / checkpoint.NAME)))
+    return run
 
 
 def _name(name_or_path: str) -> str:
@@ -127,11 +154,11 @@ def _name(name_or_path: str) -> str:
 
 def _load(options: TrainOptions, processes: Processes) -> data.Splits:
     def load() -> data.Splits:
-        size, bar = image_size(options.image_size), sys.stderr.isatty()
+        size, bar = image_size(options.image_size), sys.stderr.isatty() and local_rank() == 0
         return data.load(options.data, options.data_dir, size, progress=bar, skip_bad=options.skip_bad)
 
-    # The first process downloads; the others then find the files.
-    splits = load() if processes.is_first else None
+    # The first process of a machine downloads and decodes; the others then find the files.
+    splits = load() if local_rank() == 0 else None
     processes.wait()
     return splits or load()
 

@@ -14,10 +14,10 @@ from fastdraw.config import DRAWConfig
 from fastdraw.evaluation.bound import likelihood
 from fastdraw.evaluation.classes import class_errors
 from fastdraw.graphed import GraphedStep
+from fastdraw.runs.parallel import Processes
 from fastdraw.runs.randomness import noise
 from fastdraw.train.batches import Batch
 from fastdraw.train.options import TrainOptions
-from fastdraw.train.parallel import Processes
 from fastdraw.view import pictures
 
 

@@ -58,6 +58,14 @@ def check_canvas(value: Any) -> None:
         raise expected("initial_canvas", "mean, zero or a finite number", value)
 
 
+def check_resume(value: Any) -> bool | str:
+    """True, False or "auto"; a command line's yes and no are the first two."""
+    said = {"yes": True, "no": False}.get(value, value) if isinstance(value, str) else value
+    if isinstance(said, bool) or said == "auto":
+        return said
+    raise expected("resume", "yes, no or auto", value, ValueError if isinstance(value, str) else TypeError)
+
+
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
     if not isinstance(value, str) or value not in choices:
         raise expected(name, f"one of {', '.join(choices)}", value)

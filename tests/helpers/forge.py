@@ -69,6 +69,11 @@ class Forge:
 
     def together(self, args: list[str], log: Path, count: int = 2, script: bool = False) -> list[int]:
         """As many processes as torchrun would start; their output goes to LOG.0, LOG.1, and so on."""
+        return self.different([args] * count, log, script)
+
+    def different(self, args: list[list[str]], log: Path, script: bool = False) -> list[int]:
+        """The same, each with arguments of its own."""
+        count = len(args)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -79,7 +84,7 @@ class Forge:
             "LOCAL_WORLD_SIZE": str(count),
         }
         return [
-            self.start(args, Path(f"{log}.{rank}"), script, RANK=str(rank), LOCAL_RANK=str(rank), **where)
+            self.start(args[rank], Path(f"{log}.{rank}"), script, RANK=str(rank), LOCAL_RANK=str(rank), **where)
             for rank in range(count)
         ]
 

@@ -16,9 +16,9 @@ from benchmarks.reproduce import __main__ as command
 from benchmarks.reproduce import runner, search
 from benchmarks.reproduce.experiments import EXPERIMENTS
 from fastdraw.runs.checkpoint import NAME
+from fastdraw.runs.parallel import Processes
 from fastdraw.train import Interrupted, TrainOptions, load_checkpoint
 from fastdraw.train import loop as loop_module
-from fastdraw.train.parallel import Processes
 from fastdraw.train.setup import prepare
 
 #: What a report names of every run.

@@ -15,9 +15,9 @@ from training import Quiet, records, run, without_timing
 
 from fastdraw import ClassifierConfig, DRAWClassifier, data
 from fastdraw.data.splits import Labels, Splits
+from fastdraw.runs.parallel import Processes
 from fastdraw.train import TrainOptions, load_checkpoint, load_model, train
 from fastdraw.train.batches import Batches
-from fastdraw.train.parallel import Processes
 
 CLASSIFY: dict[str, Any] = {"task": "classify", "latent_size": None, "write_size": None, "read_size": "6", "batch_size": 50}
 

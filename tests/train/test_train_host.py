@@ -16,11 +16,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from training import SMALL, Quiet, assert_same_run, run
 
+from fastdraw.runs.parallel import Processes
+from fastdraw.runs.signals import Interruptions
 from fastdraw.train import DivergedError, TrainOptions
 from fastdraw.train import loop as loop_module
-from fastdraw.train.parallel import Processes
 from fastdraw.train.setup import prepare
-from fastdraw.train.signals import Interruptions
 
 
 class HostRead(AssertionError):

@@ -13,6 +13,7 @@ from training import SMALL, assert_same_run, records, run, without_timing
 from fastdraw import DRAW, ClassifierConfig, DRAWConfig, data
 from fastdraw.evaluation import likelihood
 from fastdraw.runs.numerics import numerics
+from fastdraw.runs.signals import TIME_IS_UP
 from fastdraw.train import Interrupted, TrainOptions, load_checkpoint, load_model
 from fastdraw.train import loop as loop_module
 from fastdraw.train.options import WHOLE
@@ -20,7 +21,6 @@ from fastdraw.train.recipes import RECIPES
 from fastdraw.train.resume import Progress
 from fastdraw.train.schedule import SHAPES, Average, scheduler
 from fastdraw.train.setup import new_model
-from fastdraw.train.signals import TIME_IS_UP
 
 
 def rates(name: str, warmup: int, total: int, begin: int = 0) -> list[float]:

@@ -15,8 +15,8 @@ import torch
 from forge import Forge
 from training import arguments, lines, records, run, wait_until
 
+from fastdraw.runs.parallel import Processes, ProcessLost, launched, lost
 from fastdraw.train import load_checkpoint
-from fastdraw.train.parallel import Processes, ProcessLost, launched, lost
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without torch.distributed")
 

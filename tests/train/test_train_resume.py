@@ -15,9 +15,9 @@ from training import arguments, assert_same_run, lines, run, wait_until, without
 
 from fastdraw.runs import checkpoint as checkpoint_module
 from fastdraw.runs.checkpoint import save_checkpoint
+from fastdraw.runs.signals import Interruptions
 from fastdraw.train import CheckpointError, Interrupted, load_checkpoint
 from fastdraw.train import loop as loop_module
-from fastdraw.train.signals import Interruptions
 from fastdraw.view import pictures as pictures_module
 
 

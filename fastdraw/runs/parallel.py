@@ -1,24 +1,30 @@
 """The processes of one run: `torchrun --nproc-per-node 2 -m fastdraw train ...` starts several, each with its share of every
 batch; without it there is one.
 
-All of them compute the same run: order, noise and what batches are made of are drawn for the whole batch, and each process
-takes its rows. So the number of processes changes a run's numbers by rounding alone. Only the first one writes and evaluates.
+All of them compute the same run: what a row of a batch is given hangs on its place in the batch, not on the process that makes
+it (see `randomness`). So the number of processes changes a run's numbers by rounding alone. Only the first one writes.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fastdraw.train.signals import Interrupted
+from fastdraw.runs.signals import Interrupted
 
 T = TypeVar("T")
+
+#: How long processes wait for each other: one machine may read and decode its images in a minute, another in hours. One that
+#: ended is noticed at once, whatever this is.
+TIMEOUT = timedelta(hours=6)
 
 
 class ProcessLost(RuntimeError):
@@ -78,6 +84,30 @@ class Processes:
             dist.broadcast_object_list(box, 0, group=self.group, device=torch.device("cpu"))
         return box[0]
 
+    def gather(self, value: T) -> list[T]:
+        """The values of all processes, picklable, on all, in their order."""
+        if self.group is None:
+            return [value]
+        values: list[Any] = [None] * self.size
+        with lost():
+            dist.all_gather_object(values, value, group=self.group)
+        return values
+
+    def agree(self, seen: Mapping[str, object]) -> None:
+        """Raises ValueError where a process sees something else under one of the names than the first one does, in it and in
+        the first; ProcessLost in the others."""
+        every = self.gather((socket.gethostname(), {name: str(value) for name, value in seen.items()}))
+        host, first = every[0]
+        for rank, (other, its) in enumerate(every):
+            for name, value in first.items():
+                if its.get(name) != value:
+                    if self.rank not in (0, rank):
+                        raise ProcessLost(f"process {rank} of this run, on {other}, differs from the first and says in what")
+                    raise ValueError(
+                        f"{name}: expected the same in all processes of this run, {value} as in the first one on {host}, "
+                        f"got {its.get(name)} in process {rank} on {other}"
+                    )
+
     def first(self, function: Callable[[], T]) -> T:
         """What the first process's `function()` gives, on all; the others wait. An interruption there is one everywhere."""
         if self.group is None:
@@ -124,7 +154,7 @@ def processes(cuda: bool) -> Iterator[Processes]:
     if mine:
         with lost():
             # Gloo in any case: control messages are read by the host.
-            dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+            dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT)
     try:
         yield Processes(dist.group.WORLD)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -23,13 +24,16 @@ class Interrupted(Exception):
 
 
 class Interruptions:
-    """Inside `with`, notes SIGINT and SIGTERM, and the end of `minutes` from now; `check()` raises Interrupted once one came.
+    """Inside `with`, notes SIGINT and SIGTERM, the end of `minutes` from now, and as SIGTERM that torchrun, which started this
+    process, is gone; `check()` raises Interrupted once one came.
     A second signal acts at once."""
 
     def __init__(self, minutes: float | None = None) -> None:
         self._came: int | None = None
         self._deadline = None if minutes is None else time.monotonic() + 60 * minutes
         self._before: dict[int, Any] = {}
+        # torchrun's, which ends its workers unless it is killed itself.
+        self._launcher = os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None
 
     def __enter__(self) -> Interruptions:
         # Python lets only the main thread set handlers; elsewhere whoever owns it decides.
@@ -51,6 +55,8 @@ class Interruptions:
         """What came, if anything did."""
         if self._came is None and self._deadline is not None and time.monotonic() > self._deadline:
             self._came = TIME_IS_UP
+        if self._came is None and self._launcher is not None and os.getppid() != self._launcher:
+            self._came = signal.SIGTERM
         return self._came
 
     def check(self) -> None:

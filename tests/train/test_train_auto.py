@@ -1,0 +1,189 @@
+"""--resume auto: one command begins a run and goes on with it, whatever ended the processes before."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datafiles import pixels
+from forge import Forge
+from training import arguments, assert_same_run, lines, records, run, without_timing
+
+from fastdraw.cli.train import spelled
+from fastdraw.runs.checkpoint import NAME, PREVIOUS
+from fastdraw.train import CheckpointError, load_checkpoint
+
+LOST = "fastdraw: error: lost the connection to another process of this run, which says why itself"
+distributed = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without torch.distributed")
+
+
+@pytest.fixture(scope="module")
+def forge() -> Iterator[Forge]:
+    forge = Forge()
+    yield forge
+    forge.close()
+
+
+def small(folder: Path, steps: int) -> dict[str, Any]:
+    """Everything is written as often as can be."""
+    images = folder / "images.npz"
+    if not images.exists():
+        np.savez(images, train=pixels(200, 9, 8), validation=pixels(20, 9, 8), test=pixels(10, 9, 8))
+    often = {"epochs": 1000, "checkpoint_every": 2, "log_every": 1, "evaluate_every": 2, "batch_size": 20}
+    return {**often, "data": images, "steps": steps, "resume": "auto"}
+
+
+@distributed
+@pytest.mark.parametrize("kills", [4, pytest.param(30, marks=pytest.mark.slow)])
+def test_workers_killed_at_random_moments(forge: Forge, tmp_path: Path, kills: int) -> None:
+    """Each in turn; the other one says in one line that it lost its peer. The end is that of the undisturbed run."""
+    seed = random.randrange(1 << 30)
+    moment, args = random.Random(seed), small(tmp_path, 15 * kills)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert [forge.wait(process) for process in forge.together(arguments(whole, **args), tmp_path / "log")] == [0, 0]
+    done = 0
+    while done < kills:
+        before, victim = lines(killed), done % 2
+        started = forge.together(arguments(killed, **args), tmp_path / "log")
+        deadline = time.monotonic() + 60
+        while moment.random() < 0.999 and lines(killed) <= before and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(moment.uniform(0, 0.1))
+        os.kill(started[victim], signal.SIGKILL)
+        codes = [forge.wait(process) for process in started]
+        if codes == [0, 0]:
+            break
+        # Who was killed at the very end may have been waited for by nobody.
+        assert codes[victim] in (0, -signal.SIGKILL), f"seed {seed}"
+        assert codes[1 - victim] in (0, 1), f"seed {seed}"
+        if codes[1 - victim] == 1:
+            said = (tmp_path / f"log.{1 - victim}").read_text().splitlines()
+            assert said[-1] == LOST, f"seed {seed}"
+            assert "Traceback" not in "".join(said), f"seed {seed}"
+        done += 1
+    assert [forge.wait(process) for process in forge.together(arguments(killed, **args), tmp_path / "log")] == [0, 0]
+    assert_same_run(whole, killed)
+    assert not [name for name in os.listdir(killed) if name.startswith(".")]
+
+
+def assert_same_end(one: Path, other: Path) -> None:
+    """The same bits and steps; where one was stopped it was evaluated, too."""
+    a, b = load_checkpoint(one), load_checkpoint(other)
+    assert all(torch.equal(a.model[name], b.model[name]) for name in a.model)
+    trained = [[r for r in without_timing(folder) if r["split"] == "train"] for folder in (one, other)]
+    assert trained[0] == trained[1]
+    assert without_timing(one)[-2:] == without_timing(other)[-2:]
+
+
+def test_a_checkpoint_cut_in_half(tmp_path: Path) -> None:
+    """The one before it is gone on from, and the run ends as the undisturbed one."""
+    args = small(tmp_path, 13)
+    run(tmp_path / "whole", **args)
+    assert run(tmp_path / "cut", **{**args, "steps": 9}).step == 9
+    file = tmp_path / "cut" / NAME
+    assert load_checkpoint(tmp_path / "cut" / PREVIOUS).step < 10
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(CheckpointError, match="whole safetensors file"):
+        run(tmp_path / "cut", **{**args, "resume": True})
+    assert run(tmp_path / "cut", **args).step == 13
+    assert_same_end(tmp_path / "whole", tmp_path / "cut")
+    # With neither, the run begins again.
+    for name in (NAME, PREVIOUS):
+        whole = (tmp_path / "cut" / name).read_bytes()
+        (tmp_path / "cut" / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match=PREVIOUS):
+        run(tmp_path / "cut", **args)
+    (tmp_path / "cut" / PREVIOUS).unlink()
+    assert run(tmp_path / "cut", **args).step == 13
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_another_programs_files_are_not_begun_over(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / NAME).write_bytes(b"something else")
+    with pytest.raises(ValueError, match="of something else"):
+        run(tmp_path / "run", resume="auto", steps=1)
+    assert (tmp_path / "run" / NAME).read_bytes() == b"something else"
+
+
+@distributed
+def test_another_number_of_processes_goes_on(forge: Forge, tmp_path: Path) -> None:
+    whole, changing = tmp_path / "whole", tmp_path / "changing"
+    args = small(tmp_path, 12)
+    run(whole, **args)
+    for count, steps in ((2, 4), (1, 8), (4, 12)):
+        started = forge.together(arguments(changing, **{**args, "steps": steps}), tmp_path / "log", count)
+        assert [forge.wait(process) for process in started] == [0] * count, (tmp_path / "log.0").read_text()
+    ours, theirs = without_timing(changing), without_timing(whole)
+    last = {(r["step"], r["split"]): r for r in ours}
+    for record in theirs:
+        assert last[record["step"], record["split"]]["nats"] == pytest.approx(record["nats"], rel=2e-3)
+
+
+@distributed
+def test_a_process_that_differs_is_named(forge: Forge, tmp_path: Path) -> None:
+    """Other options, or other images under the same name: found before anything is trained."""
+    args = small(tmp_path, 4)
+    other = tmp_path / "other.npz"
+    np.savez(other, train=pixels(200, 9, 8) // 2, validation=pixels(20, 9, 8), test=pixels(10, 9, 8))
+    for change, words in (
+        ({"batch_size": 40}, "batch_size: expected the same in all processes of this run, 20 as in the first one"),
+        ({"data": other}, "data: expected the same in all processes of this run, training images"),
+    ):
+        started = forge.different(
+            [arguments(tmp_path / "run", **args), arguments(tmp_path / "run", **{**args, **change})], tmp_path / "log"
+        )
+        assert [forge.wait(process) for process in started] == [2, 2]
+        for rank in (0, 1):
+            last = (tmp_path / f"log.{rank}").read_text().splitlines()[-1]
+            assert words in last
+            assert "in process 1 on " in last
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+@distributed
+def test_the_launcher_says_what_the_worker_says(tmp_path: Path) -> None:
+    """torchrun ends with a table of failures: the reason stands in it, before the process that lost its peer."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "fastdraw"]
+    args = [*torchrun, *arguments(tmp_path / "run", data=tmp_path / "none", resume="auto")]
+    ended = subprocess.run(args, capture_output=True, text=True, timeout=120)
+    reason = "fastdraw: error: data: expected digits, mnist,"
+    assert ended.returncode == 1
+    # Once by the worker and once by the launcher.
+    assert ended.stderr.count(reason) == 2
+    assert f"traceback : {reason}" in ended.stderr.partition("Root Cause")[2]
+
+
+def test_an_orphan_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker whose launcher was killed is nobody's: it saves and ends, so that the folder is free."""
+    from fastdraw.runs.signals import Interruptions
+
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    interruptions = Interruptions()
+    assert interruptions.signum is None
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    assert interruptions.signum == signal.SIGTERM
+
+
+def test_resume_on_the_command_line() -> None:
+    assert spelled(["train", "--resume"]) == ["train", "--resume=yes"]
+    assert spelled(["train", "--resume", "--out", "r"]) == ["train", "--resume=yes", "--out", "r"]
+    assert spelled(["train", "--resume", "auto", "--out", "r"]) == ["train", "--resume=auto", "--out", "r"]
+    assert spelled(["train", "--resume=auto"]) == ["train", "--resume=auto"]
+
+
+def test_no_line_is_written_twice(tmp_path: Path) -> None:
+    args = small(tmp_path, 9)
+    run(tmp_path / "run", **args)
+    run(tmp_path / "run", **{**args, "steps": 11})
+    assert [r["step"] for r in records(tmp_path / "run") if r["split"] == "train"] == list(range(1, 12))
