@@ -25,6 +25,8 @@ T = TypeVar("T")
 #: How long processes wait for each other: one machine may read and decode its images in a minute, another in hours. One that
 #: ended is noticed at once, whatever this is.
 TIMEOUT = timedelta(hours=6)
+#: And for all to come at the start.
+MEETING = timedelta(minutes=10)
 
 
 class ProcessLost(RuntimeError):
@@ -154,7 +156,9 @@ def processes(cuda: bool) -> Iterator[Processes]:
     if mine:
         with lost():
             # Gloo in any case: control messages are read by the host.
-            dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT)
+            store, rank, size = next(dist.rendezvous("env://", timeout=MEETING))
+            backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     try:
         yield Processes(dist.group.WORLD)
     finally:
