@@ -57,8 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.host", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--turns", type=int, default=15)
     turns = parser.parse_args(arguments).turns
-    from recording_driver import recording
-
+    from benchmarks.recording_driver import recording
     from fastdraw.kernels.triton import handles
     from fastdraw.kernels.triton.launch import run
 

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 
-from budget import assert_errors_within_budget, error
 from fastdraw.profile.cases import Case
 from fastdraw.profile.timing import Variant
+from fastdraw.testing import check
 
 
 def prove(case: Case) -> dict[str, Exception]:
-    """Values and gradients of every variant against float64, by the tests' own error budget.
+    """Values and gradients of every variant against float64, by the rule of fastdraw/testing.py, as in tests.
 
     Gives those that exceed it or cannot run by their names, each with the reason.
     """
     case = case.twin or case
     exact = case.exact()
     own = _values(next(variant for variant in case.variants if variant.name == "reference"))
-    rivals_of: dict[torch.dtype, list[list[torch.Tensor]]] = {}
+    further: dict[torch.dtype, list[list[torch.Tensor]]] = {}
     failures: dict[str, Exception] = {}
+
+    def rivals(dtype: torch.dtype) -> Iterator[list[torch.Tensor]]:
+        yield own
+        if dtype not in further:
+            further[dtype] = case.rivals(dtype)
+        yield from further[dtype]
+
     for variant in case.variants:
         if variant.products or not variant.proven:
             # Chooses the way to each product, which must not fall into a turn.
@@ -29,12 +38,7 @@ def prove(case: Case) -> dict[str, Exception]:
         # tf32 keeps as many bits of a product's operands as float16 does.
         dtype = variant.dtype or (torch.float16 if case.precision == "tf32" else case.dtype)
         try:
-            if dtype not in rivals_of:
-                rivals_of[dtype] = [own, *case.rivals(dtype)]
-            rivals = rivals_of[dtype]
-            for index, (value, e) in enumerate(zip(_values(variant), exact, strict=True)):
-                allowed = max(error(rival[index], e) for rival in rivals)
-                assert_errors_within_budget(f"{variant.name}, result {index}", error(value, e), allowed, dtype)
+            check(_values(variant), exact, rivals(dtype), dtype, variant.name)
         except Exception as reason:
             failures[variant.name] = reason
     return failures

@@ -10,9 +10,9 @@ from benchmarks.cases import DEVICE, fastdraw_backends
 from fastdraw import reference
 from fastdraw.profile import cases, cost, peers
 from fastdraw.profile.cases import Case, glimpse_function, operator_case
-from fastdraw.profile.gradients import Function
 from fastdraw.profile.peers import Peer
 from fastdraw.profile.shapes import Step
+from fastdraw.testing import Function
 
 
 def window_params(batch: int) -> Tensor:

@@ -1,6 +1,6 @@
 """One row of a table in a process of its own: `python3 -m benchmarks.gpu.rows CASE ROW [--tiny]`.
 
-It makes the step, holds its results against float64 by the tests' error budget, and says that it is ready; then it takes one
+It makes the step, holds its results against float64 by the tests' rule, and says that it is ready; then it takes one
 turn for each line on its standard input, and answers with its milliseconds. A row that fails takes nothing with it, rows
 get ready at the same time, and turns of all rows still alternate. A row whose results are wrong is timed all the same.
 """

@@ -16,11 +16,11 @@ from fastdraw import dispatch, reference
 from fastdraw.products import float32_products
 from fastdraw.profile import peers
 from fastdraw.profile.cost import Cost
-from fastdraw.profile.gradients import Function, as_list, differentiate, leaves
 from fastdraw.profile.models import Problem
 from fastdraw.profile.peers import Peer
 from fastdraw.profile.shapes import Drawing, Glimpses, Shape, Step
 from fastdraw.profile.timing import Timed, Variant
+from fastdraw.testing import Function, as_list, differentiate, leaves
 
 #: What --peers may name, those that are measured unless something else is said first. The others compile for long.
 STANDARD_PEERS = ("reference", "einsum", "grid_sample", "LSTMCell")

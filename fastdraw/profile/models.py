@@ -34,7 +34,7 @@ def rounded(state: dict[str, Tensor], rounding: float) -> dict[str, Tensor]:
 
 
 class Problem:
-    """noise: what the model takes beside x, noise of DRAW, labels of a classifier. numel: of all weight matrices together."""
+    """noise: what the model takes beside x, noise of DRAW, labels of a classifier. labels: a conditional DRAW's. numel: of all weight matrices together."""
 
     def __init__(self, config: Config, batch: int, device: str) -> None:
         torch.manual_seed(0)
@@ -46,17 +46,24 @@ class Problem:
         self.state = yardstick.state_dict()
         self.numel = sum(parameter.numel() for parameter in yardstick.parameters() if parameter.dim() == 2)
         self.x = torch.rand(batch, *config.image_shape, device=device)
+        self.labels: list[Tensor] = []
         if isinstance(config, DRAWConfig):
             self.noise = torch.randn(config.glimpses, batch, config.latent_size, device=device)
+            if config.num_classes is not None:
+                self.labels = [torch.arange(batch, device=device) % config.num_classes]
         else:
             self.noise = torch.randint(config.num_classes, (batch,), device=device)
 
-    def step(self, model: torch.nn.Module, autocast: torch.dtype | None = None) -> Callable[[], list[Tensor]]:
-        weights = list(with_weights(model, self.state, self.device).parameters())
+    def step(
+        self, model: torch.nn.Module, autocast: torch.dtype | None = None, state: dict[str, Tensor] | None = None
+    ) -> Callable[[], list[Tensor]]:
+        """Of the model in its own dtype, with the problem's weights or those of `state`."""
+        weights = list(with_weights(model, state or self.state, self.device).parameters())
+        inputs = [t.to(weights[0].dtype) if t.is_floating_point() else t for t in (self.x, self.noise, *self.labels)]
 
         def run() -> list[Tensor]:
             with torch.autocast(self.device, autocast, enabled=autocast is not None):
-                out = model(self.x, self.noise)
+                out = model(*inputs)
             return gradients(out, weights)
 
         return run
@@ -67,11 +74,8 @@ class Problem:
         return jax_draw.training_step(self.config, self.state, self.x, self.noise)
 
     def exact(self, rounding: float = 0.0) -> list[Tensor]:
-        model = self.specification.from_config(self.config).double()
         state = rounded({name: tensor.double() for name, tensor in self.state.items()}, rounding)
-        with_weights(model, state, self.device)
-        noise = self.noise.double() if self.noise.is_floating_point() else self.noise
-        return gradients(model(self.x.double(), noise), list(model.parameters()))
+        return self.step(self.specification.from_config(self.config).double(), state=state)()
 
     def rivals(self, dtype: torch.dtype) -> list[list[Tensor]]:
         if dtype not in HALF:

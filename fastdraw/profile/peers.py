@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fastdraw import reference
-from fastdraw.profile.gradients import Function, as_list
+from fastdraw.testing import Function, as_list
 
 
 class Peer(NamedTuple):

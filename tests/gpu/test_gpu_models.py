@@ -4,27 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from subjects import (
-    BACKEND,
-    DEVICE,
-    PRECISIONS,
-    assert_all_within_budget,
-    batch,
-    check_draw,
-    gpu,
-    kernels,
-    models,
-    rounded_copies,
-    torch_dtype,
-    waiting_refused,
-)
+from subjects import BACKEND, DEVICE, PRECISIONS, check_model, gpu, half, kernels, waiting_refused
 from torch import Tensor
 
 import fastdraw
-from budget import assert_errors_within_budget, error
-from fastdraw import reference
-from fastdraw.profile.gradients import differentiate
-from fastdraw.profile.models import gradients
+from fastdraw.profile.models import Problem, with_weights
+from fastdraw.testing import check, differentiate
 
 #: Of the paper, and large ones.
 CONFIGS = {
@@ -50,13 +35,13 @@ EVERYTHING = [*(pytest.param(name, marks=gpu) for name in CONFIGS), *SMALL]
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_draw(name, precision):
-    check_draw((CONFIGS | SMALL)[name], precision, 32 if name in CONFIGS else 5)
+    check_model((CONFIGS | SMALL)[name], precision, 32 if name in CONFIGS else 5)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", [pytest.param("mnist", marks=gpu), pytest.param("svhn", marks=gpu), "attention"])
 def test_draw_with_rebuilt_canvases(name, precision):
-    check_draw((CONFIGS | SMALL)[name], precision, 32 if name in CONFIGS else 5, canvas_memory="rebuild")
+    check_model((CONFIGS | SMALL)[name], precision, 32 if name in CONFIGS else 5, canvas_memory="rebuild")
 
 
 @pytest.mark.compiled
@@ -64,60 +49,31 @@ def test_draw_with_rebuilt_canvases(name, precision):
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
 def test_draw_of_other_batches(size, precision):
     """One image; a batch that is no multiple of a tile; one whose products go to other tiles, or to cuBLAS."""
-    check_draw(fastdraw.DRAWConfig((1, 28, 28), 2, 256, 100, 2, 5), precision, size)
+    check_model(fastdraw.DRAWConfig((1, 28, 28), 2, 256, 100, 2, 5), precision, size)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("shape", [pytest.param((1, 100, 100, 256, 12, 64), marks=gpu), (2, 9, 8, 17, 3, 5)], ids=str)
 def test_classifier(shape, precision):
-    c, h, w, hidden, n, size = shape
-    config = fastdraw.ClassifierConfig((c, h, w), glimpses=3, hidden_size=hidden, read_size=n)
-    dtype = torch_dtype(precision)
-    half = dtype if dtype in (torch.bfloat16, torch.float16) else None
-    model, naive, exact = (
-        kind.from_config(config).to(DEVICE)
-        for kind in (fastdraw.DRAWClassifier, reference.DRAWClassifier, reference.DRAWClassifier)
-    )
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.05)
-    for other in (naive, exact):
-        other.load_state_dict(model.state_dict())
-    exact = exact.double()
-    if dtype == torch.float64:
-        model, naive = model.double(), naive.double()
-    x, labels = torch.rand(size, c, h, w, device=DEVICE), torch.arange(size, device=DEVICE) % config.num_classes
+    *image_shape, hidden, n, size = shape
+    check_model(fastdraw.ClassifierConfig(tuple(image_shape), glimpses=3, hidden_size=hidden, read_size=n), precision, size)
 
-    def results(m: reference.DRAWClassifier) -> list[Tensor]:
-        wide = next(m.parameters()).dtype
-        with torch.autocast(DEVICE, half, enabled=half is not None and wide == torch.float32):
-            out = m(x.to(wide), labels)
-        return [out.loss.detach(), out.logits.detach(), *torch.autograd.grad(out.loss, list(m.parameters()))]
 
-    with kernels(precision):
-        actual, rivals = results(model), [results(naive)]
-    yardstick = results(exact)
-    rivals += [results(moved) for moved in rounded_copies(exact, precision)]
-    assert_all_within_budget(actual, rivals, yardstick, precision)
+def model_of(problem: Problem) -> fastdraw.DRAW:
+    return with_weights(fastdraw.DRAW.from_config(problem.config), problem.state, DEVICE)
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16", "float16"])
 @pytest.mark.parametrize("name", [pytest.param("mnist", marks=gpu), pytest.param("svhn", marks=gpu), "attention", "neither"])
 def test_draw_waits_for_nothing_and_gives_the_same_bits(name, precision):
-    config = (CONFIGS | SMALL)[name]
-    model, _, _ = models(config)
-    x, noise = batch(config)
-    dtype = torch_dtype(precision)
-
-    def step() -> list[Tensor]:
-        with torch.autocast(DEVICE, dtype, enabled=dtype != torch.float32):
-            out = model(x, noise)
-        return gradients(out, list(model.parameters()))
-
+    problem = Problem((CONFIGS | SMALL)[name], 32, DEVICE)
+    model = model_of(problem)
+    step = problem.step(model, half(precision))
     with kernels(precision):
         first = step()
         with waiting_refused():
             second = step()
-            model(x)
+            model(problem.x)
             model.sample(4)
     for one, other in zip(first, second, strict=True):
         assert torch.equal(one, other)
@@ -126,11 +82,10 @@ def test_draw_waits_for_nothing_and_gives_the_same_bits(name, precision):
 @pytest.mark.parametrize("draws", [True, False])
 def test_registration_of_the_recurrence(draws):
     """draws: with images, as in training; otherwise the sampler."""
-    model, _, _ = models(SMALL["attention"])
-    x, noise = batch(SMALL["attention"], 3)
-    layers = fastdraw.ops.recurrence._layers(model, infers=draws)
+    problem = Problem(SMALL["attention"], 3, DEVICE)
+    layers = fastdraw.ops.recurrence._layers(model_of(problem), infers=draws)
     weights = [None if layer is None else layer.detach().requires_grad_() for layer in layers]
-    arguments = (x if draws else None, noise, None, *weights, 3, 2, torch.float32, True, True, BACKEND)
+    arguments = (problem.x if draws else None, problem.noise, None, *weights, 3, 2, torch.float32, True, True, BACKEND)
     torch.library.opcheck(torch.ops.fastdraw.recurrence.default, arguments)
 
 
@@ -138,9 +93,8 @@ def test_registration_of_the_recurrence(draws):
 @pytest.mark.parametrize("compiler", [pytest.param("inductor", marks=gpu), "aot_eager"])
 def test_a_compiled_training_step(compiler):
     """The model with loss and gradients under torch.compile: no break, and the same results."""
-    config = SMALL["attention"]
-    model, _, _ = models(config)
-    x, noise = batch(config)
+    problem = Problem(SMALL["attention"], 32, DEVICE)
+    model, x, noise = model_of(problem), problem.x, problem.noise
     weights = list(model.parameters())
 
     def loss(x: Tensor, noise: Tensor) -> Tensor:
@@ -152,5 +106,4 @@ def test_a_compiled_training_step(compiler):
         compiled = torch.compile(loss, fullgraph=True, backend=compiler)
         for _ in range(2):
             actual = differentiate(lambda *_: compiled(x, noise), weights, [one])
-            for index, (a, e) in enumerate(zip(actual, expected, strict=True)):
-                assert_errors_within_budget(f"result {index}", error(a, e), 0.0, torch.float32)
+            check(actual, expected, [expected], torch.float32)

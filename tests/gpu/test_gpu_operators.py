@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from shapes import GLIMPSES
 from subjects import (
     DEVICE,
     PRECISIONS,
     SUBJECTS,
     capture,
-    check,
+    check_operator,
     filterbank,
     gpu,
     kernels,
@@ -27,10 +28,9 @@ from subjects import (
 from torch import Tensor
 
 import fastdraw
-from budget import GLIMPSES, assert_errors_within_budget, error
-from fastdraw.profile.gradients import as_list, differentiate
+from fastdraw.testing import as_list, check, differentiate
 
-#: (B, C, H, W, N), each with what it is there for; the odd ones of budget.py come beside them.
+#: (B, C, H, W, N), each with what it is there for; the odd ones of shapes.py come beside them.
 REAL = [
     (128, 1, 28, 28, 2),  # the paper's MNIST read
     (128, 1, 28, 28, 5),  # the paper's MNIST write
@@ -63,7 +63,7 @@ ODD_CELLS = [
 @pytest.mark.parametrize("shape", [*(pytest.param(shape, marks=gpu) for shape in REAL), *GLIMPSES], ids=str)
 @pytest.mark.parametrize("make", [read, write, filterbank])
 def test_glimpses(make, shape, precision):
-    check(make(*shape), precision)
+    check_operator(make(*shape), precision)
 
 
 @pytest.mark.gpu
@@ -72,20 +72,20 @@ def test_glimpses(make, shape, precision):
 @pytest.mark.parametrize("shape", LARGE, ids=str)
 @pytest.mark.parametrize("make", [read, write])
 def test_the_largest_images(make, shape, precision):
-    check(make(*shape), precision)
+    check_operator(make(*shape), precision)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("shape", WINDOWS, ids=str)
 @pytest.mark.parametrize("make", [read, write])
 def test_several_windows(make, shape, precision):
-    check(make(*shape), precision)
+    check_operator(make(*shape), precision)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("shape", [*(pytest.param(shape, marks=gpu) for shape in CELLS), *ODD_CELLS], ids=str)
 def test_lstm_step(shape, precision):
-    check(lstm_step(*shape), precision)
+    check_operator(lstm_step(*shape), precision)
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16", "float16"])
@@ -94,8 +94,8 @@ def test_two_runs_give_the_same_bits(name, precision):
     subject = SUBJECTS[name]()
     inputs = narrowed(subject, torch.float32 if precision == "tf32" else getattr(torch, precision))
     with kernels(precision):
-        weights = weights_for(subject.operator, inputs)
-        first, second = (differentiate(subject.operator, inputs, weights) for _ in range(2))
+        weights = weights_for(subject.function, inputs)
+        first, second = (differentiate(subject.function, inputs, weights) for _ in range(2))
     for one, other in zip(first, second, strict=True):
         assert torch.equal(one, other)
 
@@ -110,14 +110,13 @@ def test_strided_and_expanded_inputs(name):
     ]
     strided = [tensor.requires_grad_() for tensor in strided]
     with kernels():
-        weights = weights_for(subject.operator, plain)
-        expected = differentiate(subject.operator, plain, weights)
-        actual = differentiate(subject.operator, strided, weights)
+        weights = weights_for(subject.function, plain)
+        expected = differentiate(subject.function, plain, weights)
+        actual = differentiate(subject.function, strided, weights)
         # The gradient of a sum arrives as one element, expanded.
-        torch.autograd.grad(sum(output.sum() for output in as_list(subject.operator(*strided))), strided)
+        torch.autograd.grad(sum(output.sum() for output in as_list(subject.function(*strided))), strided)
     # Images of other strides may be gone through in another order.
-    for index, (one, other) in enumerate(zip(actual, expected, strict=True)):
-        assert_errors_within_budget(f"result {index}", error(one, other), 0.0, torch.float32)
+    check(actual, expected, [expected], torch.float32)
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
@@ -125,10 +124,10 @@ def test_nothing_waits_for_the_device(name):
     subject = SUBJECTS[name]()
     inputs = narrowed(subject, torch.float32)
     with kernels():
-        weights = weights_for(subject.operator, inputs)
-        differentiate(subject.operator, inputs, weights)
+        weights = weights_for(subject.function, inputs)
+        differentiate(subject.function, inputs, weights)
         with waiting_refused():
-            differentiate(subject.operator, inputs, weights)
+            differentiate(subject.function, inputs, weights)
 
 
 @pytest.mark.gpu
@@ -137,9 +136,9 @@ def test_a_graph_replays_on_new_inputs(name):
     subject, other = SUBJECTS[name](), SUBJECTS[name]()
     inputs, new = narrowed(subject, torch.float32), narrowed(other, torch.float32)
     with kernels():
-        weights = weights_for(subject.operator, inputs)
-        expected = differentiate(subject.operator, new, weights)
-        graph, captured = capture(lambda: differentiate(subject.operator, inputs, weights))
+        weights = weights_for(subject.function, inputs)
+        expected = differentiate(subject.function, new, weights)
+        graph, captured = capture(lambda: differentiate(subject.function, inputs, weights))
     with torch.no_grad():
         for tensor, value in zip(inputs, new, strict=True):
             tensor.copy_(value)
@@ -157,14 +156,13 @@ def test_compiled(name):
     inputs = narrowed(subject, torch.float32)
 
     def function(*tensors: Tensor) -> list[Tensor]:
-        return [output + 1 for output in as_list(subject.operator(*(tensor * 2 for tensor in tensors)))]
+        return [output + 1 for output in as_list(subject.function(*(tensor * 2 for tensor in tensors)))]
 
     with kernels():
         weights = weights_for(function, inputs)
         expected = differentiate(function, inputs, weights)
         actual = differentiate(torch.compile(function, fullgraph=True), inputs, weights)
-    for index, (one, other) in enumerate(zip(actual, expected, strict=True)):
-        assert_errors_within_budget(f"result {index}", error(one, other), 0.0, torch.float32)
+    check(actual, expected, [expected], torch.float32)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

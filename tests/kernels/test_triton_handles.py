@@ -10,10 +10,10 @@ import pytest
 import torch
 
 pytest.importorskip("triton", reason="there is nothing to launch without triton")
-from recording_driver import Driver, Noted, recording
 from triton import knobs
 
 import fastdraw
+from benchmarks.recording_driver import Driver, Noted, recording
 from fastdraw import env
 from fastdraw.kernels import triton as kernels
 from fastdraw.kernels.triton import handles, lstm, piece_tables, pieces

@@ -9,14 +9,15 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from operators import WINDOWED
+from shapes import WINDOWS
 from torch import Tensor
 
 import fastdraw
-from budget import WINDOWS, error
-from compare import compare
 from fastdraw import env, reference
 from fastdraw.kernels import cpu
 from fastdraw.ops.read import memory_format
+from fastdraw.testing import error
 
 needs_library = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.unavailable()))
 EXAMPLES = 3 if env.triton_interpreted() else 30
@@ -36,29 +37,13 @@ FAR_WINDOWS = [
 ]
 
 
-def both(size: int, image_size: tuple[int, int]):
-    """(operator, specification) for read and write."""
-    return {
-        "read": (lambda i, p: fastdraw.read(i, p, size), lambda i, p: reference.read(i, p, size)),
-        "write": (lambda w, p: fastdraw.write(w, p, image_size), lambda w, p: reference.write(w, p, image_size)),
-    }
-
-
-def data(name: str, batch: int, windows: int | None, channels: int, image_size: tuple[int, int], size: int) -> Tensor:
-    """An image, or patches for one window or several."""
-    if name == "read":
-        return torch.randn(batch, channels, *image_size, dtype=torch.float64)
-    several = () if windows is None else (windows,)
-    return torch.randn(batch, *several, channels, size, size, dtype=torch.float64)
-
-
 @pytest.mark.levels
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", ["read", "write"])
 @pytest.mark.parametrize("values", [*WINDOWS, *FAR_WINDOWS])
 def test_windows_on_a_large_image(backend: str, device: str, values: tuple[float, ...], name: str, dtype: torch.dtype) -> None:
     params = torch.tensor([values], dtype=torch.float64).clamp(-3e38, 3e38)
-    compare(*both(7, IMAGE_SIZE)[name], (data(name, 1, None, 2, IMAGE_SIZE, 7), params), dtype, device)
+    WINDOWED[name](1, 2, *IMAGE_SIZE, 7, params=params).prove(dtype, device)
 
 
 @pytest.mark.levels
@@ -80,17 +65,15 @@ def test_any_large_image_and_windows(
 ) -> None:
     batch, several, channels, *image_size = shape
     window = torch.tensor(params, dtype=torch.float64)[: batch * several].view(batch, several, 5)
-    inputs = data(name, batch, several, channels, (image_size[0], image_size[1]), size), window
-    compare(*both(size, (image_size[0], image_size[1]))[name], inputs, torch.float32, device)
+    WINDOWED[name](batch, channels, *image_size, size, several, params=window).prove(torch.float32, device)
 
 
 @pytest.mark.levels
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["read", "write"])
 def test_several_windows(backend: str, device: str, name: str, dtype: torch.dtype) -> None:
-    image_size = (80, 71)
     params = torch.randn(2, 3, 5, dtype=torch.float64) * torch.tensor([0.5, 0.5, 1.0, 0.5, 0.5])
-    compare(*both(4, image_size)[name], (data(name, 2, 3, 2, image_size, 4), params), dtype, device)
+    WINDOWED[name](2, 2, 80, 71, 4, 3, params=params).prove(dtype, device)
 
 
 @pytest.mark.levels

@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from operators import WINDOWED, filterbank, lstm_step
+from shapes import GLIMPSES, WINDOWS
 from torch import Tensor
 
 import fastdraw
-from budget import GLIMPSES, WINDOWS
-from compare import compare
 from fastdraw import env, reference
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
@@ -24,31 +24,12 @@ EXAMPLES = 4 if env.triton_interpreted() or "FASTDRAW_EMULATE" in os.environ els
 NEEDS = [(True, True), (True, False), (False, True)]
 
 
-def moderate_params(batch: int) -> Tensor:
-    return torch.randn(batch, 5, dtype=torch.float64) * torch.tensor([0.7, 0.7, 1.0, 0.7, 0.7], dtype=torch.float64)
-
-
-def glimpse_operators(size: int, image_size: tuple[int, int]):
-    """(operator, specification) for read, write and the filterbank; the filterbank ignores its first argument."""
-    return {
-        "read": (lambda i, p: fastdraw.read(i, p, size), lambda i, p: reference.read(i, p, size)),
-        "write": (lambda w, p: fastdraw.write(w, p, image_size), lambda w, p: reference.write(w, p, image_size)),
-    }
-
-
-def glimpse_inputs(name: str, shape: tuple[int, ...], params: Tensor) -> tuple[Tensor, Tensor]:
-    batch, channels, height, width, size = shape
-    sides = (height, width) if name == "read" else (size, size)
-    return torch.randn(batch, channels, *sides, dtype=torch.float64), params
-
-
 @pytest.mark.levels
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", GLIMPSES)
 @pytest.mark.parametrize("name", ["read", "write"])
 def test_read_and_write(backend: str, device: str, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    operator, specification = glimpse_operators(shape[4], shape[2:4])[name]
-    compare(operator, specification, glimpse_inputs(name, shape, moderate_params(shape[0])), dtype, device)
+    WINDOWED[name](*shape).prove(dtype, device)
 
 
 @pytest.mark.levels
@@ -56,25 +37,14 @@ def test_read_and_write(backend: str, device: str, name: str, shape: tuple[int, 
 @pytest.mark.parametrize("name", ["read", "write"])
 def test_several_windows_of_an_image(backend: str, device: str, name: str, dtype: torch.dtype) -> None:
     """Images larger than what their windows see are in test_large_images.py."""
-    operator, specification = glimpse_operators(4, (9, 12))[name]
-    inputs = glimpse_inputs(name, (2, 2, 9, 12, 4), moderate_params(6).view(2, 3, 5))
-    if name == "write":
-        inputs = torch.randn(2, 3, 2, 4, 4, dtype=torch.float64), inputs[1]
-    compare(operator, specification, inputs, dtype, device)
+    WINDOWED[name](2, 2, 9, 12, 4, 3).prove(dtype, device)
 
 
 @pytest.mark.levels
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", GLIMPSES)
 def test_filterbank(backend: str, device: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    size, image_size = shape[4], shape[2:4]
-    compare(
-        lambda p: fastdraw.filterbank(p, size, image_size),
-        lambda p: reference.filterbank(p, size, image_size),
-        (moderate_params(shape[0]),),
-        dtype,
-        device,
-    )
+    filterbank(*shape).prove(dtype, device)
 
 
 @pytest.mark.levels
@@ -82,9 +52,8 @@ def test_filterbank(backend: str, device: str, shape: tuple[int, ...], dtype: to
 @pytest.mark.parametrize("name", ["read", "write"])
 @pytest.mark.parametrize("values", WINDOWS)
 def test_extreme_windows(backend: str, device: str, values: tuple[float, ...], name: str, dtype: torch.dtype) -> None:
-    operator, specification = glimpse_operators(4, (9, 13))[name]
-    inputs = glimpse_inputs(name, (1, 2, 9, 13, 4), torch.tensor([values], dtype=torch.float64).clamp(-3e38, 3e38))
-    compare(operator, specification, inputs, dtype, device)
+    params = torch.tensor([values], dtype=torch.float64).clamp(-3e38, 3e38)
+    WINDOWED[name](1, 2, 9, 13, 4, params=params).prove(dtype, device)
 
 
 #: Of each of params, what is extreme; log gamma within what README promises gradients for.
@@ -137,9 +106,7 @@ def test_rows_sum_to_one(backend: str, device: str, values: tuple[float, ...]) -
     name=st.sampled_from(["read", "write"]),
 )
 def test_any_shape_and_window(backend: str, device: str, shape: tuple[int, ...], params: list, name: str) -> None:
-    operator, specification = glimpse_operators(shape[4], shape[2:4])[name]
-    inputs = glimpse_inputs(name, shape, torch.tensor(params, dtype=torch.float64)[: shape[0]])
-    compare(operator, specification, inputs, torch.float32, device)
+    WINDOWED[name](*shape, params=torch.tensor(params, dtype=torch.float64)[: shape[0]]).prove(torch.float32, device)
 
 
 @pytest.mark.levels
@@ -147,15 +114,7 @@ def test_any_shape_and_window(backend: str, device: str, shape: tuple[int, ...],
 @pytest.mark.parametrize("shape", [(64, 1, 1), (5, 3, 7), (33, 65, 17), (1, 130, 64)])
 def test_lstm_step(backend: str, device: str, shape: tuple[int, int, int], dtype: torch.dtype) -> None:
     """(B, I, H): one input and one unit, primes, one over powers of two, one image."""
-    batch, inputs, hidden = shape
-    sizes = [(batch, inputs), (batch, hidden), (batch, hidden), (4 * hidden, inputs), (4 * hidden, hidden)]
-    tensors = [torch.randn(size, dtype=torch.float64) / (1 if i < 3 else hidden**0.5) for i, size in enumerate(sizes)]
-    tensors += [torch.randn(4 * hidden, dtype=torch.float64) for _ in range(2)]
-
-    def step(function):
-        return lambda x, h, c, *weights: tuple(part.to(dtype) for part in function(x, (h, c), *weights))
-
-    compare(step(fastdraw.lstm_step), step(reference.lstm_step), tuple(tensors), dtype, device)
+    lstm_step(*shape).prove(dtype, device, same_dtypes=False)
 
 
 @pytest.mark.levels

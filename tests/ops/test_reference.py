@@ -8,9 +8,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from shapes import WINDOWS
 from torch.autograd import gradcheck, gradgradcheck
 
-from budget import WINDOWS
 from fastdraw import reference
 
 
