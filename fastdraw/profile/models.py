@@ -34,7 +34,8 @@ def rounded(state: dict[str, Tensor], rounding: float) -> dict[str, Tensor]:
 
 
 class Problem:
-    """noise: what the model takes beside x, noise of DRAW, labels of a classifier. labels: a conditional DRAW's. numel: of all weight matrices together."""
+    """noise: what the model takes beside x: noise for DRAW, labels for a classifier. labels: for a conditional DRAW. numel: of
+    all weight matrices together."""
 
     def __init__(self, config: Config, batch: int, device: str) -> None:
         torch.manual_seed(0)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from operators import moderate_params
 
 pytest.importorskip("triton", reason="the emulator is for what triton compiles")
 
@@ -25,7 +26,6 @@ from fastdraw.kernels.triton.linear import linear_launch
 from fastdraw.kernels.triton.read import read_launch
 from fastdraw.kernels.triton.write import write_launch
 from fastdraw.ops.glimpses import Shape
-from triton_forms import moderate_params
 
 
 class Compiled:

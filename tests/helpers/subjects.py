@@ -137,7 +137,7 @@ def capture(function: Callable[[], list[Tensor]]) -> tuple[torch.cuda.CUDAGraph,
 
 
 def check_model(config: Config, precision: str, size: int = 32, **options: Any) -> None:
-    """Loss, KL or logits, and the gradients to all weights. bfloat16 and float16 are autocast's; float64 is the model's own."""
+    """Loss, KL or logits, and gradients to all weights. bfloat16 and float16 are autocast's; float64 is the model's own."""
     problem, coarse = Problem(config, size, DEVICE), budget_dtype(precision)
     model, naive = KINDS[task_of(config)].model(**config.to_dict(), **options), problem.specification.from_config(config)
     if precision == "float64":

@@ -7,14 +7,23 @@ from types import ModuleType
 
 import pytest
 import torch
-from cpu_calls import BUILT, LARGE, inputs, kernel_results, lstm_inputs, needs_library
+from kernel_calls import (
+    BUILT,
+    LARGE,
+    check_glimpse,
+    check_lstm_step,
+    inputs,
+    kernel_results,
+    lstm_inputs,
+    needs_library,
+)
+from shapes import GLIMPSES, WINDOWS
 from torch import Tensor
 
-from budget import GLIMPSES, TOLERANCE, WINDOWS, assert_errors_within_budget, assert_within_budget, error
-from compare import nudge
 from fastdraw import reference
 from fastdraw.kernels import aten, cpu
 from fastdraw.kernels.cpu.sizes import ElementwiseSizes, named
+from fastdraw.ops.contract import wide_dtype
 
 MODULES = [pytest.param(aten, id="aten"), pytest.param(cpu, id="cpu", marks=needs_library)]
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
@@ -28,52 +37,12 @@ SHAPES = [
 ]
 
 
-def wide_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What a kernel counts in."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def reference_results(params: Tensor, image: Tensor, patch: Tensor) -> dict[str, Tensor]:
-    """What the kernels give, from the reference and autograd: `image` and `patch` are data, and gradients of each other."""
-    size, image_size = patch.shape[2], (image.shape[2], image.shape[3])
-    params, image, patch = (t.detach().requires_grad_() for t in (params, image, patch))
-    read, written = reference.read(image, params, size), reference.write(patch, params, image_size)
-    read_image, read_params = torch.autograd.grad(read, (image, params), patch.detach())
-    write_patch, write_params = torch.autograd.grad(written, (patch, params), image.detach())
-    bank = reference.filterbank(params, size, image_size)
-    grads = [torch.linspace(-1, 1, t.numel(), dtype=torch.float64).view_as(t).to(t.dtype) for t in bank]
-    (bank_params,) = torch.autograd.grad(bank, params, grads)
-    return {
-        "read": read, "read image": read_image, "read params": read_params,
-        "write": written, "write patch": write_patch, "write params": write_params,
-        "y": bank.y, "x": bank.x, "gamma": bank.gamma, "filterbank params": bank_params,
-    }  # fmt: skip
-
-
-def assert_glimpses_within_budget(actual: dict[str, Tensor], params: Tensor, image: Tensor, patch: Tensor) -> None:
-    """The budget is that of `compare.errors`: many filters on few pixels hang on the last bits of mu, which any arithmetic
-    rounds."""
-    dtype = image.dtype
-    wide = [t.double() for t in (params, image, patch)]
-    exact, naive = reference_results(*wide), reference_results(params, image, patch)
-    rivals = [naive]
-    for name, result in actual.items():
-        assert result.dtype == naive[name].dtype, name
-        got, allowed = error(result, exact[name]), error(naive[name], exact[name])
-        if not got <= allowed + TOLERANCE[dtype]:
-            if len(rivals) == 1:
-                nudged = nudge((*wide[1:], wide[0]), dtype)
-                rivals += [reference_results(moved, *data) for *data, moved in nudged]
-            allowed = max(error(rival[name], exact[name]) for rival in rivals)
-        assert_errors_within_budget(name, got, allowed, dtype)
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [*SHAPES, *LARGE])
 @pytest.mark.parametrize("kernels", MODULES)
 def test_glimpses(kernels: ModuleType, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     low = [t.to(dtype) for t in inputs(shape)]
-    assert_glimpses_within_budget(kernel_results(kernels, *low), *low)
+    check_glimpse(kernels, *low)
 
 
 @pytest.mark.parametrize(("dtype", "params_dtype"), [(torch.float64, torch.float32), (torch.bfloat16, torch.float32)])
@@ -152,16 +121,6 @@ def test_nan_stays_in_its_image(kernels: ModuleType) -> None:
         assert not result.isnan().any(), name
 
 
-def lstm_reference(tensors: list[Tensor], grad_h: Tensor | None, grad_c: Tensor | None) -> list[Tensor]:
-    leaves = [t.detach().requires_grad_() for t in tensors]
-    x, h, c, *weights = leaves
-    outputs = reference.lstm_step(x, (h, c.to(x.dtype)), *weights)
-    pairs = [(out, grad.to(out.dtype)) for out, grad in zip(outputs, (grad_h, grad_c), strict=True) if grad is not None]
-    grads = torch.autograd.grad([p[0] for p in pairs], leaves, [p[1] for p in pairs])
-    return [*outputs, *grads[:6]]
-
-
-@pytest.mark.parametrize("given", ["both", "h", "c"])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     "shape",
@@ -173,17 +132,8 @@ def lstm_reference(tensors: list[Tensor], grad_h: Tensor | None, grad_c: Tensor 
     ],
 )
 @pytest.mark.parametrize("kernels", MODULES)
-def test_lstm_step(kernels: ModuleType, shape: tuple[int, int, int], dtype: torch.dtype, given: str) -> None:
-    tensors = lstm_inputs(*shape, dtype)
-    x, h, c, weight_ih, weight_hh, *_ = tensors
-    grad_h = torch.randn_like(h) if given != "c" else None
-    grad_c = torch.randn_like(c) if given != "h" else None
-    h_new, c_new, gates = kernels.lstm_step(*tensors)
-    grads = kernels.lstm_step_backward(grad_h, grad_c, gates, c, c_new, x, h, weight_ih, weight_hh)
-    naive, exact = lstm_reference(tensors, grad_h, grad_c), lstm_reference([t.double() for t in tensors], grad_h, grad_c)
-    assert (h_new.dtype, c_new.dtype, gates.dtype) == (dtype, c.dtype, c.dtype)
-    for index, result in enumerate((h_new, c_new, *grads)):
-        assert_within_budget(f"result {index}", result, naive[index], exact[index], dtype)
+def test_lstm_step(kernels: ModuleType, shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+    check_lstm_step(kernels, shape, dtype)
 
 
 @pytest.mark.parametrize("kernels", MODULES)
@@ -262,7 +212,7 @@ def test_every_instruction_set(
     low = [t.to(dtype) for t in inputs(shape)]
     tensors = lstm_inputs(5, 3, 7, dtype)
     forced_level(level)
-    assert_glimpses_within_budget(kernel_results(cpu, *low), *low)
+    check_glimpse(cpu, *low)
     if shape in LARGE and dtype == torch.float32:
         # Pixels that lie apart, and those of half precision, are read by other loops.
         image, expected = low[1].to(memory_format=torch.channels_last), cpu.read(low[1], low[0], shape[4], 1)

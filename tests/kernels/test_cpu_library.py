@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from cpu_calls import LARGE, inputs, kernel_results, lstm_inputs, needs_library
+from kernel_calls import LARGE, inputs, kernel_results, lstm_inputs, needs_library
 
-from budget import assert_within_budget
 from fastdraw.kernels import cpu
 from fastdraw.kernels.cpu import gemm
 from fastdraw.kernels.cpu.sizes import LstmSizes, named
+from fastdraw.testing import check
 
 
 @needs_library
@@ -112,7 +112,7 @@ def test_products(monkeypatch: pytest.MonkeyPatch, layout: str, choice: str) -> 
     left = a.t().contiguous().t() if layout == "tn" else a
     right = b.t().contiguous().t() if layout == "nt" else b
     exact = a.double() @ b.double()
-    assert_within_budget("product", gemm.product(left, right), a @ b, exact, torch.float32)
+    check([gemm.product(left, right)], [exact], [[a @ b]], torch.float32)
     with torch.backends.mkldnn.flags(enabled=False):
         assert torch.equal(gemm.product(left, right), torch.mm(left, right))
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import nullcontext
 
 import pytest
 import torch
-from torch import Tensor
+from piece_calls import Arguments, check_piece, columns_of_more, missing, normal, one_thread
 
 import fastdraw
-from budget import assert_within_budget
-from fastdraw.kernels import aten_pieces, cpu
+from fastdraw.kernels import cpu
 
 if fastdraw.backends()["native"] is not None:
     pytest.skip("the C++ kernels were not built", allow_module_level=True)
@@ -47,61 +46,9 @@ def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
     return request.param
 
 
-def normal(*sizes: int) -> Tensor:
-    return torch.randn(sizes, dtype=torch.float64)
-
-
-def missing(*sizes: int) -> Tensor:
-    return torch.full(sizes, torch.nan, dtype=torch.float64)
-
-
-def columns_of_more(tensor: Tensor, before: int = 3, after: int = 2) -> Tensor:
-    """The same values as columns of a wider matrix, whose other columns are NaN."""
-    wide = tensor.new_full((tensor.shape[0], before + tensor.shape[1] + after), torch.nan)
-    wide[:, before : before + tensor.shape[1]] = tensor
-    return wide[:, before : before + tensor.shape[1]]
-
-
-def in_parts(weight: Tensor) -> tuple[Tensor, ...]:
-    """An LSTM's weight comes in two, cut anywhere."""
-    cut = weight.shape[1] // 3
-    return (weight[:, :cut], weight[:, cut:]) if cut else (weight,)
-
-
-def check(name: str, dtype: torch.dtype, arguments: dict[str, Any], outputs: str, operands: str, role: str | None) -> None:
-    """The piece `name` against the plain one in float64, with the plain one in `dtype` as its rival, and the same bits twice
-    and on one thread. `operands` are handed over in `dtype`, other tensors in that of states; `outputs` are filled."""
-    states = torch.float64 if dtype == torch.float64 else torch.float32
-
-    def run(module: Any, exact: bool) -> list[Tensor]:
-        def give(key: str, value: Any) -> Any:
-            if isinstance(value, list):
-                return [give(key, one) for one in value]
-            if not isinstance(value, Tensor):
-                return value
-            rounded = value.to(dtype if key in operands.split() else states)
-            whole = rounded.double() if exact else rounded.clone()
-            return whole if value.is_contiguous() else columns_of_more(whole)
-
-        given = {key: give(key, value) for key, value in arguments.items()}
-        called = dict(given)
-        if role is not None:
-            called["weight"] = module.prepared(in_parts(given["weight"]), role, "backward" in name)
-        getattr(module, name)(**called)
-        flat = [one for key in outputs.split() for one in (given[key] if isinstance(given[key], list) else [given[key]])]
-        return [tensor for tensor in flat if tensor is not None]
-
-    exact, rival, actual, again = (run(aten_pieces, True), run(aten_pieces, False), run(pieces, False), run(pieces, False))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        alone = run(pieces, False)
-    finally:
-        torch.set_num_threads(threads)
-    for i, (a, b, c, r, e) in enumerate(zip(actual, again, alone, rival, exact, strict=True)):
-        assert torch.equal(a, b), "not the same bits twice"
-        assert torch.equal(a, c), "not the same bits on one thread"
-        assert_within_budget(f"{name}, output {i}", a, r, e, dtype)
+def check(name: str, dtype: torch.dtype, arguments: Arguments, outputs: str, operands: str, role: str | None) -> None:
+    ways = (nullcontext(), one_thread())
+    check_piece(pieces, name, dtype, arguments, outputs, operands, role, ways=ways)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

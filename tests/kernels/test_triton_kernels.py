@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from kernel_calls import check_lstm_step
+from operators import moderate_params
+from shapes import WINDOWS
+from triton_calls import DEVICE, check
 
-from budget import WINDOWS, assert_within_budget, error
 from fastdraw import reference
 from fastdraw.kernels import triton as kernels
 from fastdraw.kernels.triton import launch, lstm, tables
 from fastdraw.kernels.triton.filterbank import filterbank_launch
 from fastdraw.products import float32_products
-from triton_forms import DEVICE, check_glimpse, moderate_params
+from fastdraw.testing import error
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
@@ -33,6 +35,7 @@ SHAPES = [
     (1, 2, 6, 70, 1),  # one filter, which has no stride
     (1, 2, 11, 9, 4),  # filters that need no padding: a power of two
     (1, 1, 9, 11, 8),  # the same, as wide as a tile of tf32 is deep
+    (1, 1, 17, 150, 20),  # a filterbank of several programs along both axes
 ]
 
 
@@ -41,15 +44,15 @@ SHAPES = [
 def test_glimpse_shapes(shape, dtype):
     params_dtype = torch.float64 if dtype == torch.float64 else torch.float32
     for power in (1, -1) if dtype == torch.float32 else (-1,):
-        check_glimpse(shape, moderate_params(shape[0]), power, dtype, params_dtype)
+        check(shape, moderate_params(shape[0]), power, dtype, params_dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("row", WINDOWS, ids=str)
 def test_glimpse_windows(row, dtype):
     params = torch.tensor([row], dtype=torch.float64)
-    check_glimpse((1, 2, 9, 20, 3), params, 1, dtype, dtype)
-    check_glimpse((1, 1, 20, 9, 12), params, -1, dtype, dtype)
+    check((1, 2, 9, 20, 3), params, 1, dtype, dtype)
+    check((1, 1, 20, 9, 12), params, -1, dtype, dtype)
 
 
 @pytest.fixture
@@ -71,29 +74,7 @@ def launches(monkeypatch):
 
 @pytest.mark.parametrize("params_dtype", DTYPES, ids=str)
 def test_params_of_another_dtype(params_dtype):
-    check_glimpse((2, 1, 10, 12, 4), moderate_params(2), 1, torch.float32, params_dtype)
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize(("height", "width", "size"), [(1, 1, 1), (28, 28, 5), (17, 150, 20)], ids=str)
-def test_filterbank(height, width, size, dtype):
-    def specification(params: Tensor, *weights: Tensor) -> list[Tensor]:
-        params = params.detach().requires_grad_()
-        outputs = reference.filterbank(params, size, (height, width))
-        loss = sum((out * weight.to(out)).sum() for out, weight in zip(outputs, weights, strict=True))
-        return [*outputs, *torch.autograd.grad(loss, params)]
-
-    params = moderate_params(3).to(dtype)
-    weights = [torch.randn(3, size, height), torch.randn(3, size, width), torch.randn(3)]
-    exact, naive = specification(params.double(), *weights), specification(params, *weights)
-    outputs = kernels.filterbank(params.to(DEVICE), size, height, width)
-    grads = [weight.to(out) for weight, out in zip(weights, outputs, strict=True)]
-    actual = [*outputs, kernels.filterbank_backward(*grads, params.to(DEVICE), size, height, width)]
-    for a, n, e in zip(actual, naive, exact, strict=True):
-        assert a.dtype == n.dtype
-        assert_within_budget("filterbank", a, n, e, dtype)
-    for rows in outputs[:2]:
-        assert error(rows.sum(-1), torch.ones(3, size, dtype=torch.float64)) < 1e-5
+    check((2, 1, 10, 12, 4), moderate_params(2), 1, torch.float32, params_dtype)
 
 
 @pytest.mark.parametrize("row", WINDOWS, ids=str)
@@ -172,32 +153,7 @@ CELLS = [
 def test_lstm_step(shape, dtype, fused, monkeypatch):
     if not fused:
         monkeypatch.setattr(lstm, "lstm_blocks", lambda *_: None)
-    batch, inputs, hidden = shape
-    state = torch.float64 if dtype == torch.float64 else torch.float32
-    h_like = [(batch, inputs), (batch, hidden)]
-    weights = [(4 * hidden, inputs), (4 * hidden, hidden), (4 * hidden,), (4 * hidden,)]
-    x, h, *weights = (torch.randn(s, dtype=torch.float64).to(dtype) for s in h_like + weights)
-    c, grad_c = (torch.randn(batch, hidden, dtype=torch.float64).to(state) for _ in range(2))
-    grad_h = torch.randn(batch, hidden, dtype=torch.float64).to(dtype)
-
-    def specification(to: torch.dtype, with_h: bool, with_c: bool) -> list[Tensor]:
-        leaves = [tensor.to(to).requires_grad_() for tensor in (x, h, weights[0], weights[1], weights[2], weights[3])]
-        old = c.to(to if to == torch.float64 else state).requires_grad_()
-        new_h, new_c = reference.lstm_step(leaves[0], (leaves[1], old), *leaves[2:])
-        loss = with_h * (new_h * grad_h.to(new_h)).sum() + with_c * (new_c * grad_c.to(new_c)).sum()
-        grads = torch.autograd.grad(loss, [leaves[0], leaves[1], old, *leaves[2:5]])
-        return [new_h, new_c, *grads]
-
-    x, h, c, grad_h, grad_c, *weights = (tensor.to(DEVICE) for tensor in (x, h, c, grad_h, grad_c, *weights))
-    h_new, c_new, gates = kernels.lstm_step(x, h, c, *weights)
-    x, h, c, grad_h, grad_c, *weights = (tensor.cpu() for tensor in (x, h, c, grad_h, grad_c, *weights))
-    for with_h, with_c in ((True, True), (True, False), (False, True)):
-        exact, naive = (specification(to, with_h, with_c) for to in (torch.float64, dtype))
-        given = [grad.to(DEVICE) if used else None for grad, used in ((grad_h, with_h), (grad_c, with_c))]
-        grads = kernels.lstm_step_backward(*given, gates, c.to(DEVICE), c_new, *(t.to(DEVICE) for t in (x, h, *weights[:2])))
-        for index, (a, n, e) in enumerate(zip((h_new, c_new, *grads), naive, exact, strict=True)):
-            assert a.dtype == (state if index in (1, 4) else dtype)
-            assert_within_budget(f"result {index}", a, n, e, dtype)
+    check_lstm_step(kernels, shape, dtype, DEVICE)
 
 
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "products"])

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from operators import moderate_params
 from torch import Tensor
+from triton_calls import DEVICE, check
 
-from budget import TOLERANCE, assert_within_budget, error
 from fastdraw import env
 from fastdraw.kernels import triton as kernels
 from fastdraw.kernels.triton import launch, tables
@@ -19,7 +20,8 @@ from fastdraw.kernels.triton.filterbank import filterbank_grad_launch, filterban
 from fastdraw.kernels.triton.read import read_launch
 from fastdraw.kernels.triton.window_grad import window_grad_launch
 from fastdraw.kernels.triton.write import write_launch
-from triton_forms import DEVICE, check_glimpse, moderate_params
+from fastdraw.testing import TOLERANCE, error
+from fastdraw.testing import check as check_rule
 
 #: As WINDOWS, for images of many tiles.
 FAR_WINDOWS = [
@@ -51,11 +53,11 @@ def parts(request, monkeypatch):
 @pytest.mark.parametrize("row", FAR_WINDOWS, ids=str)
 def test_windows_of_images_of_many_tiles(row, parts, small_tiles):
     dtype = torch.float64 if parts == 2 else torch.float32
-    check_glimpse((1, 2, 33, 50, 3), torch.tensor([row], dtype=torch.float64), -1, dtype, dtype)
+    check((1, 2, 33, 50, 3), torch.tensor([row], dtype=torch.float64), -1, dtype, dtype)
 
 
 def test_parts_are_summed_in_float32(parts, small_tiles):
-    check_glimpse((2, 1, 33, 40, 17), moderate_params(2), 1, torch.bfloat16, torch.float32)
+    check((2, 1, 33, 40, 17), moderate_params(2), 1, torch.bfloat16, torch.float32)
 
 
 def test_what_no_window_sees_is_not_loaded(parts, small_tiles):
@@ -101,7 +103,7 @@ def test_tiles_of_patches(row, few_filters):
     assert tables.patch_tiles("read", 20, torch.float32, "ieee") == 4
     assert tables.patch_tiles("window_grad", 20, torch.float64, "ieee") == 25
     dtype = torch.float64 if row[3] == -7 else torch.float32
-    check_glimpse((1, 1, 20, 40, 20), torch.tensor([row], dtype=torch.float64), -1, dtype, dtype)
+    check((1, 1, 20, 40, 20), torch.tensor([row], dtype=torch.float64), -1, dtype, dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -109,7 +111,7 @@ def test_tiles_of_patches_and_parts_of_images(dtype, few_filters, monkeypatch):
     monkeypatch.setattr(tables, "SPLIT_PIXELS", 0)
     # Two channels of four tiles of a patch, and three programs for each.
     monkeypatch.setattr(tables, "SPLIT_PROGRAMS", 24)
-    check_glimpse((1, 2, 20, 40, 17), moderate_params(1), 1, dtype, torch.float32)
+    check((1, 2, 20, 40, 17), moderate_params(1), 1, dtype, torch.float32)
 
 
 #: One over what one program holds of each kernel.
@@ -124,7 +126,7 @@ def test_tiles_of_patches_and_parts_of_images(dtype, few_filters, monkeypatch):
     ],
 )
 def test_more_filters_than_registers_hold(size, dtype):
-    check_glimpse((1, 2, 11, 40, size), moderate_params(1), -1, dtype, dtype)
+    check((1, 2, 11, 40, size), moderate_params(1), -1, dtype, dtype)
 
 
 def several(size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
@@ -154,7 +156,7 @@ def test_several_windows_of_images_of_any_strides(size, dtype, few_filters):
         for grad, alone in zip(grads, kernels.write_backward(image, part, one, -1), strict=True):
             assert error(grad[:, k], alone) < TOLERANCE[grad.dtype]
         total += kernels.write(part.float(), one, 17, 20, -1)
-    assert_within_budget("write", drawn, total.to(dtype), total, dtype)
+    check_rule([drawn], [total], [[total.to(dtype)]], dtype)
 
 
 def test_one_window_of_several_that_no_other_sees(small_tiles):

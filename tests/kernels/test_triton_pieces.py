@@ -4,18 +4,17 @@ budget. test_triton_recurrence.py has whole models, and how many launches a glim
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 import torch
+from piece_calls import Arguments, check_piece, columns_of_more, missing, normal
+from shapes import WINDOWS
 from torch import Tensor
 
-from budget import WINDOWS, assert_within_budget, error
 from fastdraw.kernels import aten_pieces
 from fastdraw.kernels.triton import launch, piece_tables, pieces, tiles
 from fastdraw.ops.glimpses import Shape
 from fastdraw.products import float32_products
+from fastdraw.testing import error
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -41,71 +40,9 @@ IMAGES = [
     (1, 1, 6, 7, 33, 2),  # more filters than the kernels hold: the plain pieces
 ]
 
-Piece = Callable[..., None]
 
-
-def strided(tensor: Tensor, before: int, after: int) -> Tensor:
-    """The same values as columns of a wider matrix, whose other columns are NaN."""
-    wide = tensor.new_full((tensor.shape[0], before + tensor.shape[1] + after), torch.nan)
-    wide[:, before : before + tensor.shape[1]] = tensor
-    return wide[:, before : before + tensor.shape[1]]
-
-
-def check(
-    name: str,
-    dtype: torch.dtype,
-    arguments: dict[str, Any],
-    outputs: tuple[str, ...],
-    operands: tuple[str, ...],
-    params: int = 0,
-) -> None:
-    """The piece `name` against the plain one in float64, with the plain one in `dtype` as its rival.
-
-    arguments: by name, tensors in float64; `operands` of them are handed over in `dtype`, the others in float32. outputs are
-    filled by the piece, or change. params: how many of the head's last columns place windows. Moved by a few roundings they
-    make further rivals: where sigma is far below a pixel, everything hangs on the last bit of mu.
-    """
-
-    def run(piece: Piece, operand: torch.dtype, state: torch.dtype, device: str, moved: float = 0.0) -> list[Tensor]:
-        def give(key: str, value: Any) -> Any:
-            if isinstance(value, list):
-                return [give(key, one) for one in value]
-            if not isinstance(value, Tensor):
-                return value
-            # Rounded first, so that float64 sees the same values. A view stays one, with what lies around it.
-            whole = torch.empty(0, dtype=value.dtype).set_(value.untyped_storage())
-            rounded = whole.to(dtype if key in operands else torch.float32).to(operand if key in operands else state)
-            own = rounded.clone() if rounded.data_ptr() == whole.data_ptr() else rounded
-            return own.to(device).as_strided(value.shape, value.stride(), value.storage_offset())
-
-        given = {key: give(key, value) for key, value in arguments.items()}
-        if moved:
-            windows = given["head"][:, -params:]
-            windows += moved * (1 + windows.abs()) * torch.randn_like(windows).sign()
-        piece(**given)
-        flat = []
-        for key in outputs:
-            flat += given[key] if isinstance(given[key], list) else [given[key]]
-        return [tensor.cpu() for tensor in flat if tensor is not None]
-
-    exact = run(getattr(aten_pieces, name), torch.float64, torch.float64, "cpu")
-    rivals = [run(getattr(aten_pieces, name), dtype, torch.float32, "cpu")]
-    step = 4 * torch.finfo(torch.float32).eps
-    rivals += [run(getattr(aten_pieces, name), torch.float64, torch.float64, "cpu", step) for _ in range(4 * bool(params))]
-    actual = run(getattr(pieces, name), dtype, torch.float32, DEVICE)
-    again = run(getattr(pieces, name), dtype, torch.float32, DEVICE)
-    for i, (a, b, e) in enumerate(zip(actual, again, exact, strict=True)):
-        assert torch.equal(a, b), "not the same bits twice"
-        rival = max((results[i] for results in rivals), key=lambda r: error(r, e))
-        assert_within_budget(f"{name}, output {i}", a, rival, e, dtype)
-
-
-def normal(*sizes: int) -> Tensor:
-    return torch.randn(sizes, dtype=torch.float64)
-
-
-def missing(*sizes: int) -> Tensor:
-    return torch.full(sizes, torch.nan, dtype=torch.float64)
+def check(name: str, dtype: torch.dtype, arguments: Arguments, outputs: str, operands: str, params: int = 0) -> None:
+    check_piece(pieces, name, dtype, arguments, outputs, operands, params=params, device=DEVICE)
 
 
 @pytest.fixture(params=[True, False], ids=["fused", "products"])
@@ -122,15 +59,15 @@ def test_cell(sizes: tuple[int, ...], dtype: torch.dtype, fused: bool) -> None:
     batch, depth, hidden = sizes
     for places in (1, 2):
         arguments = {
-            "inputs": strided(normal(batch, depth), 0, 3),
+            "inputs": columns_of_more(normal(batch, depth), 0, 3),
             "weight": normal(4 * hidden, depth),
             "bias": normal(4 * hidden),
             "c": normal(batch, hidden),
             "gates": missing(batch, 4 * hidden),
             "c_new": missing(batch, hidden),
-            "h_outs": [strided(missing(batch, hidden), 2 * place + 1, 1) for place in range(places)],
+            "h_outs": [columns_of_more(missing(batch, hidden), 2 * place + 1, 1) for place in range(places)],
         }
-        check("cell", dtype, arguments, ("gates", "c_new", "h_outs"), ("inputs", "weight", "bias", "gates", "h_outs"))
+        check("cell", dtype, arguments, "gates c_new h_outs", "inputs weight bias gates h_outs")
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -143,15 +80,15 @@ def test_cell_backward(sizes: tuple[int, ...], dtype: torch.dtype, fused: bool) 
         arguments = {
             "grad_out": normal(batch, depth),
             "weight": normal(depth, hidden),
-            "others": [strided(normal(batch, hidden), 5 * other, 1) for other in range(others)],
+            "others": [columns_of_more(normal(batch, hidden), 5 * other, 1) for other in range(others)],
             "gates": gates,
             "c": normal(batch, hidden),
             "c_new": normal(batch, hidden),
             "grad_c": normal(batch, hidden),
             "grad_gates": missing(batch, 4 * hidden),
         }
-        operands = ("grad_out", "weight", "others", "gates", "grad_gates")
-        check("cell_backward", dtype, arguments, ("grad_gates", "grad_c"), operands)
+        operands = "grad_out weight others gates grad_gates"
+        check("cell_backward", dtype, arguments, "grad_gates grad_c", operands)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -159,15 +96,15 @@ def test_cell_backward(sizes: tuple[int, ...], dtype: torch.dtype, fused: bool) 
 def test_latent(sizes: tuple[int, ...], dtype: torch.dtype, fused: bool) -> None:
     batch, depth, latents = sizes
     arguments = {
-        "h": strided(normal(batch, depth), 3, 2),
+        "h": columns_of_more(normal(batch, depth), 3, 2),
         "weight": normal(2 * latents, depth) / depth**0.5,
         "bias": normal(2 * latents),
         "noise": normal(batch, latents),
         "out": missing(batch, 2 * latents),
-        "z": strided(missing(batch, latents), 0, 5),
+        "z": columns_of_more(missing(batch, latents), 0, 5),
         "kl": missing(batch),
     }
-    check("latent", dtype, arguments, ("out", "z", "kl"), ("h", "weight", "bias", "z"))
+    check("latent", dtype, arguments, "out z kl", "h weight bias z")
 
 
 def test_latents_near_the_prior(fused: bool) -> None:
@@ -205,30 +142,30 @@ def test_latent_backward(sizes: tuple[int, ...], dtype: torch.dtype, fused: bool
         "grad_latent": missing(batch, 2 * latents),
         "grad_noise": missing(batch, latents) if needs_noise else None,
     }
-    outputs = ("grad_inputs", "grad_latent", *(["grad_noise"] if needs_noise else []))
-    check("latent_backward", dtype, arguments, outputs, ("grad_gates", "weight", "grad_inputs", "grad_latent"))
+    outputs, operands = "grad_inputs grad_latent grad_noise", "grad_gates weight grad_inputs grad_latent"
+    check("latent_backward", dtype, arguments, outputs, operands)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("sizes", LAYERS, ids=str)
 def test_plain_products(sizes: tuple[int, ...], dtype: torch.dtype, fused: bool) -> None:
     batch, depth, columns = sizes
-    h, bias = strided(normal(batch, depth), 7, 2), normal(columns)
+    h, bias = columns_of_more(normal(batch, depth), 7, 2), normal(columns)
     arguments = {"h": h, "weight": normal(columns, depth), "bias": bias, "out": missing(batch, columns)}
-    check("linear", dtype, arguments, ("out",), ("h", "weight", "bias"))
+    check("linear", dtype, arguments, "out", "h weight bias")
     arguments = {
         "grad_out": normal(batch, depth),
         "weight": normal(depth, columns),
         "grad_inputs": missing(batch, columns),
     }
-    check("input_backward", dtype, arguments, ("grad_inputs",), tuple(arguments))
+    check("input_backward", dtype, arguments, "grad_inputs", " ".join(arguments))
     arguments = {
         "grad_out": normal(batch, columns),
         "inputs": h,
         "weights": [normal(columns, depth)],
         "bias": bias,
     }
-    check("weight_gradient", dtype, arguments, ("weights", "bias"), ("grad_out", "inputs"))
+    check("weight_gradient", dtype, arguments, "weights bias", "grad_out inputs")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
@@ -237,7 +174,7 @@ def test_weight_gradient_over_many_rows(dtype: torch.dtype) -> None:
     for parts in ((67,), (41, 26)):
         weights = [normal(70, part) for part in parts]
         arguments = {"grad_out": normal(131, 70), "inputs": normal(131, 67), "weights": weights, "bias": normal(70)}
-        check("weight_gradient", dtype, arguments, ("weights", "bias"), ("grad_out", "inputs"))
+        check("weight_gradient", dtype, arguments, "weights bias", "grad_out inputs")
 
 
 def test_chunks_of_weight_gradients_grow_with_the_batch() -> None:
@@ -264,7 +201,7 @@ def image_case(sizes: tuple[int, ...], window: tuple[float, ...] | None = None) 
 @pytest.mark.parametrize("sizes", IMAGES, ids=str)
 def test_canvas(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
     s, given = image_case(sizes)
-    r = strided(missing(s.batch, s.read_numel), 0, 9)
+    r = columns_of_more(missing(s.batch, s.read_numel), 0, 9)
     arguments = {
         "head": given["head"],
         "before": given["canvas"],
@@ -274,24 +211,23 @@ def test_canvas(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
         "r": r,
     }
     params = given["head"].shape[1] - s.patch_numel
-    check("canvas", dtype, {**arguments, "writes": True}, ("canvas", "r"), ("r",), params)
+    check("canvas", dtype, {**arguments, "writes": True}, "canvas r", "r", params)
     if dtype == torch.float32:
-        check("canvas", dtype, {**arguments, "canvas": given["canvas"], "writes": False}, ("canvas", "r"), ("r",), params)
-        check("canvas", dtype, {**arguments, "x": None, "r": None, "writes": True}, ("canvas",), (), params)
+        check("canvas", dtype, {**arguments, "canvas": given["canvas"], "writes": False}, "canvas r", "r", params)
+        check("canvas", dtype, {**arguments, "x": None, "r": None, "writes": True}, "canvas", "", params)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("sizes", IMAGES, ids=str)
 def test_canvas_backward(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
     s, given = image_case(sizes)
-    grad_r, grad_x = strided(normal(s.batch, s.read_numel), 0, 3), normal(*s.image)
+    grad_r, grad_x = columns_of_more(normal(s.batch, s.read_numel), 0, 3), normal(*s.image)
     arguments = {**given, "s": s, "grad_canvas": normal(*s.image), "grad_head": missing(*given["head"].shape)}
-    operands, outputs = ("grad_r", "grad_head"), ("grad_head", "grad_canvas", "canvas")
+    operands, outputs = "grad_r grad_head", "grad_head grad_canvas canvas grad_x"
 
     def check_it(grad_r: Tensor | None, grad_x: Tensor | None, writes: bool, rebuild: bool) -> None:
         case = {**arguments, "grad_r": grad_r, "grad_x": grad_x, "writes": writes, "rebuild": rebuild}
-        results = (*outputs, *(["grad_x"] if grad_x is not None else []))
-        check("canvas_backward", dtype, case, results, operands, given["head"].shape[1] - s.patch_numel)
+        check("canvas_backward", dtype, case, outputs, operands, given["head"].shape[1] - s.patch_numel)
 
     check_it(grad_r, grad_x, writes=True, rebuild=True)
     if dtype == torch.float32:

@@ -9,52 +9,33 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from small_draw import SMALL, inputs, pair, results
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastdraw
-from budget import assert_within_budget
-from fastdraw import DRAW, reference
 from fastdraw.kernels.triton import launch, pieces
 from fastdraw.ops import glimpses
 from fastdraw.ops.glimpses import Shape
+from fastdraw.testing import check
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def models(**configuration: Any) -> tuple[DRAW, reference.DRAW]:
-    sizes = {"image_shape": (2, 9, 7), "glimpses": 3, "hidden_size": 8, "latent_size": 4, **configuration}
-    model = DRAW(**sizes)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    other = reference.DRAW(**sizes)
-    other.load_state_dict(model.state_dict())
-    return model.to(DEVICE), other
-
-
-def results(model: Any, x: Tensor, noise: Tensor) -> list[Tensor]:
-    """Canvas, KL, and the gradients of the loss to x, noise and every weight."""
-    x, noise = x.detach().requires_grad_(), noise.detach().requires_grad_()
-    out = model(x, noise)
-    return [out.canvas, out.kl, *torch.autograd.grad(out.loss, (x, noise, *model.parameters()))]
 
 
 @pytest.mark.parametrize("autocast", [None, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("canvas_memory", ["keep", "rebuild"])
 @pytest.mark.parametrize("sizes", [(2, 5), (None, 3), (9, None)], ids=str)
 def test_a_whole_model(sizes: tuple[int | None, ...], canvas_memory: str, autocast: torch.dtype | None) -> None:
-    model, other = models(read_size=sizes[0], write_size=sizes[1], canvas_memory=canvas_memory)
-    x, noise = torch.rand(3, 2, 9, 7), torch.randn(3, 3, 4)
+    sizes = {"read_size": sizes[0], "write_size": sizes[1]}
+    model, other = pair(torch.float32, **SMALL, **sizes, canvas_memory=canvas_memory)
+    model.to(DEVICE)
+    x, noise = inputs(other)
     exact = results(copy.deepcopy(other).double(), x.double(), noise.double())
     with torch.autocast("cpu", autocast or torch.bfloat16, enabled=autocast is not None):
         naive = results(other, x, noise)
     with fastdraw.backend("triton"), torch.autocast(DEVICE, autocast or torch.bfloat16, enabled=autocast is not None):
-        actual = results(model, x.to(DEVICE), noise.to(DEVICE))
-        again = results(model, x.to(DEVICE), noise.to(DEVICE))
-    names = ["canvas", "kl", "x", "noise", *(name for name, _ in model.named_parameters())]
-    for name, a, b, n, e in zip(names, actual, again, naive, exact, strict=True):
-        assert torch.equal(a, b), f"{name}: not the same bits twice"
-        assert_within_budget(name, a, n, e, autocast or torch.float32)
+        actual, again = (results(model, x.to(DEVICE), noise.to(DEVICE)) for _ in range(2))
+    assert all(torch.equal(value, again[name]) for name, value in actual.items()), "not the same bits twice"
+    check(actual, exact, [naive], autocast or torch.float32)
 
 
 class Launches(TorchDispatchMode):
@@ -105,8 +86,8 @@ def test_launches_of_a_glimpse(dtype: torch.dtype, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(pieces, "chunk_rows", lambda s, dtype: 16 * 2)
     forward, backward = [], []
     for steps in (8, 16):
-        model, _ = models(glimpses=steps, image_shape=(1, 9, 7))
-        layers = (layer.detach() for layer in fastdraw.ops.recurrence._layers(model, True))
+        model, _ = pair(torch.float32, **{**SMALL, "glimpses": steps, "image_shape": (1, 9, 7)})
+        layers = (layer.detach() for layer in fastdraw.ops.recurrence._layers(model.to(DEVICE), True))
         weights = fastdraw.ops.recurrence._joined(fastdraw.ops.recurrence.Layers(*layers), dtype)
         weights = glimpses.prepared(pieces, weights, True, backward=False)
         shape = Shape(steps, 2, 1, 9, 7, 8, 4, 2, 5)

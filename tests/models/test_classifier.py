@@ -13,8 +13,8 @@ from small_classifier import SMALL, inputs, pair, results
 from torch import Tensor
 
 import fastdraw
-from budget import TOLERANCE, error
 from fastdraw import ClassifierConfig, DRAWClassifier, reference
+from fastdraw.testing import TOLERANCE, error
 
 
 @pytest.mark.parametrize("changes", [{}, {"read_size": 1}, {"glimpses": 1}, {"num_classes": 1}, {"read_size": 12}], ids=str)

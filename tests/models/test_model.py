@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from small_draw import SMALL, gradients, inputs, pair
 
 import fastdraw
-from budget import TOLERANCE, error
 from fastdraw import DRAW, DRAWConfig, reference
+from fastdraw.testing import TOLERANCE, error
 
 
 @pytest.mark.parametrize("sizes", [(2, 3), (None, 3), (2, None), (None, None), (1, 1)])
