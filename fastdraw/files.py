@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -71,6 +72,46 @@ def write_together(files: Mapping[Path, bytes]) -> None:
                 part.unlink()
     for folder in {path.parent for path in files if not _is_stream(path)}:
         sync_folder(folder)
+
+
+@contextlib.contextmanager
+def growing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to as it comes, which stands at `path` once all within has ended well, and is gone otherwise.
+
+    Raises OSError, named by `path`, and leaves what stood there.
+    """
+    part = _part(path)
+    try:
+        with os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_LINK | _BINARY, 0o666), "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+@contextlib.contextmanager
+def growing_folder(path: Path) -> Iterator[Path]:
+    """The same with a folder of files: `path` must be free, or an empty folder. Raises OSError."""
+    part = _part(path)
+    try:
+        part.mkdir()
+        yield part
+        sync_folder(part)
+        # Onto what is there now, this fails where it is no empty folder.
+        os.rename(part, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -55,6 +55,7 @@ def register(app: "typer.Typer") -> None:
         from fastdraw.evaluation import evaluate_run
         from fastdraw.evaluation.text import lines
         from fastdraw.files import write_atomically
+        from fastdraw.runs.parallel import rank
 
         if json not in (None, "-") and not Path(str(json)).parent.is_dir():
             raise ValueError(f"json: expected a file in a folder that there is, got {json}")
@@ -62,6 +63,9 @@ def register(app: "typer.Typer") -> None:
             report = evaluate_run(
                 run, data, data_dir, split, samples, batch, limit, ema, precision, seed, device, progress
             )  # fmt: skip
+        if rank():
+            # The first process tells for all.
+            return
         text = text_of.dumps(report.to_dict(), indent=2) + "\n"
         if json == "-":
             print(text, end="")
@@ -80,7 +84,9 @@ def _bar() -> Iterator[Callable[[int, int], None]]:
     from rich.console import Console
     from rich.progress import Progress
 
+    from fastdraw.runs.parallel import rank
+
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+    with Progress(console=console, transient=True, disable=rank() > 0 or not sys.stderr.isatty()) as bar:
         task = bar.add_task("evaluating", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

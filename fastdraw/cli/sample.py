@@ -1,6 +1,7 @@
 """`fastdraw sample`."""
 
 # Annotations are objects here, not strings: typer reads them.
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,11 +26,15 @@ def register(app: "typer.Typer") -> None:
                 show_default="all of them",
             ),
         ] = None,
-        out: Annotated[str, typer.Option(metavar="PNG", help="The grid of samples; everything else is put beside it.")] = (
+        out: Annotated[str, typer.Option(metavar="PNG", help="A grid of the first 400; everything else is put beside it.")] = (
             "samples.png"
         ),
         npz: Annotated[
             bool, typer.Option("--npz", help="Also the images as numbers: float32 (n, C, H, W) from 0 to 1.")
+        ] = False,
+        pngs: Annotated[
+            bool,
+            typer.Option("--pngs", help="Also each image as a PNG of its own, in a folder: what tools that compute FID read."),
         ] = False,
         nearest: Annotated[
             bool, typer.Option("--nearest", help="Also each sample beside the training image nearest to it (pixelwise L2).")
@@ -47,7 +52,8 @@ def register(app: "typer.Typer") -> None:
         """Draw images with a trained model, from nothing but noise."""
         from fastdraw.view.saving import save_samples
 
-        for path in save_samples(run, Path(out), number, seed, labels, device, npz, nearest, gif, mp4, data, data_dir):
+        also = npz, nearest, gif, mp4, data, data_dir, pngs, sys.stderr.isatty()
+        for path in save_samples(run, Path(out), number, seed, labels, device, *also):
             say(path)
 
     app.command("sample")(sample)

@@ -26,6 +26,7 @@ from fastdraw.checks import check_size, expected
 from fastdraw.evaluation.mean import Mean
 from fastdraw.model import DRAW
 from fastdraw.runs.held_out import check_held_out, evaluation_noise, held_out
+from fastdraw.runs.parallel import ALONE, Processes, in_order
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,14 @@ def likelihood(
     labels: Tensor | None = None,
     autocast: torch.dtype | None = None,
     between: Callable[[int], None] = lambda done: None,
+    together: Processes = ALONE,
 ) -> Likelihood:
     """Both estimates for `images` (uint8 [n, C, H, W], n at least 1).
 
     Noise, and binarisation where asked for, depend on seed and batch_size alone, so evaluations can be compared.
     batch_size: images times samples computed at once, and at most so many images. labels [n]: for a class-conditional model.
     `between` is called before each pass with the images times samples that are done; what it raises ends the evaluation.
+    together: processes that share the batches; each of them is given the whole result, the same as one process's.
 
     Raises ValueError or TypeError for another model, images of another shape or dtype, a number of samples, or a batch_size,
     below 1, and for labels that are missing.
@@ -75,8 +78,9 @@ def likelihood(
             "none for this model" if model.config.num_classes is None else "class numbers, which this model is conditioned on"
         )
         raise expected("labels", what, labels)
-    reconstructions, kls, estimates, effective, done = [], [], [], [], 0
-    for start, x, known in held_out(images, batch_size, seed, binarize, model.initial_canvas.device, labels):
+    found: list[tuple[Tensor, ...]] = []
+    done, device = 0, model.initial_canvas.device
+    for start, x, known in held_out(images, batch_size, seed, binarize, device, labels, together):
         logs: list[Tensor] = []
         for first in range(0, samples, at_once := max(1, batch_size // len(x))):
             between(done)
@@ -84,13 +88,13 @@ def likelihood(
             noises = [evaluation_noise(model.config, seed, start, len(x), x.device, sample) for sample in some]
             reconstruction, kl, ratio = _pass(model, x, noises, known, autocast)
             if first == 0:
-                reconstructions.append(reconstruction[0])
-                kls.append(kl[:, 0])
+                of_one = reconstruction[0], kl[:, 0]
             logs.append(ratio - reconstruction)
             done += len(x) * len(some)
         log_w = torch.cat(logs)
-        estimates.append(math.log(samples) - log_w.logsumexp(0))
-        effective.append((2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp())
+        effective = (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()
+        found.append((*of_one, math.log(samples) - log_w.logsumexp(0), effective))
+    reconstructions, kls, estimates, effectives = zip(*in_order(together, found), strict=True)
     reconstruction, kl = torch.cat(reconstructions), torch.cat(kls, 1)
     return Likelihood(
         bound=Mean.of(reconstruction + kl.sum(0)),
@@ -99,7 +103,7 @@ def likelihood(
         kl_per_glimpse=[Mean.of(part) for part in kl],
         importance=Mean.of(torch.cat(estimates)),
         samples=samples,
-        effective_samples=torch.cat(effective).mean().item(),
+        effective_samples=torch.cat(effectives).mean().item(),
         images=len(images),
     )
 

@@ -14,6 +14,7 @@ from fastdraw.checks import check_size, expected
 from fastdraw.classifier import DRAWClassifier
 from fastdraw.evaluation.mean import Mean
 from fastdraw.runs.held_out import check_held_out, held_out
+from fastdraw.runs.parallel import ALONE, Processes, in_order
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,13 @@ def class_errors(
     binarize: bool = False,
     autocast: torch.dtype | None = None,
     between: Callable[[int], None] = lambda done: None,
+    together: Processes = ALONE,
 ) -> ClassErrors:
     """Compares the model's classes of `images` (uint8 [n, C, H, W], n at least 1) with `labels` [n], int64.
 
     binarize: pixels are drawn as 0 or 1, the same at every evaluation with this seed and batch_size. `between` is called
-    before each batch with the number of images that are done; what it raises ends the evaluation.
+    before each batch with the number of images that are done; what it raises ends the evaluation. together: processes that
+    share the batches; each of them is given the whole result, the same as one process's.
 
     Raises ValueError or TypeError for another model, images or labels of another shape or dtype, and a batch_size below 1.
     """
@@ -53,13 +56,15 @@ def class_errors(
     check_held_out(reference.DRAWClassifier, model, images, labels)
     batch_size = check_size("batch_size", batch_size)
     classes = model.config.num_classes
-    nats, told = [], []
-    for start, x, known in held_out(images, batch_size, seed, binarize, model.initial_hidden.device, labels):
-        between(start)
+    found: list[tuple[Tensor, ...]] = []
+    done, device = 0, model.initial_hidden.device
+    for _, x, known in held_out(images, batch_size, seed, binarize, device, labels, together):
+        between(done)
+        done += len(x)
         with torch.autocast(x.device.type, autocast, enabled=autocast is not None):
             logits = model(x.to(model.initial_hidden.dtype)).logits
-        nats.append(cross_entropy(logits.double(), known["labels"], reduction="none"))
-        told.append(logits.argmax(1))
+        found.append((cross_entropy(logits.double(), known["labels"], reduction="none"), logits.argmax(1)))
+    nats, told = zip(*in_order(together, found), strict=True)
     pairs = labels.to(told[0].device) * classes + torch.cat(told)
     confusion = pairs.bincount(minlength=classes**2).view(classes, classes)
     right, each = confusion.diagonal().tolist(), confusion.sum(1).tolist()

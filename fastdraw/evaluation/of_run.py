@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from fastdraw._version import __version__
 from fastdraw.checks import check_size, expected
 from fastdraw.evaluation.bound import Likelihood, likelihood
 from fastdraw.evaluation.classes import ClassErrors, class_errors
 from fastdraw.runs import checkpoint
 from fastdraw.runs.checkpoint import Checkpoint, load_checkpoint, locate
 from fastdraw.runs.device import find_device
+from fastdraw.runs.fingerprint import fingerprint
 from fastdraw.runs.kinds import task_of
 from fastdraw.runs.numerics import numerics
+from fastdraw.runs.parallel import Processes, local_rank, processes
 from fastdraw.runs.randomness import generator
-from fastdraw.train.resume import told
+from fastdraw.train.resume import told as options_told
 
 if TYPE_CHECKING:
     from fastdraw.view.run import Run
@@ -79,18 +82,43 @@ def evaluate_run(
     precision       of matrix products: fp32, tf32 (CUDA) or bf16
     progress        called between passes with images times samples, done and in all; what it raises ends the evaluation
 
+    Started by torchrun in several processes, these share the batches, and each is given the whole report.
+
     With the run's own data, seed, batch and precision the bound (or error) is what training told at its end. Raises ValueError
     (DataError, CheckpointError), TypeError or OSError for what a user can mend.
     """
-    # Pictures are drawn by the trainer, which evaluates by this package.
-    from fastdraw.view.run import Run
-
     for name, value in (("split", split), ("device", device), ("precision", "fp32" if precision is None else precision)):
         if not isinstance(value, str):
             raise expected(name, "text", value, TypeError)
     samples = check_size("samples", samples)
     limit = None if limit is None else check_size("limit", limit)
-    where = find_device(device)
+    with processes(find_device(device, local_rank()).type == "cuda") as together:
+        return _evaluated(
+            together, path, data, data_dir, split, samples, batch_size, limit, ema, precision, seed, device, progress
+        )  # fmt: skip
+
+
+def _evaluated(
+    together: Processes,
+    path: str | os.PathLike[str],
+    data: str | None,
+    data_dir: str | None,
+    split: str,
+    samples: int,
+    batch_size: int | None,
+    limit: int | None,
+    ema: bool,
+    precision: str | None,
+    seed: int | None,
+    device: str,
+    progress: Callable[[int, int], None],
+) -> Report:
+    # Pictures are drawn by the trainer, which evaluates by this package.
+    from fastdraw.view.run import Run
+
+    where = find_device(device, local_rank())
+    if together.size > 1:
+        torch.set_num_threads(together.threads())
     file, weights = locate(path), load_checkpoint(path)
     options = _options(file, weights)
     task = task_of(weights.config)
@@ -106,16 +134,24 @@ def evaluate_run(
     if task == "classify" or getattr(weights.config, "num_classes", None) is not None:
         labels = _labels(run, len(images))
     autocast, total = torch.bfloat16 if precision == "bf16" else None, len(images) * samples
+    together.agree(
+        {
+            "version": f"fastdraw {__version__}, torch {torch.__version__}",
+            "configuration": (task, weights.step, ema, split, samples, batch, limit, precision, seed, where.type),
+            "run": fingerprint(*run.model.state_dict().values()),
+            "data": f"images {fingerprint(images)}",
+        }
+    )
+
+    def told(done: int) -> None:
+        progress(min(total, done * together.size), total)
+
     with numerics(precision, deterministic=False):
         if task == "classify":
             assert labels is not None
-            result: Any = class_errors(
-                model, images, labels, batch, seed, run.binary, autocast, lambda done: progress(done, total)
-            )
+            result: Any = class_errors(model, images, labels, batch, seed, run.binary, autocast, told, together)
         else:
-            result = likelihood(
-                model, images, batch, seed, run.binary, samples, labels, autocast, lambda done: progress(done, total)
-            )
+            result = likelihood(model, images, batch, seed, run.binary, samples, labels, autocast, told, together)
     progress(total, total)
     about = str(file), task, weights.step, ema and bool(weights.ema), str(run.data_name), split
     return Report(*about, seed, batch, precision, result)
@@ -124,8 +160,8 @@ def evaluate_run(
 def _options(file: Path, saved: Checkpoint) -> dict[str, Any]:
     """The options that the run was trained with; a run's best weights find them in the checkpoint beside them."""
     beside = file.with_name(checkpoint.NAME)
-    options = told(file, saved)
-    return options or (told(beside, load_checkpoint(beside)) if beside != file and beside.exists() else {})
+    options = options_told(file, saved)
+    return options or (options_told(beside, load_checkpoint(beside)) if beside != file and beside.exists() else {})
 
 
 def _check_precision(precision: str, device: torch.device) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fastdraw import data
 from fastdraw.checks import expected
 from fastdraw.config import DRAWConfig
+from fastdraw.runs.parallel import ALONE, Processes
 from fastdraw.runs.randomness import generator, noise
 
 
@@ -24,13 +25,19 @@ def to_input(images: Tensor, device: torch.device, seed: int | None, purpose: st
 
 
 def held_out(
-    images: Tensor, batch_size: int, seed: int, binarize: bool, device: torch.device, labels: Tensor | None = None
+    images: Tensor,
+    batch_size: int,
+    seed: int,
+    binarize: bool,
+    device: torch.device,
+    labels: Tensor | None = None,
+    together: Processes = ALONE,
 ) -> Iterator[tuple[int, Tensor, dict[str, Any]]]:
     """Batches as they are evaluated: where each starts, x [B, C, H, W], and {"labels": [B]} where labels are given.
 
-    Binarisation depends on seed and batch_size alone.
+    Binarisation depends on seed and batch_size alone. Of `together` each process is given every so many-th batch.
     """
-    for start in range(0, len(images), batch_size):
+    for start in range(together.rank * batch_size, len(images), together.size * batch_size):
         rows = slice(start, start + batch_size)
         x = to_input(images[rows], device, seed if binarize else None, "evaluation images", start)
         yield start, x, {} if labels is None else {"labels": labels[rows].to(device)}

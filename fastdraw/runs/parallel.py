@@ -95,6 +95,15 @@ class Processes:
             dist.all_gather_object(values, value, group=self.group)
         return values
 
+    def to_first(self, value: T) -> list[T]:
+        """The values of all processes, picklable, in the first; nothing in the others."""
+        if self.group is None:
+            return [value]
+        values: list[Any] | None = [None] * self.size if self.is_first else None
+        with lost():
+            dist.gather_object(value, values, 0, group=self.group)
+        return values or []
+
     def agree(self, seen: Mapping[str, object]) -> None:
         """Raises ValueError where a process sees something else under one of the names than the first one does, in it and in
         the first; ProcessLost in the others."""
@@ -136,9 +145,26 @@ class Processes:
         return values
 
 
+#: What there is without torchrun.
+ALONE = Processes(None)
+
+
+def in_order(together: Processes, parts: list[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
+    """What `held_out` was made of by all processes, in the order of its batches, on the CPU, on all of them."""
+    if together.group is None:
+        return parts
+    shares = together.gather([tuple(tensor.cpu() for tensor in part) for part in parts])
+    return [share[i] for i in range(len(shares[0])) for share in shares if i < len(share)]
+
+
 def local_rank() -> int:
     """Which of this machine's processes this is: the number of its CUDA device."""
     return int(os.environ.get("LOCAL_RANK", 0)) if launched() else 0
+
+
+def rank() -> int:
+    """Which of the run's processes this is, 0 where there is only one; known before they are joined."""
+    return int(os.environ["RANK"]) if launched() else 0
 
 
 def launched() -> bool:

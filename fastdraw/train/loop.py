@@ -30,6 +30,7 @@ from fastdraw.runs.device import find_device
 from fastdraw.runs.kinds import kind
 from fastdraw.runs.numerics import numerics
 from fastdraw.runs.parallel import local_rank, lost, processes
+from fastdraw.runs.randomness import DRAWS
 from fastdraw.runs.signals import Interrupted, Interruptions
 from fastdraw.train.batches import Batches
 from fastdraw.train.display import Display, Result, Silent, display, diverged, headline
@@ -270,6 +271,7 @@ class Run:
             "fingerprint": self.setup.fingerprint,
             "progress": asdict(self.progress),
             "processes": self.processes.size,
+            "draws": DRAWS,
         }
         optimizer, ema = optimizer_tensors(self.model, self.optimizer), self.average and self.average.model.state_dict()
         config, weights, step = self.model.config, self.model.state_dict(), self.progress.step

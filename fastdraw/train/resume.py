@@ -12,6 +12,7 @@ import torch
 from fastdraw.runs import checkpoint
 from fastdraw.runs.checkpoint import Checkpoint, CheckpointError, Damaged
 from fastdraw.runs.kinds import task_of
+from fastdraw.runs.randomness import DRAWS
 from fastdraw.text import short
 from fastdraw.train.options import DEFAULTS, TrainOptions, check_option
 
@@ -40,6 +41,11 @@ def saved_run(folder: Path, name: str = checkpoint.NAME) -> tuple[Checkpoint, Tr
             raise ValueError("the moving average that its options ask for")
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{file}: expected a checkpoint of `fastdraw train`, got one without {short(error)}") from error
+    if saved.training.get("draws") != DRAWS:
+        raise CheckpointError(
+            f"{file}: expected a run whose order and noise are drawn by blocks of rows, got one of an older fastdraw, which "
+            "drew them for whole batches: finish it with that version, or begin anew elsewhere; its weights load as ever"
+        )
     return saved, options
 
 

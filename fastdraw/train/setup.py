@@ -8,7 +8,6 @@ import platform
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from fastdraw._version import __version__
 from fastdraw.runs import checkpoint
 from fastdraw.runs.checkpoint import Checkpoint, load_optimizer
 from fastdraw.runs.device import find_device
+from fastdraw.runs.fingerprint import fingerprint
 from fastdraw.runs.kinds import Config, Model, kind
 from fastdraw.runs.parallel import Processes, local_rank
 from fastdraw.runs.randomness import generator
@@ -117,10 +117,10 @@ def prepare(said: TrainOptions, explicit: Collection[str] | None, processes: Pro
     options = replace(options.resolved(splits.image_shape, torch.get_num_threads()), out=str(folder))
     _check_batch(options, len(train), processes)
     config = options.config(splits.image_shape, _classes(options, splits))
-    fingerprint = _fingerprint(splits)
-    processes.agree({"device": device.type, "data": f"training images {fingerprint}", "configuration": config})
+    seen = fingerprint(splits.train, splits.labels and splits.labels.train)
+    processes.agree({"device": device.type, "data": f"training images {seen}", "configuration": config})
     if saved is not None:
-        _check_same_run(saved, config, fingerprint, folder)
+        _check_same_run(saved, config, seen, folder)
     splits = _on_device(splits, device, options)
     model = new_model(config, options, splits).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate or 0.0, betas=(0.9, 0.999), fused=True)
@@ -131,7 +131,7 @@ def prepare(said: TrainOptions, explicit: Collection[str] | None, processes: Pro
     if average is not None and saved is not None:
         average.model.load_state_dict(saved.ema)
     return Setup(
-        *(options, folder, device, splits, found, fingerprint, model, average, optimizer, saved, processes),
+        *(options, folder, device, splits, found, seen, model, average, optimizer, saved, processes),
         whole=run is None or run.whole,
         unattended=said.resume == "auto",
     )
@@ -186,13 +186,6 @@ def _check_batch(options: TrainOptions, images: int, processes: Processes) -> No
 def _check_precision(precision: str, device: torch.device) -> None:
     if precision == "tf32" and device.type != "cuda":
         raise ValueError("precision: expected fp32 or bf16 on the CPU, which has no tf32, got tf32")
-
-
-def _fingerprint(splits: data.Splits) -> str:
-    digest = blake2b(splits.train.contiguous().numpy().data, digest_size=16)
-    if splits.labels is not None:
-        digest.update(splits.labels.train.contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 def _check_same_run(saved: Checkpoint, config: Config, fingerprint: str, folder: Path) -> None:

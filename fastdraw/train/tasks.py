@@ -15,7 +15,7 @@ from fastdraw.evaluation.bound import likelihood
 from fastdraw.evaluation.classes import class_errors
 from fastdraw.graphed import GraphedStep
 from fastdraw.runs.parallel import Processes
-from fastdraw.runs.randomness import noise
+from fastdraw.runs.randomness import normal_rows
 from fastdraw.train.batches import Batch
 from fastdraw.train.options import TrainOptions
 from fastdraw.view import pictures
@@ -74,9 +74,9 @@ class Draw:
     def step(self, graphed: GraphedStep, batch: Batch, step: int) -> Tensor:
         config, warmup = graphed.model.config, self.options.kl_warmup or 0
         assert isinstance(config, DRAWConfig)
-        # For the whole batch, so that the number of processes does not change what an image is given.
-        shape = (config.glimpses, len(batch.images) * self.processes.size, config.latent_size)
-        e = noise(self.options.seed, "noise", step, shape, self.device)[:, self.processes.rows(shape[1])]
+        rows, shape = len(batch.images) * self.processes.size, (config.glimpses, config.latent_size)
+        where = self.processes.rows(rows), rows, shape, self.device
+        e = normal_rows(self.options.seed, "noise", step, *where).transpose(0, 1)
         weight = 1.0 if step >= warmup else step / warmup
         out = graphed(batch.images, e, kl_weight=weight, labels=batch.labels)
         return torch.stack([out.loss, out.reconstruction.mean(), out.kl.sum(0).mean(), out.gradient_norm])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from fastdraw import view
 from fastdraw.checks import check_size
 from fastdraw.outputs import Trajectory
+from fastdraw.runs.parallel import ALONE, Processes
 from fastdraw.runs.randomness import noise
 
 #: Samples drawn at once: what drawing takes of memory does not grow with their number.
@@ -31,16 +33,28 @@ def drawing(model: Any, count: int, seed: int, path: Path) -> None:
     view.save_drawing(trajectory, path, write_size=model.config.write_size)
 
 
-@torch.inference_mode()
 def draw(model: Any, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
     """`count` samples [n, C, H, W] in [0, 1], on the CPU. labels: int64 [n]; None: each class in turn, where there are any."""
+    return torch.cat(list(drawn(model, count, seed, labels)))
+
+
+def drawn(model: Any, count: int, seed: int, labels: Tensor | None = None, together: Processes = ALONE) -> Iterator[Tensor]:
+    """The same, CHUNK of them at a time. Of `together` each process draws every so many-th part; the first is given all."""
     labels = classes(model, count) if labels is None else labels
-    parts = []
-    for start in range(0, count, CHUNK):
-        n = min(CHUNK, count - start)
-        chosen = None if labels is None else labels[start : start + n]
-        parts.append(model.sample(n, _noise(model, n, seed, "samples", start), **_given(model, chosen)).float().cpu())
-    return torch.cat(parts)
+    starts = range(0, count, CHUNK)
+    for several in range(0, len(starts), together.size):
+        # None where there are fewer parts left than processes.
+        own = several + together.rank
+        part = None
+        if own < len(starts):
+            start = starts[own]
+            n = min(CHUNK, count - start)
+            chosen = None if labels is None else labels[start : start + n]
+            with torch.inference_mode():
+                part = model.sample(n, _noise(model, n, seed, "samples", start), **_given(model, chosen)).float().cpu()
+        for images in together.to_first(part):
+            if images is not None:
+                yield images
 
 
 @torch.inference_mode()

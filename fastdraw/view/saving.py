@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+import torch
+from torch import Tensor
 
 from fastdraw import view
 from fastdraw.checks import check_size, expected
 from fastdraw.data.arrays import check_memory
+from fastdraw.data.bar import bar
 from fastdraw.runs.device import find_device
-from fastdraw.view import gallery, picture, pictures
+from fastdraw.runs.fingerprint import fingerprint
+from fastdraw.runs.parallel import local_rank, processes
+from fastdraw.view import gallery, picture, pictures, samples
 from fastdraw.view.run import Run
 
 
@@ -56,6 +61,10 @@ def view_run(
         yield from there[name].draw(run, folder, number)
 
 
+#: Images in the picture of the samples, at most.
+SHOWN = 400
+
+
 def save_samples(
     path: str | os.PathLike[str],
     out: Path,
@@ -69,32 +78,64 @@ def save_samples(
     mp4: bool = False,
     data: str | None = None,
     data_dir: str | None = None,
+    pngs: bool = False,
+    progress: bool = False,
 ) -> Iterator[Path]:
-    """Draws samples into the PNG `out` and what else is asked for beside it, and yields each path once it is there.
+    """Draws samples: a picture of the first SHOWN, the PNG `out`, and what else is asked for beside it; yields each path once
+    it is there. Started by torchrun in several processes, these share the drawing, and the first one writes and yields.
 
     labels: class numbers, "0,1,2", gone through again and again; None: all classes in turn, for a model that has classes.
+    npz, pngs: all of them, in one file or a PNG each, written as they come. progress: whether to show a bar on stderr.
     Raises ValueError or OSError for what a user can mend.
     """
     number = check_size("number", number)
     if out.suffix.lower() != ".png":
         raise expected("out", "a name that ends in .png", str(out))
-    run = _open(path, data, data_dir, "train", seed, device)
-    if run.task != "draw":
-        raise expected("run", "a model that draws", f"{run.file}, a classifier")
-    _check_room(run, number)
-    chosen = _labels(run, labels)
-    if nearest and (problem := run.data_problem()) is not None:
-        raise problem
-    given = pictures.classes(run.model, number, chosen)
-    columns = pictures.columns(run.model, number, chosen)
-    images = pictures.draw(run.model, number, seed, given)
+    with processes(find_device(device, local_rank()).type == "cuda") as together, contextlib.ExitStack() as files:
+        if together.size > 1:
+            torch.set_num_threads(together.threads())
+        run = _open(path, data, data_dir, "train", seed, device)
+        if run.task != "draw":
+            raise expected("run", "a model that draws", f"{run.file}, a classifier")
+        shown = min(number, SHOWN)
+        _check_room(run, shown)
+        shape = (number, *run.config.image_shape)
+        samples.check_room(out, 4 * math.prod(shape), packed=True)
+        if not (npz or pngs):
+            # Nothing is left of more.
+            number = shown
+        chosen = _labels(run, labels)
+        if nearest and (problem := run.data_problem()) is not None:
+            raise problem
+        given = pictures.classes(run.model, number, chosen)
+        columns = pictures.columns(run.model, shown, chosen)
+        together.agree({"run": fingerprint(*run.model.state_dict().values()), "configuration": (number, seed, labels)})
+        writes: list[samples.Write] = []
+        if together.is_first and npz:
+            writes.append(files.enter_context(samples.npz(out.with_suffix(".npz"), shape, given)))
+        if together.is_first and pngs:
+            writes.append(files.enter_context(samples.pngs(out.with_suffix(""), shape)))
+        first: list[Tensor] = []
+        done = 0
+        with bar("drawing samples", progress and together.is_first) as report:
+            for part in pictures.drawn(run.model, number, seed, given, together):
+                for write in writes:
+                    write(part)
+                if done < shown:
+                    first.append(part[: shown - done])
+                done += len(part)
+                report(done, number)
+        # The files are whole, and get their names.
+        files.close()
+    if not together.is_first:
+        return
+    images = torch.cat(first)
     view.save_grid(images, out, columns=columns)
     yield out
     if npz:
-        arrays: dict[str, Any] = {"images": images.numpy()} | ({} if given is None else {"labels": given.numpy()})
-        beside = out.with_suffix(".npz")
-        picture.save(beside, lambda file: np.savez_compressed(file, **arrays))
-        yield beside
+        yield out.with_suffix(".npz")
+    if pngs:
+        yield out.with_suffix("")
     if nearest:
         training = run.finished("train")
         beside = out.with_name(f"{out.stem}-nearest.png")
@@ -109,7 +150,7 @@ def save_samples(
 
 def _open(path: str | os.PathLike[str], data: str | None, data_dir: str | None, split: str, seed: int, device: str) -> Run:
     check_size("seed", seed, least=0)
-    return Run(path, data, data_dir, split, seed, str(find_device(device)))
+    return Run(path, data, data_dir, split, seed, str(find_device(device, local_rank())))
 
 
 def _check_room(run: Run, number: int) -> None:

@@ -12,7 +12,7 @@ import torch
 from training import Quiet, records, run, without_timing
 
 from fastdraw.evaluation import likelihood
-from fastdraw.runs.checkpoint import NAME
+from fastdraw.runs.checkpoint import NAME, PREVIOUS
 from fastdraw.train import DivergedError, TrainOptions, load_checkpoint, load_model, train
 from fastdraw.train import loop as loop_module
 from fastdraw.train.recipes import RECIPES
@@ -31,7 +31,7 @@ def test_nats_fall(tmp_path: Path) -> None:
 
 def test_a_run_leaves_everything_in_its_folder(whole: Path) -> None:
     names = {name for name in os.listdir(whole) if not name.startswith("events.out.tfevents")}
-    assert names == {NAME, "config.json", "metrics.jsonl", "samples.png", "drawing.gif"}
+    assert names == {NAME, PREVIOUS, "config.json", "metrics.jsonl", "samples.png", "drawing.gif"}
     assert len(list(whole.glob("events.out.tfevents*"))) == 1
     assert (whole / "samples.png").read_bytes().startswith(b"\x89PNG")
     assert (whole / "drawing.gif").read_bytes().startswith(b"GIF8")

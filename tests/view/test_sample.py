@@ -16,7 +16,7 @@ from fastdraw import data
 from fastdraw.cli import main
 from fastdraw.runs.checkpoint import Checkpoint, save_checkpoint
 from fastdraw.train import load_model
-from fastdraw.view import pictures
+from fastdraw.view import pictures, saving
 
 DRAW = {"image_shape": (1, 28, 28), "glimpses": 2, "hidden_size": 8, "latent_size": 3, "read_size": 2, "write_size": 3}
 OPTIONS = {"data": "digits", "data_dir": None, "image_size": None, "binarize": "dynamic"}
@@ -198,3 +198,51 @@ def test_a_missing_package_is_one_line(
         monkeypatch.setitem(sys.modules, module, None)
         words = mistake(capsys, "view", run, "--what", what, "-n", "2", "--out", str(tmp_path))
         assert words == f'fastdraw: error: {module.partition(".")[0]} is not installed: pip install "fastdraw[train]"\n'
+
+
+def test_any_number_of_samples_in_files(
+    capsys: pytest.CaptureFixture[str], run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written in parts as they are drawn: the same in both, the first of them in the picture."""
+    monkeypatch.setattr(pictures, "CHUNK", 4)
+    monkeypatch.setattr(saving, "SHOWN", 6)
+    out = tmp_path / "some.png"
+    paths = said(capsys, "sample", run, "-n", "11", "--npz", "--pngs", "--out", str(out))
+    assert [path.name for path in paths] == ["some.png", "some.npz", "some"]
+    images = np.load(tmp_path / "some.npz")["images"]
+    np.testing.assert_array_equal(images, pictures.draw(load_model(run), 11, 0).numpy())
+    files = sorted((tmp_path / "some").iterdir())
+    assert [file.name for file in files] == [f"{i:06}.png" for i in range(11)]
+    for file, image in zip(files, images, strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(file)), np.rint(image[0] * 255).astype(np.uint8))
+    # Three columns of two rows.
+    assert Image.open(out).size == (3 * 116 + 4, 2 * 116 + 4)
+    # Nothing else lies there, and nothing of somebody's is replaced.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "some", "some.npz", "some.png"]
+    assert "out: expected no file, or an empty folder" in mistake(capsys, "sample", run, "--pngs", "--out", str(out))
+
+
+@pytest.mark.parametrize("kind", ["npz", "pngs"])
+def test_a_full_disk_leaves_no_half_file(kind: str, run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "CHUNK", 4)
+    drawn = pictures.drawn
+
+    def full(*args: Any) -> Any:
+        for i, part in enumerate(drawn(*args)):
+            if i == 2:
+                raise OSError(28, "No space left on device", "hidden")
+            yield part
+
+    monkeypatch.setattr(pictures, "drawn", full)
+    with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}/some"):
+        list(saving.save_samples(run, tmp_path / "some.png", 11, **{kind: True}))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_plain_samples_past_the_picture_are_not_drawn(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = []
+    draw = pictures.drawn
+    monkeypatch.setattr(pictures, "drawn", lambda model, count, *rest: counts.append(count) or draw(model, count, *rest))
+    monkeypatch.setattr(saving, "SHOWN", 5)
+    list(saving.save_samples(run, tmp_path / "some.png", 1000))
+    assert counts == [5]
