@@ -77,7 +77,7 @@ class Batches:
         first = step - step % AHEAD
         if first != self._first:
             places = np.arange(self._wide.start, self._wide.stop, dtype=np.int64)
-            found = []
+            found: list[tuple[int, list[np.ndarray]]] = []
             for each in range(first, first + AHEAD):
                 epoch, i = divmod(each, self.steps_per_epoch)
                 if found and i:
