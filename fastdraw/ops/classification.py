@@ -11,8 +11,6 @@ no gradient is wanted it has two slots. Backward, only input gradients run throu
 over all T times B rows. Filters are made again there.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +21,7 @@ from fastdraw.config import ClassifierConfig
 from fastdraw.layers import weights as weights_of
 from fastdraw.ops import gate, registry
 from fastdraw.ops.contract import Backend, Pieces, wide_dtype
+from fastdraw.ops.records import flat, named, nothing, schema, tensors
 from fastdraw.reference import DRAWClassifier
 
 
@@ -61,7 +60,57 @@ class Tape(NamedTuple):
     c: Tensor  # [T + 1, B, h]
 
 
-_COUNT = len(Layers._fields)
+class Options(NamedTuple):
+    glimpses: int
+    size: int
+    dtype: torch.dtype  # of the products
+    keep: bool
+    backend: str
+
+
+class Arguments(NamedTuple):
+    """The operator's."""
+
+    x: Tensor
+    layers: Layers
+    options: Options
+
+
+class Saved(NamedTuple):
+    """What autograd keeps."""
+
+    x: Tensor
+    layers: Layers
+    tape: Tape
+
+
+class Results(NamedTuple):
+    logits: Tensor
+    tape: Tape
+
+
+class GradientOptions(NamedTuple):
+    need_x: bool
+    size: int
+    dtype: torch.dtype
+    backend: str
+
+
+class GradientArguments(NamedTuple):
+    """Those of the operator's gradient."""
+
+    grad_logits: Tensor
+    x: Tensor
+    layers: Layers
+    tape: Tape
+    options: GradientOptions
+
+
+class Gradients(NamedTuple):
+    """Its results: an empty tensor for x where it is not wanted."""
+
+    x: Tensor
+    layers: Layers
 
 
 def classification(model: DRAWClassifier, x: Tensor, return_params: bool = False) -> tuple[Tensor, Tensor | None] | None:
@@ -85,9 +134,9 @@ def classification(model: DRAWClassifier, x: Tensor, return_params: bool = False
         dtype = registry.autocast_dtype(x.device.type) or dtype
     x = gate.converted("x", x, state)
     keep = return_params or registry.backward_may_follow((x, *layers))
-    sizes = (model.config.glimpses, model.config.read_size)
-    logits, params, *_ = _classification(x, *layers, *sizes, dtype, keep, dispatch.current())
-    return logits, params if return_params else None
+    options = Options(model.config.glimpses, model.config.read_size, dtype, keep, dispatch.current())
+    logits, *tape = _classification(*flat(Arguments(x, layers, options)))
+    return logits, Tape._make(tape).params if return_params else None
 
 
 #: Where the model keeps each of Layers.
@@ -135,7 +184,7 @@ def _check_tape(tape: Tape, grad_logits: Tensor, x: Tensor, w: Layers, dtype: to
     for name, tensor, (sizes, own) in zip(Tape._fields, tape, form, strict=True):
         gate.check(f"tape_{name}", tensor, x, sizes, (own,))
     gate.check("grad_logits", grad_logits, x, (x.shape[0], len(w.output)), (state,))
-    return Tape(*(tensor.contiguous() for tensor in tape))
+    return Tape._make(tensor.contiguous() for tensor in tape)
 
 
 def _tape_form(x: Tensor, w: Layers, steps: int, dtype: torch.dtype, keep: bool) -> list[tuple[tuple[int, ...], torch.dtype]]:
@@ -197,7 +246,7 @@ def _glimpses_backward(
     """The reverse of `_glimpses`: gradients to x, where needed, and to the weights, in the dtype of states."""
     steps, batch = tape.params.shape[:2]
     columns, state = w.lstm.shape[1] - w.hidden.shape[0], tape.c.dtype
-    grads = Weights(*(torch.zeros_like(tensor, dtype=state) for tensor in w))
+    grads = Weights._make(torch.zeros_like(tensor, dtype=state) for tensor in w)
     grad_x = torch.zeros_like(x) if need_x else None
     grad_logits = grad_logits.to(w.output.dtype).contiguous()
     grad_gates, grad_params = w.lstm.new_empty(tape.gates.shape), w.head.new_empty(tape.params.shape)
@@ -230,75 +279,87 @@ def _glimpses_backward(
     return grad_x, grads
 
 
-def _forward(x: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
-    m, (steps, size, dtype, _, backend) = Layers(*arguments[:_COUNT]), arguments[_COUNT:]
-    _check(x, m, steps, size, dtype)
+def _forward(*arguments: Any) -> tuple[Tensor, ...]:
+    x, layers, options = named(Arguments, arguments)
+    _check(x, layers, options.glimpses, options.size, options.dtype)
     checks.check_where_compiled(x)
-    outputs = _empty(x, *arguments)
-    tape, logits = Tape(*outputs[1:]), outputs[0]
+    results = _empty(x, layers, options)
     if x.shape[0]:
-        modules = dispatch.kernels(backend, x.device.type), dispatch.pieces(backend, x.device.type)
-        _glimpses(*modules, x.contiguous(), _in_dtype(m, dtype), size, steps, tape, logits)
-    return outputs
+        modules = _modules(options, x)
+        weights = _in_dtype(layers, options.dtype)
+        _glimpses(*modules, x.contiguous(), weights, options.size, options.glimpses, results.tape, results.logits)
+    return flat(results)
 
 
-def _empty(x: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
-    """The logits and the tape, empty."""
-    m, (steps, _, dtype, keep, _) = Layers(*arguments[:_COUNT]), arguments[_COUNT:]
-    form = _tape_form(x, m, steps, dtype, keep)
-    logits = x.new_empty(x.shape[0], m.output.shape[0], dtype=wide_dtype(dtype))
-    return logits, *(x.new_empty(sizes, dtype=own) for sizes, own in form)
+def _modules(options: Options | GradientOptions, x: Tensor) -> tuple[Backend, Pieces]:
+    return dispatch.kernels(options.backend, x.device.type), dispatch.pieces(options.backend, x.device.type)
+
+
+def _empty(x: Tensor, layers: Layers, options: Options) -> Results:
+    form = _tape_form(x, layers, options.glimpses, options.dtype, options.keep)
+    logits = x.new_empty(x.shape[0], layers.output.shape[0], dtype=wide_dtype(options.dtype))
+    return Results(logits, Tape._make(x.new_empty(sizes, dtype=own) for sizes, own in form))
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    tensors, (_, size, dtype, _, backend) = inputs[: 1 + _COUNT], inputs[1 + _COUNT :]
-    ctx.mark_non_differentiable(*output[1:])
+    x, layers, ctx.options = named(Arguments, inputs)
+    tape = named(Results, output).tape
+    ctx.mark_non_differentiable(*tape)
     # Otherwise the engine would make a gradient of zeros for every buffer of the tape.
     ctx.set_materialize_grads(False)
-    ctx.options = (size, dtype, backend)
-    ctx.save_for_backward(*tensors, *output[1:])
+    ctx.save_for_backward(*flat(Saved(x, layers, tape)))
 
 
 def _backward(ctx: Any, grad_logits: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
     if grad_logits is None:
-        return (None,) * (1 + _COUNT + 5)
-    need_x = ctx.needs_input_grad[0]
-    grad_x, *grads = _classification_backward(grad_logits, *ctx.saved_tensors, need_x, *ctx.options)
-    return (grad_x if need_x else None, *grads, *(None,) * 5)
+        return flat(nothing(Arguments))
+    saved, o, need_x = named(Saved, ctx.saved_tensors), ctx.options, ctx.needs_input_grad[0]
+    options = GradientOptions(need_x, o.size, o.dtype, o.backend)
+    given = GradientArguments(grad_logits, saved.x, saved.layers, saved.tape, options)
+    grads = named(Gradients, _classification_backward(*flat(given)))
+    return flat(nothing(Arguments)._replace(x=grads.x if need_x else None, layers=grads.layers))
 
 
-def _gradient(grad_logits: Tensor, x: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
-    m, kept, (need_x, size, dtype, backend) = Layers(*arguments[:_COUNT]), Tape(*arguments[_COUNT:-4]), arguments[-4:]
-    _check(x, m, kept.params.shape[0] if kept.params.dim() else 0, size, dtype)
-    kept = _check_tape(kept, grad_logits, x, m, dtype)
+def _gradient(*arguments: Any) -> tuple[Tensor, ...]:
+    grad_logits, x, m, tape, options = named(GradientArguments, arguments)
+    _check(x, m, tape.params.shape[0] if tape.params.dim() else 0, options.size, options.dtype)
+    tape = _check_tape(tape, grad_logits, x, m, options.dtype)
     if x.shape[0] == 0:
-        return tuple(torch.zeros_like(tensor) for tensor in _gradient_fake(grad_logits, x, *arguments))
-    modules = dispatch.kernels(backend, x.device.type), dispatch.pieces(backend, x.device.type)
-    grad_x, g = _glimpses_backward(*modules, grad_logits, x.contiguous(), _in_dtype(m, dtype), size, kept, need_x)
-    lstm = (part.contiguous() for part in g.lstm.split([m.lstm_ih.shape[1], len(m.hidden)], 1))
-    grads = (*lstm, g.lstm_bias, g.lstm_bias.clone(), g.head, g.head_bias, g.output, g.output_bias, g.hidden)
-    return x.new_empty(0) if grad_x is None else grad_x, *(g.to(own.dtype) for g, own in zip(grads, m, strict=True))
+        return tuple(torch.zeros_like(tensor) for tensor in _gradient_fake(*arguments))
+    modules, weights = _modules(options, x), _in_dtype(m, options.dtype)
+    grad_x, g = _glimpses_backward(*modules, grad_logits, x.contiguous(), weights, options.size, tape, options.need_x)
+    lstm_ih, lstm_hh = (part.contiguous() for part in g.lstm.split([m.lstm_ih.shape[1], len(m.hidden)], 1))
+    wide = Layers(
+        lstm_ih=lstm_ih,
+        lstm_hh=lstm_hh,
+        lstm_bias_ih=g.lstm_bias,
+        lstm_bias_hh=g.lstm_bias.clone(),
+        head=g.head,
+        head_bias=g.head_bias,
+        output=g.output,
+        output_bias=g.output_bias,
+        hidden=g.hidden,
+    )
+    layers = Layers._make(grad.to(own.dtype) for grad, own in zip(wide, m, strict=True))
+    return flat(Gradients(x.new_empty(0) if grad_x is None else grad_x, layers))
 
 
-def _gradient_fake(grad_logits: Tensor, x: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
-    need_x = arguments[-4]
-    return x.new_empty(x.shape if need_x else 0), *(tensor.new_empty(tensor.shape) for tensor in arguments[:_COUNT])
+def _gradient_fake(*arguments: Any) -> tuple[Tensor, ...]:
+    _, x, layers, _, options = named(GradientArguments, arguments)
+    grads = Layers._make(tensor.new_empty(tensor.shape) for tensor in layers)
+    return flat(Gradients(x.new_empty(x.shape if options.need_x else 0), grads))
 
 
-_LAYERS = ", ".join(f"Tensor {name}" for name in Layers._fields)
-_TAPE = ", ".join(f"Tensor tape_{name}" for name in Tape._fields)
 _classification_backward = registry.register(
-    f"classification_backward(Tensor grad_logits, Tensor x, {_LAYERS}, {_TAPE}, bool need_x, int size, ScalarType dtype,"
-    f" str backend) -> ({', '.join(['Tensor'] * (1 + _COUNT))})",
+    f"classification_backward({schema(GradientArguments, tape='tape_')}) -> ({tensors(Gradients)})",
     _gradient,
     _gradient_fake,
     backward=registry.refuse_double_backward("DRAWClassifier"),
 )
 _classification = registry.register(
-    f"classification(Tensor x, {_LAYERS}, int glimpses, int size, ScalarType dtype, bool keep, str backend)"
-    f" -> (Tensor logits, {_TAPE})",
+    f"classification({schema(Arguments)}) -> ({schema(Results, tape='tape_')})",
     _forward,
-    _empty,
+    lambda *arguments: flat(_empty(*named(Arguments, arguments))),
     setup_context=_setup,
     backward=_backward,
     folds=((0,), (0, *(1 for _ in Tape._fields))),

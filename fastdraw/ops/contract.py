@@ -8,8 +8,6 @@ and is not empty. kernels/aten.py and kernels/aten_pieces.py are the plainest mo
 Nothing is imported here but torch, so that kernels may.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 

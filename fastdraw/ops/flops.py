@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from fastdraw.ops import classification, recurrence
+from fastdraw.ops.records import named
 
 #: A tensor's shape, which is all that a formula is given of it.
 Size = Sequence[int]
@@ -76,8 +77,9 @@ def lstm_step_backward(grad_h: Size, grad_c: Size, gates: Size, c: Size, c_new: 
     return 2 * lstm_step(x, h, c, weight_ih, weight_hh)
 
 
-def _glimpses(noise: Size, layers: Any, read_size: int, write_size: int, infers: bool) -> dict[str, int]:
-    """Forward, by part, for all glimpses of a DRAW. layers: a recurrence.Layers of sizes."""
+def _glimpses(noise: Any, layers: Any, options: Any, infers: bool) -> dict[str, int]:
+    """Forward, by part, for all glimpses of a DRAW. noise: its size; layers: a recurrence.Layers of sizes."""
+    read_size, write_size = options.read_size, options.write_size
     steps, batch, _ = noise
     channels, height, width = layers.canvas
     n, images = 2 * batch * steps, batch * channels * steps
@@ -95,22 +97,20 @@ def _glimpses(noise: Size, layers: Any, read_size: int, write_size: int, infers:
     return parts
 
 
-def draw(x: Size | None, noise: Size, labels: Size | None, *rest: Any, **__: Any) -> int:
-    layers = recurrence.Layers(*rest[: len(recurrence.Layers._fields)])
-    read_size, write_size = rest[len(layers) : len(layers) + 2]
-    return sum(_glimpses(noise, layers, read_size, write_size, x is not None).values())
+def draw(*arguments: Any, **__: Any) -> int:
+    a = named(recurrence.Arguments, arguments)
+    return sum(_glimpses(a.noise, a.layers, a.options, a.x is not None).values())
 
 
-def draw_backward(grad_canvas: Size, grad_kl: Size, x: Size | None, noise: Size, *rest: Any, **__: Any) -> int:
-    layers = recurrence.Layers(*rest[: len(recurrence.Layers._fields)])
-    _, need_noise, read_size, write_size, *_ = rest[-6:]
-    parts = _glimpses(noise, layers, read_size, write_size, x is not None)
+def draw_backward(*arguments: Any, **__: Any) -> int:
+    a = named(recurrence.GradientArguments, arguments)
+    parts = _glimpses(a.noise, a.layers, a.options, a.x is not None)
     # What is drawn from the prior is a constant, unless somebody wants its gradient.
-    constant = 0 if x is not None or need_noise else parts["decoder of z"]
+    constant = 0 if a.x is not None or a.options.need_noise else parts["decoder of z"]
     return 2 * sum(parts.values()) - constant
 
 
-def _classified(x: Size, layers: Any, steps: int, size: int) -> tuple[int, int, int]:
+def _classified(x: Any, layers: Any, steps: int, size: int) -> tuple[int, int, int]:
     """Forward for all glimpses: reads' products, and those of the layers."""
     first, second = _window(x[0] * x[1] * steps, size, *x[2:])
     n = 2 * x[0]
@@ -118,16 +118,16 @@ def _classified(x: Size, layers: Any, steps: int, size: int) -> tuple[int, int, 
     return first, second, n * (steps * glimpse + prod(layers.output))
 
 
-def classify(x: Size, *rest: Any, **__: Any) -> int:
-    layers = classification.Layers(*rest[: len(classification.Layers._fields)])
-    return sum(_classified(x, layers, *rest[len(layers) : len(layers) + 2]))
+def classify(*arguments: Any, **__: Any) -> int:
+    a = named(classification.Arguments, arguments)
+    return sum(_classified(a.x, a.layers, a.options.glimpses, a.options.size))
 
 
-def classify_backward(grad_logits: Size, x: Size, *rest: Any, **__: Any) -> int:
-    layers = classification.Layers(*rest[: len(classification.Layers._fields)])
-    tape_params, need_x, size = rest[len(layers)], rest[-4], rest[-3]
-    first, second, products = _classified(x, layers, tape_params[0], size)
-    return _backward((first, second), need_x, True) + 2 * products
+def classify_backward(*arguments: Any, **__: Any) -> int:
+    a = named(classification.GradientArguments, arguments)
+    steps: Any = a.tape.params[0]
+    first, second, products = _classified(a.x, a.layers, steps, a.options.size)
+    return _backward((first, second), a.options.need_x, True) + 2 * products
 
 
 FORMULAS: dict[str, Callable[..., int]] = {

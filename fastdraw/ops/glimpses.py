@@ -13,8 +13,6 @@ decoder_in [T+1, B, Z+K+h] = [z, y, h_dec], and each piece writes into the colum
 of a class, none unless the model is conditional. Where no gradient is wanted each buffer has two slots instead of T + 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 

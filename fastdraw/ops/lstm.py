@@ -1,8 +1,6 @@
 """One LSTM step as one operator, in nn.LSTMCell's layout."""
 
-from __future__ import annotations
-
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +8,37 @@ from torch import Tensor
 from fastdraw import checks, dispatch, reference
 from fastdraw.ops import gate, registry
 from fastdraw.ops.contract import wide_dtype
+from fastdraw.ops.records import named, schema
+
+
+class Step(NamedTuple):
+    """What a step is made of."""
+
+    x: Tensor
+    h: Tensor
+    c: Tensor
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias_ih: Tensor
+    bias_hh: Tensor
+
+
+class Arguments(NamedTuple):
+    step: Step
+    backend: str
+
+
+class GradientArguments(NamedTuple):
+    grad_h: Tensor
+    grad_c: Tensor
+    gates: Tensor
+    c: Tensor
+    c_new: Tensor
+    x: Tensor
+    h: Tensor
+    weight_ih: Tensor
+    weight_hh: Tensor
+    backend: str
 
 
 def lstm_step(
@@ -63,76 +92,51 @@ def _check(
             checks.check_same("dtype", "x", x, name, tensor)
 
 
-_CONVERTED = ("x", "h", "weight_ih", "weight_hh", "bias_ih", "bias_hh")
-_NAMES = ("x", "h", "c", "weight_ih", "weight_hh", "bias_ih", "bias_hh")
-
-
-def _forward(x: Tensor, h: Tensor, c: Tensor, *weights_and_backend: Any) -> tuple[Tensor, Tensor, Tensor]:
-    *weights, backend = weights_and_backend
+def _forward(
+    x: Tensor, h: Tensor, c: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor, backend: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    step = Step(x, h, c, weight_ih, weight_hh, bias_ih, bias_hh)
     if c.dtype != wide_dtype(x.dtype):
         raise checks.expected("c", f"{wide_dtype(x.dtype)}".removeprefix("torch."), c, TypeError)
-    for name, tensor in zip(_NAMES, (x, h, c, *weights), strict=True):
+    for name, tensor in zip(Step._fields, step, strict=True):
         checks.check_memory(name, tensor)
     if x.shape[0] == 0 or h.shape[1] == 0:
-        return _fake(x, h, c)
-    tensors = (tensor.contiguous() for tensor in (x, h, c, *weights))
-    return dispatch.kernels(backend, x.device.type).lstm_step(*tensors)
+        return _fake(*step)
+    return dispatch.kernels(backend, x.device.type).lstm_step(*(tensor.contiguous() for tensor in step))
 
 
 def _fake(x: Tensor, h: Tensor, c: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     return x.new_empty(h.shape), c.new_empty(c.shape), c.new_empty(c.shape[0], 4 * c.shape[1])
 
 
-def _gradient(
-    grad_h: Tensor,
-    grad_c: Tensor,
-    gates: Tensor,
-    c: Tensor,
-    c_new: Tensor,
-    x: Tensor,
-    h: Tensor,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    backend: str,
-) -> tuple[Tensor, ...]:
+def _gradient(*arguments: Any) -> tuple[Tensor, ...]:
+    a = GradientArguments._make(arguments)
     # What autograd kept comes back through hooks, which may give something else.
-    batch, inputs, hidden = (*x.shape, h.shape[-1] if h.dim() else 0) if x.dim() == 2 else (0, 0, 0)
-    state, given = (wide_dtype(x.dtype),), (x.dtype,)
-    whole, gates_shape = (batch, hidden), (batch, 4 * hidden)
-    for name, tensor, shape, dtypes in (
-        ("grad_h", grad_h, whole, None),
-        ("grad_c", grad_c, whole, None),
-        ("gates", gates, gates_shape, state),
-        ("c", c, whole, state),
-        ("c_new", c_new, whole, state),
-        ("x", x, (batch, inputs), gate.DTYPES),
-        ("h", h, whole, given),
-        ("weight_ih", weight_ih, (4 * hidden, inputs), given),
-        ("weight_hh", weight_hh, (4 * hidden, hidden), given),
-    ):
-        gate.check(name, tensor, x, shape, dtypes)
-    if x.shape[0] == 0 or h.shape[1] == 0:
-        tensors = (x, h, c, weight_ih, weight_hh)
-        return *(torch.zeros_like(tensor) for tensor in tensors), weight_ih.new_zeros(weight_ih.shape[0])
-    arguments = (grad_h, grad_c, gates, c, c_new, x, h, weight_ih, weight_hh)
-    kernels = dispatch.kernels(backend, x.device.type)
-    return kernels.lstm_step_backward(*(tensor.contiguous() for tensor in arguments))
+    batch, inputs, hidden = (*a.x.shape, a.h.shape[-1] if a.h.dim() else 0) if a.x.dim() == 2 else (0, 0, 0)
+    state, given, whole = (wide_dtype(a.x.dtype),), (a.x.dtype,), (batch, hidden)
+    forms: dict[str, tuple[tuple[int, ...], tuple[torch.dtype, ...] | None]] = {
+        "grad_h": (whole, None),
+        "grad_c": (whole, None),
+        "gates": ((batch, 4 * hidden), state),
+        "c": (whole, state),
+        "c_new": (whole, state),
+        "x": ((batch, inputs), gate.DTYPES),
+        "h": (whole, given),
+        "weight_ih": ((4 * hidden, inputs), given),
+        "weight_hh": ((4 * hidden, hidden), given),
+    }
+    for name, (shape, dtypes) in forms.items():
+        gate.check(name, getattr(a, name), a.x, shape, dtypes)
+    if batch == 0 or hidden == 0:
+        return tuple(torch.zeros_like(tensor) for tensor in _gradient_fake(*arguments))
+    kernels = dispatch.kernels(a.backend, a.x.device.type)
+    return kernels.lstm_step_backward(*(tensor.contiguous() for tensor in a[:-1]))
 
 
-def _gradient_fake(
-    grad_h: Tensor,
-    grad_c: Tensor,
-    gates: Tensor,
-    c: Tensor,
-    c_new: Tensor,
-    x: Tensor,
-    h: Tensor,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    backend: str,
-) -> tuple[Tensor, ...]:
-    empty = (tensor.new_empty(tensor.shape) for tensor in (x, h, c, weight_ih, weight_hh))
-    return *empty, weight_ih.new_empty(weight_ih.shape[0])
+def _gradient_fake(*arguments: Any) -> tuple[Tensor, ...]:
+    a = GradientArguments._make(arguments)
+    tensors = (a.x, a.h, a.c, a.weight_ih, a.weight_hh)
+    return *(tensor.new_empty(tensor.shape) for tensor in tensors), a.weight_ih.new_empty(a.weight_ih.shape[0])
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -145,32 +149,30 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def _backward(ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
-    saved = ctx.saved_tensors
-    _, c, _, _, h, *_ = saved
+    gates, c, c_new, x, h, weight_ih, weight_hh = ctx.saved_tensors
     grad_h = torch.zeros_like(h) if grad_h is None else grad_h
     grad_c = torch.zeros_like(c) if grad_c is None else grad_c
-    *grads, grad_bias = _lstm_step_backward(grad_h, grad_c, *saved, ctx.backend)
+    given = GradientArguments(grad_h, grad_c, gates, c, c_new, x, h, weight_ih, weight_hh, ctx.backend)
+    *grads, grad_bias = _lstm_step_backward(*given)
     return *grads, grad_bias, grad_bias, None
 
 
-def _autocast(dtype: torch.dtype, x: Tensor, h: Tensor, c: Tensor, *weights_and_backend: Any) -> tuple[Any, ...]:
-    *weights, backend = weights_and_backend
-    if x.dtype == torch.float64:
-        return (x, h, c, *weights, backend)
-    x, h, *weights = (gate.converted(*one, dtype) for one in zip(_CONVERTED, (x, h, *weights), strict=True))
-    return (x, h, c, *weights, backend)
+def _autocast(dtype: torch.dtype, *arguments: Any) -> tuple[Any, ...]:
+    step, backend = named(Arguments, arguments)
+    if step.x.dtype == torch.float64:
+        return arguments
+    converted = {name: gate.converted(name, tensor, dtype) for name, tensor in step._asdict().items() if name != "c"}
+    return *step._replace(**converted), backend
 
 
 _lstm_step_backward = registry.register(
-    "lstm_step_backward(Tensor grad_h, Tensor grad_c, Tensor gates, Tensor c, Tensor c_new, Tensor x, Tensor h,"
-    " Tensor weight_ih, Tensor weight_hh, str backend) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    f"lstm_step_backward({schema(GradientArguments)}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     _gradient,
     _gradient_fake,
     backward=registry.refuse_double_backward("lstm_step"),
 )
 _lstm_step = registry.register(
-    "lstm_step(Tensor x, Tensor h, Tensor c, Tensor weight_ih, Tensor weight_hh, Tensor bias_ih, Tensor bias_hh,"
-    " str backend) -> (Tensor, Tensor, Tensor)",
+    f"lstm_step({schema(Arguments)}) -> (Tensor, Tensor, Tensor)",
     _forward,
     _fake,
     setup_context=_setup,

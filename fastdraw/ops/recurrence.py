@@ -1,7 +1,5 @@
 """All glimpses of DRAW as one operator with a gradient by hand; fastdraw/ops/glimpses.py has the loop."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import torch
@@ -12,8 +10,9 @@ from fastdraw import checks, dispatch
 from fastdraw.config import DRAWConfig
 from fastdraw.layers import weights as weights_of
 from fastdraw.ops import gate, glimpses, registry
-from fastdraw.ops.contract import wide_dtype
-from fastdraw.ops.glimpses import Shape, Tape, WeightGradients, Weights
+from fastdraw.ops.contract import Shape, plain_buffers, wide_dtype
+from fastdraw.ops.glimpses import Tape, WeightGradients, Weights
+from fastdraw.ops.records import flat, named, nothing, schema, tensors
 from fastdraw.outputs import Recurrence, Trajectory, Window
 from fastdraw.reference import DRAW, window
 
@@ -42,7 +41,62 @@ class Layers(NamedTuple):
     h_decoder: Tensor
 
 
-_COUNT = len(Layers._fields)
+class Options(NamedTuple):
+    read_size: int
+    write_size: int
+    dtype: torch.dtype  # of the products
+    keep: bool
+    keep_canvases: bool
+    backend: str
+
+
+class Arguments(NamedTuple):
+    """The operator's. Without x noise is the latent sample; labels [B] where the model is conditional."""
+
+    x: Tensor | None
+    noise: Tensor
+    labels: Tensor | None
+    layers: Layers
+    options: Options
+
+
+class Saved(NamedTuple):
+    """What autograd keeps."""
+
+    x: Tensor | None
+    noise: Tensor
+    labels: Tensor | None
+    layers: Layers
+    tape: Tape
+
+
+class GradientOptions(NamedTuple):
+    need_x: bool
+    need_noise: bool
+    read_size: int
+    write_size: int
+    dtype: torch.dtype
+    backend: str
+
+
+class GradientArguments(NamedTuple):
+    """Those of the operator's gradient."""
+
+    grad_canvas: Tensor
+    grad_kl: Tensor
+    x: Tensor | None
+    noise: Tensor
+    layers: Layers
+    tape: Tape
+    options: GradientOptions
+
+
+class Gradients(NamedTuple):
+    """Its results: empty tensors for those that are not wanted, or not there."""
+
+    x: Tensor
+    noise: Tensor
+    layers: Layers
 
 
 def recurrence(
@@ -72,8 +126,8 @@ def recurrence(
     keep = registry.backward_may_follow((x, noise, *layers))
     keep_canvases = return_trajectory or (keep and model.canvas_memory == "keep")
     sizes = (model.config.read_size or 0, model.config.write_size or 0)
-    options = (*sizes, dtype, keep or return_trajectory, keep_canvases, dispatch.current())
-    tape = Tape(*_recurrence(x, noise, labels, *layers, *options))
+    options = Options(*sizes, dtype, keep or return_trajectory, keep_canvases, dispatch.current())
+    tape = Tape._make(_recurrence(*flat(Arguments(x, noise, labels, layers, options))))
     trajectory = _trajectory(tape, _shape(noise, layers, *sizes), x is not None) if return_trajectory else None
     kl, latent = (None, None) if x is None else (tape.kl, tape.latent)
     return Recurrence(tape.canvas, kl, trajectory, latent)
@@ -211,13 +265,14 @@ def _shape(noise: Tensor, layers: Layers, read_size: int, write_size: int) -> Sh
     return Shape(steps, batch, channels, height, width, len(layers.h_decoder), latent, read_size, write_size, classes)
 
 
-def _check(x: Tensor | None, noise: Tensor, layers: Layers, sizes: tuple[int, int], dtype: torch.dtype) -> Shape:
+def _check(x: Tensor | None, noise: Tensor, layers: Layers, options: Options | GradientOptions) -> Shape:
     """Whatever goes to the pieces is what the sizes say, in memory, in one place; gives those sizes."""
     for name, dims in (("canvas", 3), ("h_decoder", 1), ("decoder_ih", 2)):
         if getattr(layers, name).dim() != dims or 0 in getattr(layers, name).shape:
             raise checks.expected(name, f"{dims} dimensions, none of them empty", getattr(layers, name))
     if noise.dim() != 3 or noise.shape[0] < 1 or noise.shape[2] < 1:
         raise checks.expected("noise", "shape [T, B, Z] with T and Z of at least 1", noise)
+    dtype, sizes = options.dtype, (options.read_size, options.write_size)
     if dtype not in gate.DTYPES or min(sizes) < 0:
         raise ValueError(f"expected a floating dtype and sizes of at least 0, got {dtype} and {sizes}")
     shape, infers, state = _shape(noise, layers, *sizes), x is not None, (wide_dtype(dtype),)
@@ -244,7 +299,7 @@ def _check_tape(
         gate.check(f"tape_{name}", tensor, noise, sizes, (own,))
     gate.check("grad_canvas", grad_canvas, noise, s.image, (state,))
     gate.check("grad_kl", grad_kl, noise, tape.kl.shape, (state,))
-    return Tape(*(tensor.contiguous() for tensor in tape))
+    return Tape._make(tensor.contiguous() for tensor in tape)
 
 
 def _classes(labels: Tensor | None, shape: Shape) -> Tensor | None:
@@ -252,100 +307,103 @@ def _classes(labels: Tensor | None, shape: Shape) -> Tensor | None:
     return None if labels is None else one_hot(labels, shape.classes)
 
 
-def _forward(x: Tensor | None, noise: Tensor, labels: Tensor | None, *arguments: Any) -> Tape:
-    layers, (read_size, write_size, dtype, keep, keep_canvases, backend) = Layers(*arguments[:_COUNT]), arguments[_COUNT:]
-    shape, infers = _check(x, noise, layers, (read_size, write_size), dtype), x is not None
+def _forward(*arguments: Any) -> Tape:
+    x, noise, labels, layers, options = named(Arguments, arguments)
+    shape, infers = _check(x, noise, layers, options), x is not None
     if (labels is None) != (shape.classes == 0):
         raise checks.expected("labels", f"{'None' if labels is not None else 'class numbers'}, for these layers", labels)
     if labels is not None:
         gate.check("labels", labels, noise, (shape.batch,), (torch.int64,))
     checks.check_where_compiled(x, labels, shape.classes)
-    pieces = dispatch.pieces(backend, noise.device.type)
-    tape = glimpses.make_tape(shape, noise, dtype, keep, keep_canvases, infers, pieces.new_buffers)
+    pieces = dispatch.pieces(options.backend, noise.device.type)
+    tape = _tape(shape, noise, options, infers, pieces.new_buffers)
     if shape.batch:
         x = None if x is None else x.contiguous()
         # In one expression, so that copies of weights do not live on beside what a backend made of them.
-        weights = glimpses.prepared(pieces, _joined(layers, dtype), infers, backward=False)
+        weights = glimpses.prepared(pieces, _joined(layers, options.dtype), infers, backward=False)
         glimpses.forward(pieces, x, noise.contiguous(), _classes(labels, shape), weights, shape, tape)
     return tape
 
 
-def _fake(x: Tensor | None, noise: Tensor, labels: Tensor | None, *arguments: Any) -> Tape:
-    layers, (read_size, write_size, dtype, keep, keep_canvases, _) = Layers(*arguments[:_COUNT]), arguments[_COUNT:]
-    shape = _shape(noise, layers, read_size, write_size)
-    return glimpses.make_tape(shape, noise, dtype, keep, keep_canvases, x is not None, glimpses.plain_buffers)
+def _fake(*arguments: Any) -> Tape:
+    x, noise, _, layers, options = named(Arguments, arguments)
+    shape = _shape(noise, layers, options.read_size, options.write_size)
+    return _tape(shape, noise, options, x is not None, plain_buffers)
 
 
-#: x, noise and labels, which stand before the layers.
-_FIRST = 3
+def _tape(shape: Shape, noise: Tensor, options: Options, infers: bool, new: glimpses.NewBuffers) -> Tape:
+    return glimpses.make_tape(shape, noise, options.dtype, options.keep, options.keep_canvases, infers, new)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    tensors, (read_size, write_size, dtype, _, _, backend) = inputs[: _FIRST + _COUNT], inputs[_FIRST + _COUNT :]
-    ctx.mark_non_differentiable(*output[2:])
+    x, noise, labels, layers, ctx.options = named(Arguments, inputs)
+    tape = Tape._make(output)
+    ctx.mark_non_differentiable(*tape[tape._fields.index("latent") :])
     # Otherwise the engine would make a gradient of zeros for every buffer of the tape: as much memory again.
     ctx.set_materialize_grads(False)
-    ctx.options = (read_size, write_size, dtype, backend)
-    ctx.save_for_backward(*tensors, *output)
+    ctx.save_for_backward(*flat(Saved(x, noise, labels, layers, tape)))
 
 
 def _backward(ctx: Any, grad_canvas: Tensor | None, grad_kl: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
     # Asked for once: checkpointing recomputes what is saved at every asking.
-    saved = ctx.saved_tensors
-    canvas, kl = saved[_FIRST + _COUNT : _FIRST + _COUNT + 2]
-    grad_canvas = torch.zeros_like(canvas) if grad_canvas is None else grad_canvas
-    grad_kl = torch.zeros_like(kl) if grad_kl is None else grad_kl
+    saved = named(Saved, ctx.saved_tensors)
     need_x, need_noise, *_ = ctx.needs_input_grad
-    arguments = [tensor for i, tensor in enumerate(saved) if i != 2]
-    grad_x, grad_noise, *grads = _recurrence_backward(grad_canvas, grad_kl, *arguments, need_x, need_noise, *ctx.options)
-    layers = [None if own is None else grad for own, grad in zip(saved[_FIRST : _FIRST + _COUNT], grads, strict=True)]
-    return (grad_x if need_x else None, grad_noise if need_noise else None, None, *layers, *(None,) * 6)
+    o = ctx.options
+    given = GradientArguments(
+        grad_canvas=torch.zeros_like(saved.tape.canvas) if grad_canvas is None else grad_canvas,
+        grad_kl=torch.zeros_like(saved.tape.kl) if grad_kl is None else grad_kl,
+        x=saved.x,
+        noise=saved.noise,
+        layers=saved.layers,
+        tape=saved.tape,
+        options=GradientOptions(need_x, need_noise, o.read_size, o.write_size, o.dtype, o.backend),
+    )
+    grads = named(Gradients, _recurrence_backward(*flat(given)))
+    layers = Layers._make(None if own is None else grad for own, grad in zip(saved.layers, grads.layers, strict=True))
+    x, noise = grads.x if need_x else None, grads.noise if need_noise else None
+    return flat(nothing(Arguments)._replace(x=x, noise=noise, layers=layers))
 
 
-def _gradient(grad_canvas: Tensor, grad_kl: Tensor, x: Tensor | None, noise: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
-    """To x, noise and every layer: empty tensors for those that are not wanted, or not there."""
-    layers, tape = Layers(*arguments[:_COUNT]), Tape(*arguments[_COUNT : _COUNT + len(Tape._fields)])
-    need_x, need_noise, read_size, write_size, dtype, backend = arguments[_COUNT + len(Tape._fields) :]
-    shape = _check(x, noise, layers, (read_size, write_size), dtype)
+def _gradient(*arguments: Any) -> tuple[Tensor, ...]:
+    grad_canvas, grad_kl, x, noise, layers, tape, options = named(GradientArguments, arguments)
+    dtype = options.dtype
+    shape = _check(x, noise, layers, options)
     tape = _check_tape(tape, grad_canvas, grad_kl, noise, shape, dtype, x is not None)
     if shape.batch == 0:
-        return tuple(torch.zeros_like(tensor) for tensor in _gradient_fake(grad_canvas, grad_kl, x, noise, *arguments))
-    pieces, x = dispatch.pieces(backend, noise.device.type), None if x is None else x.contiguous()
+        return tuple(torch.zeros_like(tensor) for tensor in _gradient_fake(*arguments))
+    pieces, x = dispatch.pieces(options.backend, noise.device.type), None if x is None else x.contiguous()
     weights = glimpses.prepared(pieces, _joined(layers, dtype), x is not None, backward=True)
-    grads = glimpses.backward(pieces, grad_canvas, grad_kl, x, noise.contiguous(), weights, shape, tape, need_x, need_noise)
-    empty = noise.new_empty(0)
-    first = (empty if grads.x is None else grads.x, empty if grads.noise is None else grads.noise)
+    wanted = (options.need_x, options.need_noise)
+    grads = glimpses.backward(pieces, grad_canvas, grad_kl, x, noise.contiguous(), weights, shape, tape, *wanted)
     apart = iter(_apart(grads.weights, layers))
-    return *first, *(noise.new_empty(0) if own is None else next(apart).to(own.dtype) for own in layers)
+    return flat(
+        Gradients(
+            noise.new_empty(0) if grads.x is None else grads.x,
+            noise.new_empty(0) if grads.noise is None else grads.noise,
+            Layers._make(noise.new_empty(0) if own is None else next(apart).to(own.dtype) for own in layers),
+        )
+    )
 
 
-def _gradient_fake(
-    grad_canvas: Tensor, grad_kl: Tensor, x: Tensor | None, noise: Tensor, *arguments: Any
-) -> tuple[Tensor, ...]:
-    need_x, need_noise = arguments[_COUNT + len(Tape._fields) :][:2]
-    first = (noise.new_empty(x.shape if x is not None and need_x else 0), noise.new_empty(noise.shape if need_noise else 0))
-    return *first, *(noise.new_empty(0) if own is None else own.new_empty(own.shape) for own in arguments[:_COUNT])
-
-
-_OPTIONAL = ("write", "write_bias", "read", "read_bias")
-_LAYERS = ", ".join(f"Tensor{'?' if name in _OPTIONAL else ''} {name}" for name in Layers._fields)
-_TAPE = ", ".join(f"Tensor tape_{name}" for name in Tape._fields)
-
-
-def _tensors(count: int) -> str:
-    return ", ".join(["Tensor"] * count)
+def _gradient_fake(*arguments: Any) -> tuple[Tensor, ...]:
+    _, _, x, noise, layers, _, options = named(GradientArguments, arguments)
+    return flat(
+        Gradients(
+            noise.new_empty(x.shape if x is not None and options.need_x else 0),
+            noise.new_empty(noise.shape if options.need_noise else 0),
+            Layers._make(noise.new_empty(0) if own is None else own.new_empty(own.shape) for own in layers),
+        )
+    )
 
 
 _recurrence_backward = registry.register(
-    f"recurrence_backward(Tensor grad_canvas, Tensor grad_kl, Tensor? x, Tensor noise, {_LAYERS}, {_TAPE}, bool need_x,"
-    f" bool need_noise, int read_size, int write_size, ScalarType dtype, str backend) -> ({_tensors(2 + _COUNT)})",
+    f"recurrence_backward({schema(GradientArguments, tape='tape_')}) -> ({tensors(Gradients)})",
     _gradient,
     _gradient_fake,
     backward=registry.refuse_double_backward("DRAW"),
 )
 _recurrence = registry.register(
-    f"recurrence(Tensor? x, Tensor noise, Tensor? labels, {_LAYERS}, int read_size, int write_size, ScalarType dtype,"
-    f" bool keep, bool keep_canvases, str backend) -> ({_tensors(len(Tape._fields))})",
+    f"recurrence({schema(Arguments)}) -> ({tensors(Tape)})",
     _forward,
     _fake,
     setup_context=_setup,
