@@ -5,6 +5,7 @@ FASTDRAW_CHECK_VALUES  1: look for NaN, infinity and values outside [0, 1] in im
 FASTDRAW_BACKEND       the backend in force when the process starts: auto (default), reference, aten, native, triton.
 FASTDRAW_DATA          folder in which data sets are looked for before anything is downloaded.
 FASTDRAW_CACHE         folder that downloaded and prepared data sets are kept in; default: the user's cache folder.
+FASTDRAW_CACHE_LIMIT   bytes of decoded images that are kept there; default: 100 GB.
 FASTDRAW_GEMM          float32 products of lstm_step on the CPU: auto (default: the faster library, by one short measurement
                        per process), or mkl or onednn, for results that are the same bits on every run.
 FASTDRAW_LEVEL         instruction set of the C++ kernels: 0 any machine, 1 AVX2, 2 AVX-512; default: the highest that runs.
@@ -50,6 +51,13 @@ def data_dir() -> str | None:
 
 def cache_dir() -> str | None:
     return os.environ.get("FASTDRAW_CACHE") or None
+
+
+def cache_limit() -> int:
+    text = os.environ.get("FASTDRAW_CACHE_LIMIT") or "100000000000"
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        raise ValueError(f"FASTDRAW_CACHE_LIMIT: expected a number of bytes, got {text!r}")
+    return int(text)
 
 
 def triton_interpreted() -> bool:

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import random
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ if EMULATED:
     emulated_device.stand_for(EMULATED)
     # One launch after another of a kernel takes the next of these orders of warps; machine.ORDERS has them.
     emulated_device.Settings.orders = tuple(os.environ.get("FASTDRAW_EMULATE_ORDERS", "together").split(","))
+
+# What tests prepare is kept with the tests.
+os.environ.setdefault("FASTDRAW_CACHE", tempfile.mkdtemp(prefix="fastdraw-cache-"))
 
 #: The tests of Triton kernels need a CUDA device, or a process of their own in Triton's interpreter (make test starts one).
 TRITON_TESTS = [f"kernels/test_triton_{name}.py" for name in ("kernels", "large", "pieces", "recurrence", "classifier")]

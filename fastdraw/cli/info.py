@@ -17,6 +17,9 @@ def _info() -> None:
     import torch
 
     import fastdraw
+    from fastdraw.data import decoded
+    from fastdraw.data.cache import cache_folder
+    from fastdraw.env import cache_limit
 
     versions = f"torch {torch.__version__}, numpy {numpy.__version__}, Python {platform.python_version()}"
     print(f"fastdraw {fastdraw.__version__}, {versions}")
@@ -26,4 +29,7 @@ def _info() -> None:
     for i in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(i)
         print(f"device cuda:{i}: {about.name}, {about.total_memory / 2**30:.0f} GiB")
+    sets = decoded.sets()
+    used = f"{sum(each[1] for each in sets) / 1e9:.2f} of at most {cache_limit() / 1e9:g} GB"
+    print(f"cache {cache_folder()}: {len(sets)} sets of decoded images, {used}")
     print(f"device cpu: {platform.processor() or platform.machine()}")

@@ -106,7 +106,7 @@ def load(
     else:
         if not name:
             raise DataError("data: expected a name or a path, got an empty one")
-        splits = _noted(_load_path(Path(name), image_size, skip_bad))
+        splits = _noted(_load_path(Path(name), image_size, skip_bad, progress))
     if image_size is None or image_size == splits.image_shape[1:]:
         return splits
     if splits.make is not None:
@@ -149,9 +149,9 @@ def _data_folder(name: str, data_dir: str | os.PathLike[str] | None) -> Path | N
     return Path(data_dir)
 
 
-def _load_path(path: Path, image_size: tuple[int, int] | None, skip_bad: bool) -> Splits:
+def _load_path(path: Path, image_size: tuple[int, int] | None, skip_bad: bool, progress: bool) -> Splits:
     if path.is_dir():
-        return folder.load(path, image_size, skip_bad)
+        return folder.load(path, image_size, skip_bad, progress)
     try:
         # A pipe would be waited for.
         if path.exists() and not path.is_file():

@@ -26,6 +26,8 @@ FORMATS = {
     ".gif": "GIF",
     ".webp": "WEBP",
 }
+#: The number of the tag that tells how a photograph is to be turned; from 5 on by a right angle.
+_ORIENTATION = 0x0112
 _GREY = ("1", "L", "LA", "La")
 _COLOUR = ("RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB")
 
@@ -61,7 +63,7 @@ def look(file: Path, image_size: tuple[int, int] | None) -> Look:
 
 def decode(file: Path, mode: str, image_size: tuple[int, int] | None, ground: int) -> np.ndarray:
     """uint8 [C, H, W]. ground: what transparent pixels are laid on, 0 or 255. Raises DataError."""
-    with _opened(file, image_size) as opened:
+    with _opened(file, image_size, reduced=True) as opened:
         from PIL import Image, ImageOps
 
         image = ImageOps.exif_transpose(opened)
@@ -75,7 +77,7 @@ def decode(file: Path, mode: str, image_size: tuple[int, int] | None, ground: in
 
 
 @contextmanager
-def _opened(file: Path, image_size: tuple[int, int] | None) -> Iterator[Image.Image]:
+def _opened(file: Path, image_size: tuple[int, int] | None, reduced: bool = False) -> Iterator[Image.Image]:
     """Whatever goes wrong within it is a DataError that names the file: a decoder may raise anything at damaged bytes."""
     with needs_extra("a folder of images"):
         from PIL import Image
@@ -90,9 +92,10 @@ def _opened(file: Path, image_size: tuple[int, int] | None) -> Iterator[Image.Im
             with Image.open(file, formats=[format]) as image:
                 if image.mode not in (*_GREY, *_COLOUR):
                     raise DataError(f"{file}: expected 8 bits per channel, got mode {image.mode}")
-                if image_size is not None and _bytes(image) > LARGEST_SMALL:
-                    # A JPEG can be unpacked smaller than it is, without the memory for all of it.
-                    image.draft(None, image_size[::-1])
+                if image_size is not None and (reduced or _bytes(image) > LARGEST_SMALL):
+                    # A JPEG can be unpacked smaller than it is, in a fraction of the time and of the memory.
+                    turned = image.getexif().get(_ORIENTATION, 1) >= 5
+                    image.draft(None, image_size if turned else image_size[::-1])
                 check_unpacked(str(file), file, _bytes(image))
                 yield image
     except DataError:

@@ -77,7 +77,7 @@ def complete(parts: Parts, name: str, most_validation: int | None = None) -> Spl
     missing = [part for part in ("validation", "test") if part not in parts]
     if missing:
         pixels, labels = parts["train"]
-        for part, rows in _deal(len(pixels), missing, name, most_validation).items():
+        for part, rows in deal(len(pixels), missing, name, most_validation).items():
             parts = {**parts, part: (pixels[rows], None if labels is None else labels[rows])}
     ordered = [parts[part] for part in ("train", "validation", "test")]
     train, validation, test = (torch.from_numpy(_own(pixels)) for pixels, _ in ordered)
@@ -93,7 +93,7 @@ def _own(pixels: np.ndarray) -> np.ndarray:
     return pixels if pixels.flags.owndata and pixels.flags.c_contiguous else np.array(pixels, order="C")
 
 
-def _deal(n: int, parts: list[str], name: str, most: int | None = None) -> dict[str, np.ndarray]:
+def deal(n: int, parts: list[str], name: str, most: int | None = None) -> dict[str, np.ndarray]:
     """A tenth each (at least one) of the images 0 .. n-1 for `parts`, the others for train; each in ascending order."""
     tenth = min(max(1, round(n / 10)), most or n)
     if n <= len(parts) * tenth:

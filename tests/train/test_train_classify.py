@@ -40,6 +40,7 @@ def test_a_run_of_the_classifier(tmp_path: Path) -> None:
     result = classify(folder, steps=12)
     assert {name for name in os.listdir(folder) if "tfevents" not in name} == {
         "checkpoint.safetensors",
+        "previous.safetensors",
         "config.json",
         "metrics.jsonl",
     }
