@@ -21,6 +21,10 @@ LARGEST_SMALL = 1 << 26
 LARGEST_LABEL = (1 << 16) - 1
 
 
+#: A file's arrays of uint8 from so many bytes on are mapped where they are stored as they are, and never held in memory.
+MAPPED = 1 << 28
+
+
 def check_unpacked(where: str, path: Path, size: int) -> None:
     """Refuses what says that it unpacks to `size` bytes, before anything is unpacked."""
     limit = max(LARGEST_SMALL, LARGEST_RATIO * path.stat().st_size)
@@ -57,7 +61,7 @@ def as_images(array: np.ndarray, where: str) -> np.ndarray:
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * np.uint8(255)
     if array.dtype == np.uint8:
-        return array * np.uint8(255) if array.max() == 1 else array
+        return array * np.uint8(255) if _is_binary(array) else array
     if array.dtype.kind != "f":
         raise DataError(f"{where}: expected uint8, bool or floating-point values, got {array.dtype}")
     low, high = float(array.min()), float(array.max())
@@ -69,6 +73,16 @@ def as_images(array: np.ndarray, where: str) -> np.ndarray:
     for source, target in zip(array, result, strict=True):
         np.rint(source.astype(np.float32) * 255, out=target, casting="unsafe")
     return result
+
+
+def _is_binary(array: np.ndarray) -> bool:
+    """Whether uint8 values are all 0 and 1, and not all 0; looked at in parts, up to the first that says no."""
+    step, most = max(1, (1 << 24) // max(1, array[:1].size)), 0
+    for start in range(0, len(array), step):
+        most = max(most, int(array[start : start + step].max()))
+        if most > 1:
+            return False
+    return most == 1
 
 
 def _channels_first(array: np.ndarray, where: str) -> np.ndarray:

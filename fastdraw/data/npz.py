@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fastdraw.data import arrays
 from fastdraw.data.arrays import as_images, as_labels, check_unpacked
 from fastdraw.data.splits import DataError, Parts
 
@@ -27,21 +28,21 @@ _KEYS = "train, validation and test, or train_images and test_images, or images,
 
 def load(path: Path) -> Parts:
     """The parts that the file has; a single array, or one named images, is all to train on. Raises DataError."""
-    with Arrays(path) as arrays:
-        found = {part: key for part, keys in _PARTS.items() if (key := arrays.first(keys))}
+    with Arrays(path) as there:
+        found = {part: key for part, keys in _PARTS.items() if (key := there.first(keys))}
         labels = _LABELS
         if not found:
-            single = "images" if "images" in arrays.names else arrays.names[0] if len(arrays.names) == 1 else None
+            single = "images" if "images" in there.names else there.names[0] if len(there.names) == 1 else None
             found, labels = {"train": single} if single else {}, {"train": ("labels",)}
         if "train" not in found:
-            raise DataError(f"{path}: expected arrays named {_KEYS}, got {', '.join(arrays.names) or 'none'}")
+            raise DataError(f"{path}: expected arrays named {_KEYS}, got {', '.join(there.names) or 'none'}")
         parts: Parts = {}
         for part, key in found.items():
-            pixels = arrays.images(key)
+            pixels = there.images(key)
             if part != "train" and pixels.shape[1:] != parts["train"][0].shape[1:]:
                 one, other = list(parts["train"][0].shape[1:]), list(pixels.shape[1:])
                 raise DataError(f"{path}: expected images of one shape [C, H, W], got {one} in train and {other} in {part}")
-            parts[part] = (pixels, arrays.labels(labels[part], len(pixels)))
+            parts[part] = (pixels, there.labels(labels[part], len(pixels)))
         return parts
 
 
@@ -89,6 +90,10 @@ class Arrays:
                 raise DataError(f"{where}: expected a deflated array, got one packed by method {info.compress_type}")
             check_unpacked(where, self.path, info.file_size)
             with self._zip.open(info) as member:
+                if info.compress_type == zipfile.ZIP_STORED and info.file_size >= arrays.MAPPED:
+                    mapped = _mapped(self.path, _starts(self.path, info), info.file_size, where)
+                    if mapped is not None:
+                        return mapped
                 return _read_array(member, info.file_size, where)
         except DataError:
             raise
@@ -99,14 +104,43 @@ class Arrays:
 def load_array(path: Path) -> np.ndarray:
     """The array of a .npy file. Raises DataError."""
     try:
+        size = path.stat().st_size
+        mapped = _mapped(path, 0, size, str(path)) if size >= arrays.MAPPED else None
+        if mapped is not None:
+            return mapped
         with open(path, "rb") as file:
-            return _read_array(file, path.stat().st_size, str(path))
+            return _read_array(file, size, str(path))
     except DataError:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.strerror:
             raise DataError(f"{path}: expected a readable file, got: {error.strerror}") from error
         raise DataError(f"{path}: expected a whole .npy file, got a truncated or damaged one ({error})") from error
+
+
+def _mapped(path: Path, start: int, length: int, where: str) -> np.ndarray | None:
+    """The array of the .npy file that is `length` bytes of `path`, mapped; None where it is no images of uint8 in C's order.
+
+    Its pages are those of all processes that have it mapped; what is written to them stays in this one. No checksum is read.
+    """
+    with open(path, "rb") as file:
+        file.seek(start)
+        shape, order, dtype = _header(file, where)
+        if dtype != np.uint8 or order != "C" or len(shape) not in (3, 4) or 0 in shape:
+            return None
+        if file.tell() - start + math.prod(shape) != length:
+            raise DataError(f"{where}: expected {math.prod(shape):,} bytes of uint8, got {length - file.tell() + start:,}")
+        return np.memmap(file, np.uint8, "c", file.tell(), shape)
+
+
+def _starts(path: Path, info: zipfile.ZipInfo) -> int:
+    """Where the bytes of a stored member are: behind a header of its own, whose names may be longer than the list's."""
+    with open(path, "rb") as file:
+        file.seek(info.header_offset)
+        header = file.read(30)
+        if len(header) < 30 or header[:4] != b"PK\3\4":
+            raise DataError(f"{path}: expected a member's header, got a damaged one")
+        return info.header_offset + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
 
 
 def _read_array(file: Any, length: int, where: str) -> np.ndarray:

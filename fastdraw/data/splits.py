@@ -75,21 +75,29 @@ def complete(parts: Parts, name: str, most_validation: int | None = None) -> Spl
     most_validation: images that are dealt out at most, for each of the two.
     """
     missing = [part for part in ("validation", "test") if part not in parts]
-    if missing:
+    told = f"{' and '.join(missing)} dealt out of train"
+    if missing and isinstance(parts["train"][0], np.memmap):
+        # Rows from anywhere would be a copy of them all.
+        (pixels, labels), told = parts["train"], f"{' and '.join(missing)} are the last of train, which is mapped"
+        for part, end in _cut(len(pixels), missing, name, most_validation).items():
+            parts = {**parts, part: (pixels[end], None if labels is None else labels[end])}
+    elif missing:
         pixels, labels = parts["train"]
         for part, rows in deal(len(pixels), missing, name, most_validation).items():
             parts = {**parts, part: (pixels[rows], None if labels is None else labels[rows])}
     ordered = [parts[part] for part in ("train", "validation", "test")]
     train, validation, test = (torch.from_numpy(_own(pixels)) for pixels, _ in ordered)
     known = [torch.from_numpy(labels.astype(np.int64)) for _, labels in ordered if labels is not None]
-    notes = [f"{' and '.join(missing)} dealt out of train"] * bool(missing)
+    notes = [told] * bool(missing)
     if 0 < len(known) < 3:
         notes.append("no labels: some splits have none")
     return Splits(train, validation, test, name, Labels(*known) if len(known) == 3 else None, notes=tuple(notes))
 
 
 def _own(pixels: np.ndarray) -> np.ndarray:
-    """In memory of its own, so that no split keeps that of another alive; a copy only where it is not so already."""
+    """In memory of its own, or mapped, so that no split keeps that of another alive; a copy only where it is not so already."""
+    if isinstance(pixels, np.memmap):
+        return pixels
     return pixels if pixels.flags.owndata and pixels.flags.c_contiguous else np.array(pixels, order="C")
 
 
@@ -102,6 +110,16 @@ def deal(n: int, parts: list[str], name: str, most: int | None = None) -> dict[s
     order = np.random.RandomState(0).permutation(n)
     lots = {part: order[i * tenth : (i + 1) * tenth] for i, part in enumerate(parts)}
     return {part: np.sort(rows) for part, rows in {**lots, "train": order[len(parts) * tenth :]}.items()}
+
+
+def _cut(n: int, parts: list[str], name: str, most: int | None = None) -> dict[str, slice]:
+    """As many as `deal` gives each part, but the last ones, one part after the other."""
+    counts = {part: len(rows) for part, rows in deal(n, parts, name, most).items() if part != "train"}
+    cut, stop = {}, n
+    for part, count in reversed(counts.items()):
+        cut[part] = slice(stop - count, stop)
+        stop -= count
+    return {**cut, "train": slice(0, stop)}
 
 
 @contextlib.contextmanager

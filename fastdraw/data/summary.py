@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from fastdraw.data.splits import Splits
 
+#: Images of a split whose values are looked at, at most or nearly so.
+MOST = 100_000
+
 
 def found(splits: Splits) -> list[str]:
     """A line on the images of a data set, and one for each thing that its user should know of them."""
@@ -11,7 +14,9 @@ def found(splits: Splits) -> list[str]:
     colour = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
     parts = [f"{len(part):,} {use}" for part, use in zip(splits[:3], ("to train", "to validate", "to test"), strict=True)]
     made = ", made anew for each batch to train" if splits.make is not None else ""
-    low, high = (min(int(p.min()) for p in splits[:3]), max(int(p.max()) for p in splits[:3]))
+    # Of very many images some tell as much.
+    some = [part[:: 1 + len(part) // MOST] for part in splits[:3]]
+    low, high = (min(int(p.min()) for p in some), max(int(p.max()) for p in some))
     line = (
         f"data {splits.name}: {sum(map(len, splits[:3])):,} images of {height}x{width} (height x width), {colour}{made}: "
         f"{', '.join(parts)}; values {low} to {high}; {_labels(splits)}"

@@ -277,5 +277,6 @@ def _canvas(options: TrainOptions, splits: data.Splits, like: torch.Tensor) -> t
         images = images[torch.linspace(0, len(images) - 1, min(MEAN_MADE, len(images))).long()]
         images = splits.make(images, generator(options.seed, "mean image", 0, images.device))
     # float64 holds the sum of any number of pixels exactly.
-    mean = sum(part.sum(0, dtype=torch.float64) for part in images.split(4096)) / (255 * len(images))
+    at_once = max(1, (1 << 22) // images[:1].numel())
+    mean = sum(part.sum(0, dtype=torch.float64) for part in images.split(at_once)) / (255 * len(images))
     return torch.logit(mean.float(), eps=MEAN_MARGIN)
