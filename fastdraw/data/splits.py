@@ -95,7 +95,7 @@ def complete(parts: Parts, name: str, most_validation: int | None = None) -> Spl
 
 
 def _own(pixels: np.ndarray) -> np.ndarray:
-    """In memory of its own, or mapped, so that no split keeps that of another alive; a copy only where it is not so already."""
+    """In memory of its own, or mapped, so that no split keeps that of another alive; a copy only where it is not so yet."""
     if isinstance(pixels, np.memmap):
         return pixels
     return pixels if pixels.flags.owndata and pixels.flags.c_contiguous else np.array(pixels, order="C")
