@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
+from fastdraw.runs.run import Run
 from fastdraw.view import gallery, picture, pictures
 from fastdraw.view.attention import save_attention
 from fastdraw.view.drawing import save_strip
-from fastdraw.view.run import Run
 
 #: Samples in a picture of samples, of those beside their nearest training images, and of those whose drawing is shown.
 SAMPLES, PAIRS, DRAWN = 64, 24, 6

@@ -22,11 +22,11 @@ from fastdraw.checks import check_size, expected  # noqa: E402
 from fastdraw.evaluation import evaluate_run  # noqa: E402
 from fastdraw.files import write_atomically  # noqa: E402
 from fastdraw.runs import checkpoint  # noqa: E402
+from fastdraw.runs.run import Run  # noqa: E402
 from fastdraw.runs.signals import TIME_IS_UP  # noqa: E402
 from fastdraw.train import Interrupted, TrainOptions, train  # noqa: E402
 from fastdraw.train.options import DEFAULTS  # noqa: E402
 from fastdraw.train.resume import continued, saved_run  # noqa: E402
-from fastdraw.view.run import Run  # noqa: E402
 
 #: What a seed's folder has once its test images were evaluated.
 TESTED = "test.json"

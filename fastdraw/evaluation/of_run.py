@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,12 +21,10 @@ from fastdraw.runs.device import find_device
 from fastdraw.runs.fingerprint import fingerprint
 from fastdraw.runs.kinds import task_of
 from fastdraw.runs.numerics import numerics
+from fastdraw.runs.options import told as options_told
 from fastdraw.runs.parallel import Processes, local_rank, processes
 from fastdraw.runs.randomness import generator
-from fastdraw.train.resume import told as options_told
-
-if TYPE_CHECKING:
-    from fastdraw.view.run import Run
+from fastdraw.runs.run import Run
 
 #: Images evaluated at once, where neither the caller nor the run says so.
 BATCH = 500

@@ -9,9 +9,10 @@ from typing import Any
 from fastdraw.checks import check_size, expected
 from fastdraw.config import DRAWConfig
 from fastdraw.runs.kinds import Config
+from fastdraw.runs.options import BINARIZE, CHECKS, PRECISIONS, check_choice, check_kind
 from fastdraw.train.recipes import RECIPES, Recipe, choose
 from fastdraw.train.schedule import SHAPES
-from fastdraw.train.values import check_canvas, check_choice, check_filters, check_image_size, check_kind, check_resume
+from fastdraw.train.values import check_canvas, check_filters, check_resume
 
 DATA, MODEL, OPTIMISATION, MACHINE, OUTPUT = "Data", "Model", "Optimisation", "Machine", "Output"
 
@@ -54,7 +55,7 @@ class TrainOptions:
         DATA,
         "dynamic: draw each pixel as 0 or 1 with its intensity as probability, anew at each step. none: intensities as they "
         "are. auto: dynamic where images of one channel are drawn, otherwise none.",
-        metavar="auto|none|dynamic",
+        metavar="|".join(BINARIZE),
     )
     task: str | None = option(
         None,
@@ -166,7 +167,7 @@ class TrainOptions:
         "fp32",
         MACHINE,
         "Of matrix products: fp32; tf32 (CUDA); or bf16, by autocast. Everything else is float32.",
-        metavar="fp32|tf32|bf16",
+        metavar="|".join(PRECISIONS),
     )
     accumulate: int = option(
         1,
@@ -293,18 +294,18 @@ class TrainOptions:
         return asdict(self)
 
 
-#: Options that are whole numbers.
+#: Options of training alone that are whole numbers.
 WHOLE = (
     *("glimpses", "hidden_size", "latent_size", "epochs", "steps", "batch_size", "kl_warmup", "warmup_steps"),
-    *("seed", "patience", "accumulate", "threads", "checkpoint_every", "log_every", "evaluate_every", "eval_batch", "samples"),
+    *("patience", "accumulate", "threads", "checkpoint_every", "log_every", "evaluate_every", "samples"),
 )
 #: Threads, and images in one picture.
 MOST = 1 << 20
 DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(TrainOptions) if f.default is not MISSING}
-#: Of text, yes or no, and numbers that need not be whole.
+#: Those of text, yes or no, and numbers that need not be whole.
 KINDS: dict[str, type] = {
-    **dict.fromkeys(("data", "data_dir", "out", "preset"), str),
-    **dict.fromkeys(("skip_bad", "conditional", "deterministic", "overwrite", "skip_test"), bool),
+    **dict.fromkeys(("out", "preset"), str),
+    **dict.fromkeys(("conditional", "deterministic", "overwrite", "skip_test"), bool),
     **dict.fromkeys(("weight_std", "forget_bias", "learning_rate", "clip", "ema", "minutes"), float),
 }
 METAVARS: dict[str, str] = {f.name: f.metadata["metavar"] for f in fields(TrainOptions)}
@@ -314,8 +315,10 @@ def check_option(name: str, value: Any) -> Any:
     """The value of one option, whatever the others are. Raises ValueError or TypeError naming it."""
     if value is None and DEFAULTS[name] is None:
         return None
+    if name in CHECKS:
+        return CHECKS[name](value)
     if name in WHOLE:
-        value = check_size(name, value, least=0 if name in ("seed", "kl_warmup", "warmup_steps") else 1)
+        value = check_size(name, value, least=0 if name in ("kl_warmup", "warmup_steps") else 1)
         if name in ("threads", "samples") and value > MOST:
             raise expected(name, f"at most {MOST:,}", value)
         return value
@@ -323,8 +326,6 @@ def check_option(name: str, value: Any) -> Any:
         return check_kind(name, value, KINDS[name])
     if name in ("read_size", "write_size"):
         return check_filters(name, value)
-    if name == "image_size":
-        return check_image_size(value)
     if name == "resume":
         return check_resume(value)
     if name == "initial_canvas":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -14,7 +14,7 @@ from fastdraw.runs.checkpoint import Checkpoint, CheckpointError, Damaged
 from fastdraw.runs.kinds import task_of
 from fastdraw.runs.randomness import DRAWS
 from fastdraw.text import short
-from fastdraw.train.options import DEFAULTS, TrainOptions, check_option
+from fastdraw.train.options import DEFAULTS, TrainOptions
 
 #: What may change when a run goes on: where and how far, not what it computes. Data may move; its contents are compared.
 MAY_CHANGE = frozenset(
@@ -76,22 +76,6 @@ def last_run(folder: Path) -> Found | None:
     saved, options = saved_run(folder, checkpoint.PREVIOUS)
     why = " ".join(str(damage or f"{folder / checkpoint.NAME} is not there").split())
     return Found(saved, options, (f"going on from {before.name}, of step {saved.step}: {why}",), whole=False)
-
-
-def told(file: Path, saved: Checkpoint) -> dict[str, Any]:
-    """What a checkpoint's run was told, as far as it says and this version knows it; a stranger may have written it.
-
-    Raises CheckpointError for values that are none of the option's.
-    """
-    said = saved.training.get("options")
-    try:
-        return (
-            {name: check_option(name, value) for name, value in said.items() if name in DEFAULTS}
-            if isinstance(said, dict)
-            else {}
-        )
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{file}: expected the options of a run, got {short(error)}") from error
 
 
 def continued(said: TrainOptions, saved: TrainOptions, explicit: Collection[str] | None = None) -> TrainOptions:

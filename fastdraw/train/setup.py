@@ -22,13 +22,13 @@ from fastdraw.runs.checkpoint import Checkpoint, load_optimizer
 from fastdraw.runs.device import find_device
 from fastdraw.runs.fingerprint import fingerprint
 from fastdraw.runs.kinds import Config, Model, kind
+from fastdraw.runs.options import image_size
 from fastdraw.runs.parallel import Processes, local_rank
 from fastdraw.runs.randomness import generator
 from fastdraw.train import metrics
 from fastdraw.train.options import TrainOptions
 from fastdraw.train.resume import Found, continued, last_run, saved_run
 from fastdraw.train.schedule import Average
-from fastdraw.train.values import image_size
 
 #: The best weights, of a run with --patience.
 BEST = "best.safetensors"

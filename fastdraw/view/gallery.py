@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 
+from fastdraw.runs.run import Run
 from fastdraw.view import pictures
 from fastdraw.view.attention import save_attention, save_attention_film
 from fastdraw.view.drawing import save_drawing, save_strip
@@ -16,7 +17,6 @@ from fastdraw.view.grid import save_grid, save_pairs
 from fastdraw.view.neighbours import nearest
 from fastdraw.view.plot import save_kl
 from fastdraw.view.record import Record, look, record
-from fastdraw.view.run import Run
 from fastdraw.view.webpage import Group, save_page
 
 #: Images whose KL per glimpse is averaged, and how many go through the model at once.

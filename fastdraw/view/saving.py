@@ -18,8 +18,8 @@ from fastdraw.data.bar import bar
 from fastdraw.runs.device import find_device
 from fastdraw.runs.fingerprint import fingerprint
 from fastdraw.runs.parallel import local_rank, processes
+from fastdraw.runs.run import Run
 from fastdraw.view import gallery, picture, pictures, samples
-from fastdraw.view.run import Run
 
 
 def view_run(

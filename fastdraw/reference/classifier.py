@@ -1,4 +1,4 @@
-"""The specification of the paper's classifier (section 4.1); part of fastdraw.reference, where its pieces are defined.
+"""The specification of the paper's classifier (section 4.1).
 
 One LSTM reads the image through a window that its own last state places; the last state of all tells the class:
 
@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from fastdraw import checks, layers
 from fastdraw.config import ClassifierConfig
 from fastdraw.outputs import Window, brief
-from fastdraw.reference import Operators, lstm_step, read, window, write
+from fastdraw.reference.operators import Operators, lstm_step, read, window, write
 
 Model = TypeVar("Model", bound="DRAWClassifier")
 

@@ -1,4 +1,4 @@
-"""A trained run as pictures need it: its model, and the images it was trained on or tested with."""
+"""A trained run, opened: its model, and the images it was trained on or tested with."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ from fastdraw.checks import expected
 from fastdraw.runs.checkpoint import Checkpoint, load_checkpoint, locate, model_of
 from fastdraw.runs.held_out import to_input
 from fastdraw.runs.kinds import task_of
+from fastdraw.runs.options import check_kind, image_size, told
 from fastdraw.runs.randomness import generator
-from fastdraw.train.options import check_option
-from fastdraw.train.resume import told
-from fastdraw.train.values import image_size
 
 
 class Run:
@@ -53,8 +51,8 @@ class Run:
         self.config: Any = checkpoint.config
         self.step, self.device = checkpoint.step, torch.device(device)
         self.asked = data_name is not None
-        self.data_name = self.options.get("data") if data_name is None else check_option("data", data_name)
-        self.data_dir = check_option("data_dir", data_dir)
+        self.data_name = self.options.get("data") if data_name is None else check_kind("data", data_name, str)
+        self.data_dir = None if data_dir is None else check_kind("data_dir", data_dir, str)
         self.binary = self.options.get("binarize") == "dynamic"
 
     @cached_property
