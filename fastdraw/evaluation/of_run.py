@@ -111,9 +111,6 @@ def _evaluated(
     device: str,
     progress: Callable[[int, int], None],
 ) -> Report:
-    # Pictures are drawn by the trainer, which evaluates by this package.
-    from fastdraw.view.run import Run
-
     where = find_device(device, local_rank())
     if together.size > 1:
         torch.set_num_threads(together.threads())
