@@ -187,6 +187,6 @@ def test_sizes_that_this_machine_does_not_hold_are_one_line(
     def draw(*args: object) -> None:
         raise error
 
-    monkeypatch.setattr("fastdraw.view.pictures.draw", draw)
+    monkeypatch.setattr("fastdraw.view.pictures.drawn", draw)
     said = line(capsys, "sample", made(tmp_path / "a.safetensors"), "--out", "a.png")
     assert said.startswith("fastdraw: error: memory: expected sizes that this machine's holds, got: ")
