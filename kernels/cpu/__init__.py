@@ -1,127 +1,26 @@
-"""The kernels in C++ for the CPU: read, write and filterbank whole, and of the LSTM step what is not a matrix product.
-
-The library is a plain C interface built beside this file at install time, so it fits every torch version. It runs on the
-threads of the OpenMP runtime that torch has loaded, torch.get_num_threads() of them; results are the same bits for any
-number of threads. A child made by fork cannot use that runtime's threads and runs on one.
-"""
+"""The kernels in C++ for the CPU: read, write and filterbank whole, and of the LSTM step what is not a matrix product."""
 
 from __future__ import annotations
 
 import ctypes
-import os
-from collections.abc import Callable
-from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from fastdraw import env
 from fastdraw.ops.contract import wide_dtype
 
 from ..images import strides
 from .gemm import product
+from .library import check, kernels
+from .library import table as table
+from .library import unavailable as unavailable
 from .pages import prefer_large, read_buffer
-from .sizes import (
-    ElementwiseSizes,
-    FilterbankSizes,
-    GlimpseSizes,
-    LstmSizes,
-    SeenSizes,
-    WindowsSizes,
-    named,
-)
+from .sizes import FilterbankSizes, LstmSizes, SeenSizes, WholeSizes, WindowsSizes, named
 
-_FOLDER = Path(__file__).parent
-#: The sizes, and how many pointers follow them, for each function in the order of kernels.cpp.
-_ARGUMENTS = {
-    "glimpse": (GlimpseSizes, 6),
-    "filterbank": (FilterbankSizes, 4),
-    "filterbank_backward": (FilterbankSizes, 5),
-    "lstm_forward": (LstmSizes, 7),
-    "lstm_backward": (LstmSizes, 8),
-    "elementwise": (ElementwiseSizes, 2),
-    "windows": (WindowsSizes, 7),
-    "seen_pixels": (SeenSizes, 2),
-}
 #: Images of at most so many pixels are read whole, one window each; for larger ones what a window sees is found first.
 SMALL = 64 * 64
 #: The kinds of pixels that the kernels for large images widen themselves, by their numbers in window.h.
 _HALVES = {torch.bfloat16: 1, torch.float16: 2}
-
-
-class Kernels(NamedTuple):
-    """The functions of one instruction set for one dtype. Each takes sizes, then pointers; 0 for a pointer left out."""
-
-    glimpse: Callable[..., int]
-    filterbank: Callable[..., int]
-    filterbank_backward: Callable[..., int]
-    lstm_forward: Callable[..., int]
-    lstm_backward: Callable[..., int]
-    elementwise: Callable[..., int]
-    windows: Callable[..., int]
-    seen_pixels: Callable[..., int]
-
-
-def unavailable() -> str | None:
-    return _load()[1]
-
-
-@cache
-def _load() -> tuple[ctypes.CDLL | None, str | None]:
-    """The library, or a sentence that says why there is none."""
-    path = Path(env.library() or _FOLDER / "libfastdraw_cpu.so")
-    if not path.exists():
-        reason = _FOLDER / "not_built.txt"
-        return None, reason.read_text().strip() if reason.exists() else "the C++ kernels were left out at install time"
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError as error:
-        return None, f"the C++ kernels do not load: {error}"
-    library.fastdraw_kernels.restype = ctypes.POINTER(ctypes.c_void_p)
-    library.fastdraw_set_parallel_region.argtypes = [ctypes.c_void_p]
-    library.fastdraw_set_parallel_region.restype = None
-    # Looked up among what the process has loaded, which is torch's own OpenMP runtime. Without one, one thread does all.
-    region = getattr(ctypes.CDLL(None), "GOMP_parallel", None)
-    library.fastdraw_set_parallel_region(ctypes.cast(region, ctypes.c_void_p) if region is not None else None)
-    os.register_at_fork(after_in_child=lambda: library.fastdraw_set_parallel_region(None))
-    return library, None
-
-
-@cache
-def table(level: int | None = None) -> Any:
-    """The addresses of all functions. level: 0 for any machine, 1 AVX2, 2 AVX-512; None takes the one that FASTDRAW_LEVEL
-    names, or the highest that runs here.
-
-    Raises RuntimeError where the library, or that level on this machine, is missing.
-    """
-    library, reason = _load()
-    if library is None:
-        raise RuntimeError(reason)
-    level = env.level() if level is None else level
-    for candidate in (2, 1, 0) if level is None else (level,):
-        if addresses := library.fastdraw_kernels(candidate):
-            return addresses
-    raise RuntimeError(f"this machine cannot run level {level} of the C++ kernels")
-
-
-@cache
-def kernels(dtype: torch.dtype, level: int | None = None) -> Kernels:
-    """float32's or float64's functions."""
-    addresses, offset = table(level), int(dtype == torch.float64)
-    return Kernels(**{name: prototype(*its)(addresses[2 * i + offset]) for i, (name, its) in enumerate(_ARGUMENTS.items())})
-
-
-def prototype(sizes: type[ctypes.Structure], pointers: int) -> Any:
-    return ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(sizes), *[ctypes.c_void_p] * pointers)
-
-
-def _check(status: int) -> None:
-    if status == 2:
-        raise ValueError("kept: expected what a read left for these windows, got less")
-    if status:
-        raise MemoryError("the C++ kernels found no memory for their scratch")
 
 
 def _address(tensor: Tensor, *dtypes: torch.dtype) -> int:
@@ -154,7 +53,7 @@ def filterbank(params: Tensor, size: int, height: int, width: int) -> tuple[Tens
     x = torch.empty((batch, size, width), dtype=dtype)
     gamma = torch.empty((batch,), dtype=dtype)
     sizes = named(FilterbankSizes, batch=batch, height=height, width=width, size=size, threads=torch.get_num_threads())
-    _check(kernels(dtype).filterbank(sizes, _address(params, dtype), y.data_ptr(), x.data_ptr(), gamma.data_ptr()))
+    check(kernels(dtype).filterbank(sizes, _address(params, dtype), y.data_ptr(), x.data_ptr(), gamma.data_ptr()))
     return y, x, gamma
 
 
@@ -167,11 +66,11 @@ def filterbank_backward(
     batch, threads = wide.shape[0], torch.get_num_threads()
     sizes = named(FilterbankSizes, batch=batch, height=height, width=width, size=size, threads=threads)
     pointers = (_address(t, wide.dtype) for t in (wide, grad_y, grad_x, grad_gamma, out))
-    _check(kernels(wide.dtype).filterbank_backward(sizes, *pointers))
+    check(kernels(wide.dtype).filterbank_backward(sizes, *pointers))
     return _as(out, params.dtype)
 
 
-def _glimpse(
+def _through_windows(
     shape: tuple[int, ...],
     size: int,
     power: int,
@@ -209,8 +108,8 @@ def _glimpse(
         *(0 if t is None else t.data_ptr() for t in (image_out, patch_out, params_out)),
     )
     if small:
-        sizes = named(GlimpseSizes, batch, channels, height, width, size, power, threads)
-        return _check(functions.glimpse(sizes, *pointers))
+        sizes = named(WholeSizes, batch, channels, height, width, size, power, threads)
+        return check(functions.whole(sizes, *pointers))
     windows = 1 if params.dim() == 2 else params.shape[1]
     from_image, from_channel, from_row, from_pixel = (0, 0, 0, 0) if image is None else strides(image)
     to_image, to_channel, to_row, to_pixel = (0, 0, 0, 0) if image_out is None else _made_strides(shape, form)
@@ -220,7 +119,7 @@ def _glimpse(
         WindowsSizes, batch, windows, channels, height, width, size, power, kind,
         from_image, from_channel, from_row, from_pixel, to_image, to_channel, to_row, to_pixel, keeps, kept_numel, threads,
     )  # fmt: skip
-    return _check(functions.windows(sizes, *pointers, 0 if kept is None else _address(kept, dtype)))
+    return check(functions.windows(sizes, *pointers, 0 if kept is None else _address(kept, dtype)))
 
 
 def _pixels(image: Tensor, dtype: torch.dtype) -> Tensor:
@@ -245,7 +144,7 @@ def read(image: Tensor, params: Tensor, size: int, power: int, kept: Tensor | No
     params = _as(params, dtype)
     several = () if params.dim() == 2 else (params.shape[1],)
     patch = torch.empty((shape[0], *several, shape[1], size, size), dtype=dtype)
-    _glimpse(shape, size, power, params, _pixels(image, dtype), None, None, patch, None, kept)
+    _through_windows(shape, size, power, params, _pixels(image, dtype), None, None, patch, None, kept)
     return _as(patch, image.dtype)
 
 
@@ -259,7 +158,7 @@ def keeps(image: Tensor, params: Tensor, size: int) -> Tensor | None:
     window, found = _as(params, dtype).contiguous(), (ctypes.c_int64 * 2)()
     count = window.numel() // 5
     sizes = named(SeenSizes, windows=count, height=height, width=width, size=size)
-    _check(kernels(dtype).seen_pixels(sizes, window.data_ptr(), ctypes.addressof(found)))
+    check(kernels(dtype).seen_pixels(sizes, window.data_ptr(), ctypes.addressof(found)))
     each, pixels = found
     return None if count * each > pixels else read_buffer((count * channels, each), dtype)
 
@@ -277,7 +176,9 @@ def read_backward(
     window, patch = _as(params, dtype), _as(grad_patch, dtype)
     grad_params = torch.empty_like(window)
     grad_image = _image(shape, dtype, form, image) if need_image else None
-    _glimpse(shape, patch.shape[-1], power, window, _pixels(image, dtype), patch, grad_image, None, grad_params, kept, form)
+    _through_windows(
+        shape, patch.shape[-1], power, window, _pixels(image, dtype), patch, grad_image, None, grad_params, kept, form
+    )
     return None if grad_image is None else _as(grad_image, image.dtype), _as(grad_params, params.dtype)
 
 
@@ -292,7 +193,7 @@ def write(
     dtype = wide_dtype(patch.dtype)
     shape = (patch.shape[0], patch.shape[-3], height, width)
     image = _image(shape, dtype, form)
-    _glimpse(shape, patch.shape[-1], power, _as(params, dtype), None, _as(patch, dtype), image, None, None, form=form)
+    _through_windows(shape, patch.shape[-1], power, _as(params, dtype), None, _as(patch, dtype), image, None, None, form=form)
     return _as(image, patch.dtype)
 
 
@@ -304,7 +205,7 @@ def write_backward(
     grad_params = torch.empty_like(window)
     grad_patch = torch.empty_like(wide) if need_patch else None
     image = _pixels(grad_image, dtype)
-    _glimpse(image.shape, patch.shape[-1], power, window, image, wide, None, grad_patch, grad_params)
+    _through_windows(image.shape, patch.shape[-1], power, window, image, wide, None, grad_patch, grad_params)
     return None if grad_patch is None else _as(grad_patch, patch.dtype), _as(grad_params, params.dtype)
 
 
@@ -317,7 +218,7 @@ def lstm_step(
     h_new, c_new = torch.empty_like(c), torch.empty_like(c)
     sizes = named(LstmSizes, batch=c.shape[0], hidden=c.shape[1], threads=torch.get_num_threads())
     tensors = (gates, recurrent, bias_ih, bias_hh, c, h_new, c_new)
-    _check(kernels(dtype).lstm_forward(sizes, *[_address(t, dtype) for t in tensors]))
+    check(kernels(dtype).lstm_forward(sizes, *[_address(t, dtype) for t in tensors]))
     return _as(h_new, x.dtype), c_new, gates
 
 
@@ -339,7 +240,7 @@ def lstm_step_backward(
     grad_bias = torch.empty((gates.shape[1],), dtype=dtype)
     sizes = named(LstmSizes, batch=c.shape[0], hidden=c.shape[1], threads=torch.get_num_threads())
     tensors = (grad_h, grad_c, gates, c, c_new, grad_gates, grad_c_old, grad_bias)
-    _check(kernels(dtype).lstm_backward(sizes, *[0 if t is None else _address(t, dtype) for t in tensors]))
+    check(kernels(dtype).lstm_backward(sizes, *[0 if t is None else _address(t, dtype) for t in tensors]))
     grad = _as(grad_gates, x.dtype)
     return (
         product(grad, weight_ih),

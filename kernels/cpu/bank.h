@@ -1,7 +1,7 @@
 // The windows of a call, and every thread's scratch for the tiles that are read and written through them.
 #pragma once
 
-#include "glimpse.h"
+#include "whole.h"
 #include "tile_product.h"
 #include "strided.h"
 

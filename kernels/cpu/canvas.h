@@ -6,7 +6,7 @@
 // and are made again in the reverse.
 #pragma once
 
-#include "glimpse.h"
+#include "whole.h"
 #include "storage.h"
 
 namespace {

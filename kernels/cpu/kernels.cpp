@@ -2,10 +2,10 @@
 //
 // All return 0, 1 where memory ran out, or 2 where what a read kept does not fit its windows.
 
-#include "glimpse.h"
 #include "lstm.h"
 #include "pieces.h"
 #include "sizes.h"
+#include "whole.h"
 #include "window.h"
 
 #define FASTDRAW_JOIN_(a, b) a##b
@@ -17,14 +17,14 @@ namespace {
 // are contiguous and small: each is read as a whole by one thread. Those of window.h may be large.
 //   read: image -> patch   write: patch -> image   gradients: image and patch -> params, and image or patch
 template <class T>
-struct GlimpseJob {
+struct WholeJob {
   Shape shape;
   const T *params, *image, *patch;
   T *image_out, *patch_out, *params_out;
 };
 
 template <class T>
-void read_and_write(const GlimpseJob<T>& job, Scratch<T>& w, int64_t b) {
+void read_and_write(const WholeJob<T>& job, Scratch<T>& w, int64_t b) {
   const Shape& s = job.shape;
   const int64_t pixels = s.height * s.width, numel = s.size * s.size;
   open_window(w, s, job.params + b * kParams, job.params_out != nullptr, job.patch_out != nullptr);
@@ -40,8 +40,8 @@ void read_and_write(const GlimpseJob<T>& job, Scratch<T>& w, int64_t b) {
 }
 
 template <class T>
-bool glimpses(void* data, int64_t begin, int64_t end) {
-  const GlimpseJob<T>& job = *static_cast<GlimpseJob<T>*>(data);
+bool whole_images(void* data, int64_t begin, int64_t end) {
+  const WholeJob<T>& job = *static_cast<WholeJob<T>*>(data);
   Scratch<T> w;
   if (!make_scratch(w, job.shape, job.shape.width)) return false;
   for (int64_t b = begin; b < end; ++b) {
@@ -52,13 +52,13 @@ bool glimpses(void* data, int64_t begin, int64_t end) {
 }
 
 template <class T>
-int glimpse(const GlimpseSizes& sizes, const T* params, const T* image, const T* patch, T* image_out, T* patch_out,
-            T* params_out) {
+int whole(const WholeSizes& sizes, const T* params, const T* image, const T* patch, T* image_out, T* patch_out,
+          T* params_out) {
   const Shape s{sizes.channels, sizes.height, sizes.width, sizes.size, int(sizes.power)};
-  GlimpseJob<T> job{s, params, image, patch, image_out, patch_out, params_out};
+  WholeJob<T> job{s, params, image, patch, image_out, patch_out, params_out};
   // Waking threads takes microseconds, in which one thread does this much.
   const int64_t products = sizes.batch * s.channels * s.size * s.height * s.width;
-  return fastdraw_parallel(sizes.batch, products < 1 << 16 ? 1 : sizes.threads, glimpses<T>, &job) ? 0 : 1;
+  return fastdraw_parallel(sizes.batch, products < 1 << 16 ? 1 : sizes.threads, whole_images<T>, &job) ? 0 : 1;
 }
 
 template <class T>
@@ -136,15 +136,15 @@ template <class T>
 int elementwise(const ElementwiseSizes& sizes, const T* x, T* y) {
   const int64_t n = sizes.count, function = sizes.function;
   for (int64_t i = 0; i < n; i += kLanes<T>) {
-    const Vector<T> v = load_some(x + i, n - i);
-    store_some(y + i, function == 0 ? vector_exp(v) : (function == 1 ? vector_sigmoid(v) : vector_tanh(v)), n - i);
+    const Vector<T> v = load_some_as<T>(x + i, n - i);
+    store_some_as<T>(y + i, function == 0 ? vector_exp(v) : (function == 1 ? vector_sigmoid(v) : vector_tanh(v)), n - i);
   }
   return 0;
 }
 
 #define FASTDRAW_BOTH(f) reinterpret_cast<const void*>(&f<float>), reinterpret_cast<const void*>(&f<double>)
 
-const void* const kernels[] = {FASTDRAW_BOTH(glimpse),      FASTDRAW_BOTH(filterbank),    FASTDRAW_BOTH(filterbank_backward),
+const void* const kernels[] = {FASTDRAW_BOTH(whole),        FASTDRAW_BOTH(filterbank),    FASTDRAW_BOTH(filterbank_backward),
                                FASTDRAW_BOTH(lstm_forward), FASTDRAW_BOTH(lstm_backward), FASTDRAW_BOTH(elementwise),
                                FASTDRAW_BOTH(windows),      FASTDRAW_BOTH(seen_pixels),
                                FASTDRAW_PIECES(float, float), FASTDRAW_PIECES(double, double), FASTDRAW_PIECES(float, BFloat16)};

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "parallel.h"
-#include "vector.h"
+#include "storage.h"
 
 namespace {
 
@@ -15,17 +15,6 @@ struct LstmForward {
   const T *recurrent, *bias_ih, *bias_hh, *c;  // [B, 4 H]: h W_hh^T; [4 H]; [4 H]; [B, H]
   T *h_new, *c_new;
 };
-
-// A whole vector, or the first `count` numbers of one.
-template <class T>
-FASTDRAW_INLINE Vector<T> load_some(const T* p, int64_t count) {
-  return count >= kLanes<T> ? load(p) : load_first(p, count);
-}
-
-template <class T>
-FASTDRAW_INLINE void store_some(T* p, Vector<T> v, int64_t count) {
-  count >= kLanes<T> ? store(p, v) : store_first(p, v, count);
-}
 
 template <class T>
 bool lstm_forward_rows(void* data, int64_t begin, int64_t end) {
@@ -38,14 +27,14 @@ bool lstm_forward_rows(void* data, int64_t begin, int64_t end) {
       V gates[4];
       for (int k = 0; k < 4; ++k) {
         const int64_t column = k * hidden + j, at = b * 4 * hidden + column;
-        const V bias = load_some(job.bias_ih + column, count) + load_some(job.bias_hh + column, count);
-        gates[k] = load_some(job.gates + at, count) + load_some(job.recurrent + at, count) + bias;
+        const V bias = load_some_as<T>(job.bias_ih + column, count) + load_some_as<T>(job.bias_hh + column, count);
+        gates[k] = load_some_as<T>(job.gates + at, count) + load_some_as<T>(job.recurrent + at, count) + bias;
         gates[k] = k == 2 ? vector_tanh(gates[k]) : vector_sigmoid(gates[k]);
-        store_some(job.gates + at, gates[k], count);
+        store_some_as<T>(job.gates + at, gates[k], count);
       }
-      const V c = gates[1] * load_some(job.c + b * hidden + j, count) + gates[0] * gates[2];
-      store_some(job.c_new + b * hidden + j, c, count);
-      store_some(job.h_new + b * hidden + j, gates[3] * vector_tanh(c), count);
+      const V c = gates[1] * load_some_as<T>(job.c + b * hidden + j, count) + gates[0] * gates[2];
+      store_some_as<T>(job.c_new + b * hidden + j, c, count);
+      store_some_as<T>(job.h_new + b * hidden + j, gates[3] * vector_tanh(c), count);
     }
   return true;
 }
@@ -74,21 +63,21 @@ bool lstm_backward_strips(void* data, int64_t begin, int64_t end) {
     for (int64_t b = 0; b < job.batch; ++b) {
       const int64_t at = b * hidden + j;
       V gates[4];
-      for (int k = 0; k < 4; ++k) gates[k] = load_some(job.gates + (4 * b + k) * hidden + j, count);
+      for (int k = 0; k < 4; ++k) gates[k] = load_some_as<T>(job.gates + (4 * b + k) * hidden + j, count);
       const V i = gates[0], f = gates[1], g = gates[2], o = gates[3];
-      const V tanh_c = vector_tanh(load_some(job.c_new + at, count));
-      const V grad_h = job.grad_h ? load_some(job.grad_h + at, count) : V{};
-      V grad_c = job.grad_c ? load_some(job.grad_c + at, count) : V{};
+      const V tanh_c = vector_tanh(load_some_as<T>(job.c_new + at, count));
+      const V grad_h = job.grad_h ? load_some_as<T>(job.grad_h + at, count) : V{};
+      V grad_c = job.grad_c ? load_some_as<T>(job.grad_c + at, count) : V{};
       grad_c += grad_h * o * (1 - tanh_c * tanh_c);
-      const V grads[4] = {grad_c * g * i * (1 - i), grad_c * load_some(job.c + at, count) * f * (1 - f),
+      const V grads[4] = {grad_c * g * i * (1 - i), grad_c * load_some_as<T>(job.c + at, count) * f * (1 - f),
                           grad_c * i * (1 - g * g), grad_h * tanh_c * o * (1 - o)};
       for (int k = 0; k < 4; ++k) {
         bias[k] += grads[k];
-        store_some(job.grad_gates + (4 * b + k) * hidden + j, grads[k], count);
+        store_some_as<T>(job.grad_gates + (4 * b + k) * hidden + j, grads[k], count);
       }
-      store_some(job.grad_c_old + at, grad_c * f, count);
+      store_some_as<T>(job.grad_c_old + at, grad_c * f, count);
     }
-    for (int k = 0; k < 4; ++k) store_some(job.grad_bias + k * hidden + j, bias[k], count);
+    for (int k = 0; k < 4; ++k) store_some_as<T>(job.grad_bias + k * hidden + j, bias[k], count);
   }
   return true;
 }

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,10 +11,11 @@ from torch import Tensor
 
 from fastdraw.ops.contract import Shape
 
-from .. import aten_pieces, cpu
+from .. import aten_pieces
 from ..aten_pieces import chunk_rows as chunk_rows
 from ..aten_pieces import latent_parts as latent_parts
 from . import pages
+from .library import Function, PieceFunctions, check, functions
 from .sizes import (
     CanvasSizes,
     CellBackwardSizes,
@@ -29,43 +29,6 @@ from .sizes import (
     named,
 )
 
-#: The sizes, and how many pointers follow them, for each function in the order of pieces.h.
-_ARGUMENTS = {
-    "pack": (PackSizes, 3),
-    "linear": (LinearSizes, 4),
-    "cell": (CellSizes, 8),
-    "cell_backward": (CellBackwardSizes, 9),
-    "latent": (LatentSizes, 7),
-    "input_backward": (InputBackwardSizes, 8),
-    "weight_gradient": (WeightGradientSizes, 5),
-    "canvas": (CanvasSizes, 5),
-    "canvas_backward": (CanvasSizes, 7),
-}
-#: The kinds of operands for which the functions exist, in their order. float16 goes to the plain pieces.
-_OPERANDS = (torch.float32, torch.float64, torch.bfloat16)
-
-
-class Functions(NamedTuple):
-    pack: Callable[..., int]
-    linear: Callable[..., int]
-    cell: Callable[..., int]
-    cell_backward: Callable[..., int]
-    latent: Callable[..., int]
-    input_backward: Callable[..., int]
-    weight_gradient: Callable[..., int]
-    canvas: Callable[..., int]
-    canvas_backward: Callable[..., int]
-
-
-@cache
-def functions(dtype: torch.dtype, level: int | None = None) -> Functions | None:
-    """The functions for operands of this dtype, None where there are none. level: as in `cpu.kernels`."""
-    if dtype not in _OPERANDS:
-        return None
-    table = cpu.table(level)
-    first = 2 * len(cpu._ARGUMENTS) + len(_ARGUMENTS) * _OPERANDS.index(dtype)
-    return Functions(**{name: cpu.prototype(*its)(table[first + i]) for i, (name, its) in enumerate(_ARGUMENTS.items())})
-
 
 def _addresses(*tensors: Tensor | None) -> list[int]:
     """Where tensors' numbers begin. What they are the operator has looked at, once for all glimpses; that they are somewhere
@@ -76,8 +39,8 @@ def _addresses(*tensors: Tensor | None) -> list[int]:
     return addresses
 
 
-def _call(function: Callable[..., int], sizes: ctypes.Structure, *tensors: Tensor | None) -> None:
-    cpu._check(function(sizes, *_addresses(*tensors)))
+def _call(function: Function, sizes: ctypes.Structure, *tensors: Tensor | None) -> None:
+    check(function(sizes, *_addresses(*tensors)))
 
 
 class Packed(NamedTuple):
@@ -86,7 +49,7 @@ class Packed(NamedTuple):
 
     data: Tensor
     outputs: int
-    functions: Functions
+    functions: PieceFunctions
 
 
 class Order(NamedTuple):

@@ -7,7 +7,7 @@ struct FilterbankSizes {
   int64_t batch, height, width, size, threads;
 };
 
-struct GlimpseSizes {
+struct WholeSizes {
   int64_t batch, channels, height, width, size, power, threads;
 };
 

@@ -15,7 +15,7 @@ class FilterbankSizes(ctypes.Structure):
     _fields_ = _fields("batch height width size threads")
 
 
-class GlimpseSizes(ctypes.Structure):
+class WholeSizes(ctypes.Structure):
     _fields_ = _fields("batch channels height width size power threads")
 
 

@@ -1,4 +1,4 @@
-// Reading through windows: patches, and the moments that the gradient to params is made of; see glimpse.h for the maths.
+// Reading through windows: patches, and the moments that the gradient to params is made of; see whole.h for the maths.
 //
 // A task takes tiles of columns of one window and channel. It packs the tile's rows that the window sees (or takes them where they
 // stand), multiplies each filter with the rows of its own band only, and goes on with N rows where the tile had as many as the

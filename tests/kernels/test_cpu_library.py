@@ -13,7 +13,7 @@ import torch
 from kernel_calls import LARGE, inputs, kernel_results, lstm_inputs, needs_library
 
 from fastdraw.kernels import cpu
-from fastdraw.kernels.cpu import gemm
+from fastdraw.kernels.cpu import gemm, library
 from fastdraw.kernels.cpu.sizes import LstmSizes, named
 from fastdraw.testing import check
 
@@ -132,12 +132,12 @@ def test_the_choice_of_products(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_reason_for_a_missing_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(cpu, "_FOLDER", tmp_path)
-    load = cpu._load.__wrapped__
+    monkeypatch.setattr(library, "FOLDER", tmp_path)
+    load = library.load.__wrapped__
     assert load() == (None, "the C++ kernels were left out at install time")
     (tmp_path / "not_built.txt").write_text("no C++ compiler was at hand at install time\n")
     assert load() == (None, "no C++ compiler was at hand at install time")
     (tmp_path / "libfastdraw_cpu.so").write_text("not a library")
-    library, reason = load()
-    assert library is None
+    opened, reason = load()
+    assert opened is None
     assert reason.startswith("the C++ kernels do not load: ")

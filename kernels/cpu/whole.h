@@ -1,4 +1,4 @@
-// Reading and writing one image: pieces that a caller strings together, with all scratch in its thread's own arena.
+// Reading and writing one image as a whole, whatever its window sees: pieces that a caller strings together, with all scratch in its thread's own arena.
 //
 // L = gamma^power sum_c <P_c, F_Y I_c F_X^T>. With V = gamma^power P F_X and T = F_Y I, both [N, W], for one channel:
 //   the read is  gamma^power T F_X^T        the write is F_Y^T V
