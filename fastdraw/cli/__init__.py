@@ -56,6 +56,8 @@ def guarded(work: Callable[[], int]) -> int:
         return error_line("interrupted", 130)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
+        if package in ("datasets", "pyarrow"):
+            return error_line(f'{package} is not installed: pip install "fastdraw[datasets]"', 2)
         if package not in EXTRA:
             raise
         return error_line(f'{package} is not installed: pip install "fastdraw[train]"', 2)

@@ -19,7 +19,7 @@ import torch
 
 from fastdraw import env
 from fastdraw.checks import check_pair
-from fastdraw.data import cifar10, composed, digits, folder, idx, matlab, mnist, npz, omniglot, svhn
+from fastdraw.data import cifar10, composed, digits, folder, hub, idx, matlab, mnist, npz, omniglot, svhn
 from fastdraw.data.arrays import as_images, resized
 from fastdraw.data.splits import DataError, Labels, Make, Splits, binarize, complete, images
 from fastdraw.data.summary import found
@@ -73,7 +73,8 @@ def load(
     """A data set in three splits.
 
     name_or_path: a name, or the path of an .npz or .npy file, an idx file (also gzipped), a .mat file of SVHN's cropped digits
-                  or of Omniglot, or a folder of images (docs/data.md). What has no splits of its own is split 80/10/10, always
+                  or of Omniglot, or a folder of images (docs/data.md); hf:OWNER/NAME, Parquet or Arrow files, with the extra
+                  `datasets`. What has no splits of its own is split 80/10/10, always
                   the same way.
                     digits              1,797 real handwritten ones, 28 x 28, nothing to download
                     mnist               28 x 28, grey; 50,000 / 10,000 / 10,000, as are the next four
@@ -101,6 +102,8 @@ def load(
     name = os.fspath(name_or_path)
     if name == "digits":
         splits = digits.load()
+    elif name.startswith(hub.PREFIX):
+        splits = _noted(hub.load_named(name, image_size, skip_bad, download, progress))
     elif name in _SETS:
         splits = _SETS[name].load(_data_folder(name, data_dir), download, progress)
     else:
@@ -156,6 +159,10 @@ def _data_folder(name: str, data_dir: str | os.PathLike[str] | None) -> Path | N
 
 
 def _load_path(path: Path, image_size: tuple[int, int] | None, skip_bad: bool, progress: bool) -> Splits:
+    plain, _, column = (str(path), "", "") if path.exists() else str(path).rpartition("#")
+    of_hub = hub.files(Path(plain)) if plain else None
+    if of_hub is not None:
+        return hub.load_files(Path(plain), column, *of_hub, image_size, skip_bad, progress)
     if path.is_dir():
         return folder.load(path, image_size, skip_bad, progress)
     try:

@@ -25,9 +25,9 @@ LARGEST_LABEL = (1 << 16) - 1
 MAPPED = 1 << 28
 
 
-def check_unpacked(where: str, path: Path, size: int) -> None:
-    """Refuses what says that it unpacks to `size` bytes, before anything is unpacked."""
-    limit = max(LARGEST_SMALL, LARGEST_RATIO * path.stat().st_size)
+def check_unpacked(where: str, file: Path | int, size: int) -> None:
+    """Refuses what says that it unpacks to `size` bytes, before anything is unpacked. file: the packed one, or its bytes."""
+    limit = max(LARGEST_SMALL, LARGEST_RATIO * (file if isinstance(file, int) else file.stat().st_size))
     if size > limit:
         raise DataError(f"{where}: expected at most {limit:,} bytes unpacked for a file of its size, got {size:,}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,7 +44,17 @@ class Look(NamedTuple):
     ink: tuple[float, float]
 
 
-def look(file: Path, image_size: tuple[int, int] | None) -> Look:
+class Encoded(NamedTuple):
+    """A picture that is no file of its own: what it is called in messages, and its bytes, of any format that is read."""
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def look(file: Path | Encoded, image_size: tuple[int, int] | None) -> Look:
     """Unpacks transparent ones and palettes only. Raises DataError."""
     with _opened(file, image_size) as image:
         # The second picture in a photograph's file is a preview.
@@ -61,7 +72,7 @@ def look(file: Path, image_size: tuple[int, int] | None) -> Look:
         return Look(grey, frames, ink)
 
 
-def decode(file: Path, mode: str, image_size: tuple[int, int] | None, ground: int) -> np.ndarray:
+def decode(file: Path | Encoded, mode: str, image_size: tuple[int, int] | None, ground: int) -> np.ndarray:
     """uint8 [C, H, W]. ground: what transparent pixels are laid on, 0 or 255. Raises DataError."""
     with _opened(file, image_size, reduced=True) as opened:
         from PIL import Image, ImageOps
@@ -77,32 +88,34 @@ def decode(file: Path, mode: str, image_size: tuple[int, int] | None, ground: in
 
 
 @contextmanager
-def _opened(file: Path, image_size: tuple[int, int] | None, reduced: bool = False) -> Iterator[Image.Image]:
+def _opened(file: Path | Encoded, image_size: tuple[int, int] | None, reduced: bool = False) -> Iterator[Image.Image]:
     """Whatever goes wrong within it is a DataError that names the file: a decoder may raise anything at damaged bytes."""
     with needs_extra("a folder of images"):
         from PIL import Image
-    format = FORMATS[file.suffix.lower()]
+    formats = sorted(set(FORMATS.values())) if isinstance(file, Encoded) else [FORMATS[file.suffix.lower()]]
     try:
         # A pipe would be waited for.
-        if not file.is_file():
+        if isinstance(file, Path) and not file.is_file():
             raise DataError(f"{file}: expected a plain file, got a link to none, or something else")
         with warnings.catch_warnings():
             # Pillow warns of large ones by their pixels; below, they are refused by what the file can honestly hold.
             warnings.simplefilter("ignore")
-            with Image.open(file, formats=[format]) as image:
+            with Image.open(io.BytesIO(file.content) if isinstance(file, Encoded) else file, formats=formats) as image:
                 if image.mode not in (*_GREY, *_COLOUR):
                     raise DataError(f"{file}: expected 8 bits per channel, got mode {image.mode}")
                 if image_size is not None and (reduced or _bytes(image) > LARGEST_SMALL):
                     # A JPEG can be unpacked smaller than it is, in a fraction of the time and of the memory.
                     turned = image.getexif().get(_ORIENTATION, 1) >= 5
                     image.draft(None, image_size if turned else image_size[::-1])
-                check_unpacked(str(file), file, _bytes(image))
+                check_unpacked(str(file), len(file.content) if isinstance(file, Encoded) else file, _bytes(image))
                 yield image
     except DataError:
         raise
     except Exception as error:
         if isinstance(error, Image.UnidentifiedImageError):
-            raise DataError(f"{file}: expected a {format} image, as its name says, got {_kind(file)}") from error
+            if isinstance(file, Encoded):
+                raise DataError(f"{file}: expected an image ({', '.join(formats)}), got {_kind(file.content)}") from error
+            raise DataError(f"{file}: expected a {formats[0]} image, as its name says, got {_kind(_head(file))}") from error
         raise DataError(f"{file}: expected a whole image, got: {error}") from error
 
 
@@ -110,11 +123,14 @@ def _bytes(image: Image.Image) -> int:
     return image.width * image.height * len(image.getbands())
 
 
-def _kind(file: Path) -> str:
-    """What a file is by its first bytes, for a message."""
+def _head(file: Path) -> bytes:
     with open(file, "rb") as content:
-        head = content.read(12)
-    if head[:4] == b"RIFF" and head[8:] == b"WEBP":
+        return content.read(12)
+
+
+def _kind(head: bytes) -> str:
+    """What a file is by its first bytes, for a message."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "a WEBP image"
     return next((name for start, name in _STARTS.items() if head.startswith(start)), "something else")
 

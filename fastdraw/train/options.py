@@ -33,8 +33,8 @@ class TrainOptions:
         "digits",
         DATA,
         "What to train on: digits (1,797 real ones, no download), mnist, binarized-mnist, two-digits, cluttered-mnist, "
-        "cluttered-mnist-60, svhn, svhn-extra, cifar10, omniglot, or the path of an .npz file, an idx file or a folder of "
-        "images.",
+        "cluttered-mnist-60, svhn, svhn-extra, cifar10, omniglot, the path of an .npz file, an idx file or a folder of "
+        "images, or hf:OWNER/NAME of the Hugging Face hub.",
         metavar="NAME|PATH",
     )
     data_dir: str | None = option(
