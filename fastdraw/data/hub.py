@@ -97,7 +97,7 @@ def _splits(
     features = there["train"].features
     image, label = _column(features, column, where), _label(features)
     parts = {split: part for split, part in there.items() if part is not None}
-    # Of each split here, the rows there; what is dealt out is so before anything is decoded, for each split to be in one piece.
+    # Of each split here, the rows there. What is dealt out is so before anything is decoded: each is one piece.
     rows = {split: (split, np.arange(len(part))) for split, part in parts.items()}
     missing = [split for split in _SPLITS if split not in rows]
     if missing:
