@@ -30,14 +30,9 @@ class DRAWClassifier(Pretrained, CheckedStateDict, reference.DRAWClassifier):
     `DRAWClassifier.from_config(fastdraw.classifier_presets["cluttered-mnist"])` builds the paper's. Raises TypeError or
     ValueError, naming the argument, for anything but whole numbers of at least 1.
 
-    model(x, labels=None) -> ClassifierOutput
-        x       [B, C, H, W] in [0, 1]. NaN, infinity and values outside are refused where looking does not wait for the
-                device: on the CPU; everywhere with FASTDRAW_CHECK_VALUES=1, nowhere with 0.
-        labels  [B], int64, from 0 to num_classes - 1; values are checked where those of x are.
-        loss    scalar: the mean cross-entropy in nats per image; None without labels
-        logits  [B, num_classes]
+    model(x, labels=None) -> ClassifierOutput(loss, logits); see `DRAWClassifier.forward`
     model.predict(x) -> the class [B] of the largest logit, without gradient
-    model.attend(x) -> (logits, Window), without gradient: where each glimpse looked, in pixels, fields [T, B]
+    model.attend(x) -> (logits, Window), without gradient: where each glimpse looked
     model.save_pretrained(folder), DRAWClassifier.from_pretrained(folder or "user/model")
 
     Weights and states are float32 (or float64, after .double()). Under torch.autocast the matrix products run in autocast's

@@ -33,23 +33,10 @@ class DRAW(Pretrained, CheckedStateDict, reference.DRAW):
     `DRAW.from_config(fastdraw.presets["mnist"])` builds the paper's models. Raises TypeError or ValueError, naming the
     argument, for anything but whole numbers of at least 1.
 
-    model(x, noise=None, labels=None) -> DRAWOutput
-        x      [B, C, H, W] in [0, 1]: pixels as Bernoulli probabilities. NaN, infinity and values outside are refused where
-               looking does not wait for the device: on the CPU; everywhere with FASTDRAW_CHECK_VALUES=1, nowhere with 0.
-        noise  [T, B, Z] from N(0, 1), for exact repeats; drawn from torch's default generator if None.
-        labels [B], int64, from 0 to num_classes - 1: needed by a class-conditional model, refused by any other.
-        loss            scalar: (reconstruction + kl summed over t).mean(), nats per image, equation 12
-        reconstruction  [B]: -log D(x | c_T), nats, equation 9
-        kl              [T, B]: KL of each glimpse's latent from N(0, 1), nats, equation 11
-        canvas          [B, C, H, W]: c_T, logits
-    model.sample(n, noise=None, return_trajectory=False, labels=None)
-        images [n, C, H, W] in [0, 1] from the prior, equations 13 to 16; noise [T, n, Z] is the latent sample. They carry no
-        graph, and `.numpy()` works, unless noise requires a gradient.
-        labels [n] are what to draw; a class-conditional model that is told none draws classes at random.
-    model.reconstruct(x, noise=None, return_trajectory=False, labels=None)
-        images [B, C, H, W] in [0, 1], as forward drew them.
+    model(x, noise=None, labels=None) -> DRAWOutput(loss, reconstruction, kl, canvas); see `DRAW.forward`
+    model.sample(n, noise=None, return_trajectory=False, labels=None) -> images [n, C, H, W] in [0, 1]
+    model.reconstruct(x, noise=None, return_trajectory=False, labels=None) -> images [B, C, H, W] in [0, 1]
         generator=, of all three, draws noise (and classes) in place of torch's default one.
-        With return_trajectory both give (images, Trajectory): the logits after every glimpse, and every window.
     model.save_pretrained(folder), DRAW.from_pretrained(folder or "user/model")
         model.safetensors and config.json, as the Hugging Face hub names them.
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fastdraw import checks, layers
+from fastdraw.calls import Calls
 from fastdraw.config import ClassifierConfig
 from fastdraw.outputs import Window, brief
 from fastdraw.reference.operators import Operators, lstm_step, read, window, write
@@ -35,7 +36,7 @@ class ClassifierOutput(NamedTuple):
 class DRAWClassifier(nn.Module):
     """The classifier as the paper has it; `fastdraw.DRAWClassifier` has the same arguments, weights and results.
 
-    Arguments are those of `fastdraw.ClassifierConfig`; `fastdraw.DRAWClassifier` says what the methods take, give and raise.
+    Arguments are those of `fastdraw.ClassifierConfig`.
     """
 
     operators: ClassVar[Operators] = Operators(read, write, lstm_step)
@@ -92,6 +93,17 @@ class DRAWClassifier(nn.Module):
         def __call__(self, x: Tensor, labels: Tensor | None = None) -> ClassifierOutput: ...
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> ClassifierOutput:
+        """Logits of a batch, and their loss where labels are given.
+
+        x       [B, C, H, W] in [0, 1]. NaN, infinity and values outside are refused where looking does not wait for the
+                device: on the CPU; everywhere with FASTDRAW_CHECK_VALUES=1, nowhere with 0.
+        labels  [B], int64, from 0 to num_classes - 1; values are checked where those of x are.
+
+        Gives ClassifierOutput: loss, a scalar, the mean cross-entropy in nats per image, or None without labels; logits
+        [B, num_classes].
+
+        Raises TypeError or ValueError, naming the argument, for other shapes, devices, values or labels.
+        """
         x = self._check_images(x)
         if labels is not None:
             checks.check_labels(labels, x.shape[0], self.config.num_classes, self.initial_hidden)
@@ -99,10 +111,13 @@ class DRAWClassifier(nn.Module):
         return ClassifierOutput(None if labels is None else cross_entropy(logits, labels), logits)
 
     def predict(self, x: Tensor) -> Tensor:
+        """The most probable class of each image: x [B, C, H, W] in [0, 1] -> [B], int64, without a graph."""
         with torch.no_grad():
             return self.recurrence(self._check_images(x))[0].argmax(1)
 
     def attend(self, x: Tensor) -> tuple[Tensor, Window]:
+        """Where the model looks: x [B, C, H, W] in [0, 1] -> logits [B, num_classes] and the windows of all glimpses, in
+        pixels, fields [T, B]; without a graph."""
         with torch.no_grad():
             logits, params = self.recurrence(self._check_images(x), return_params=True)
         assert params is not None
@@ -112,7 +127,7 @@ class DRAWClassifier(nn.Module):
         """All glimpses: logits [B, num_classes], and the params [T, B, 5] of every window where they are asked for."""
         batch = x.shape[0]
         layers.refresh(self)
-        call = layers.Calls(self, self.layer_kinds(), self.states, self.operators.lstm_step)
+        call = Calls(self, self.layer_kinds(), self.states, self.operators.lstm_step)
         x, h = x.to(call.state), self.initial_hidden.to(call.state).expand(batch, -1)
         c = torch.zeros_like(h)
         all_params: list[Tensor] = []

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
 from fastdraw import checks, layers
+from fastdraw.calls import Calls
 from fastdraw.config import DRAWConfig
 from fastdraw.outputs import DRAWOutput, Recurrence, Trajectory
 from fastdraw.reference.operators import Operators, kl_divergence, lstm_step, read, stack_windows, write
@@ -112,6 +113,21 @@ class DRAW(nn.Module):
         *,
         generator: torch.Generator | None = None,
     ) -> DRAWOutput:
+        """The loss of a batch, equation 12, and what it is made of.
+
+        x          [B, C, H, W] in [0, 1]: pixels as Bernoulli probabilities. NaN, infinity and values outside are refused
+                   where looking does not wait for the device: on the CPU; everywhere with FASTDRAW_CHECK_VALUES=1, nowhere
+                   with 0.
+        noise      [T, B, Z] from N(0, 1), for exact repeats; drawn if None.
+        labels     [B], int64, from 0 to num_classes - 1: needed by a class-conditional model, refused by any other.
+        generator  draws the noise in place of torch's default one.
+
+        Gives DRAWOutput: loss, a scalar, (reconstruction + kl summed over t).mean(), nats per image; reconstruction [B],
+        -log D(x | c_T), nats, equation 9; kl [T, B], of each glimpse's latent from N(0, 1), nats, equation 11; canvas
+        [B, C, H, W], c_T, logits.
+
+        Raises TypeError or ValueError, naming the argument, for other shapes, devices, values or labels.
+        """
         x = self._check_images(x)
         noise = self._check_noise(noise, x.shape[0], x, generator)
         canvas, kl, *_ = self.recurrence(x, noise, labels=self._check_labels(labels, x.shape[0]))
@@ -174,6 +190,17 @@ class DRAW(nn.Module):
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor | tuple[Tensor, Trajectory]:
+        """Images [n, C, H, W] in [0, 1] from the prior, equations 13 to 16. They carry no graph, and `.numpy()` works, unless
+        noise requires a gradient.
+
+        n                  how many; 0 gives none.
+        noise              [T, n, Z]: the latent sample; drawn from N(0, 1) if None.
+        return_trajectory  gives (images, Trajectory): the logits after every glimpse, and every window.
+        labels             [n], int64: what to draw. A class-conditional model that is told none draws classes at random.
+        generator          draws noise and classes in place of torch's default one.
+
+        Raises TypeError or ValueError, naming the argument, for other shapes, devices or labels.
+        """
         n = checks.check_size("n", n, least=0)
         noise = self._check_noise(noise, n, self.initial_canvas, generator)
         if labels is None and self.config.num_classes is not None:
@@ -238,6 +265,10 @@ class DRAW(nn.Module):
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor | tuple[Tensor, Trajectory]:
+        """Images [B, C, H, W] in [0, 1], as `forward` drew them. Arguments are those of forward.
+
+        return_trajectory  gives (images, Trajectory): the logits after every glimpse, and every window.
+        """
         x = self._check_images(x)
         noise, labels = self._check_noise(noise, x.shape[0], x, generator), self._check_labels(labels, x.shape[0])
         canvas, _, trajectory, _ = self.recurrence(x, noise, return_trajectory, labels)
@@ -253,7 +284,7 @@ class DRAW(nn.Module):
         """
         batch, config = noise.shape[1], self.config
         layers.refresh(self)
-        call = layers.Calls(self, self.layer_kinds(x is not None), self.states, self.operators.lstm_step)
+        call = Calls(self, self.layer_kinds(x is not None), self.states, self.operators.lstm_step)
         x, noise = None if x is None else x.to(call.state), noise.to(call.state)
         canvas = self.initial_canvas.to(call.state).expand(batch, *config.image_shape)
         h_enc, c_enc = self._initial_state(self.initial_encoder.to(call.state), batch)
@@ -297,14 +328,14 @@ class DRAW(nn.Module):
             kinds["read_attention"] = nn.Linear
         return kinds
 
-    def _read(self, call: layers.Calls, x: Tensor, x_hat: Tensor, h_dec: Tensor, all_params: list[Tensor]) -> Tensor:
+    def _read(self, call: Calls, x: Tensor, x_hat: Tensor, h_dec: Tensor, all_params: list[Tensor]) -> Tensor:
         images = torch.cat([x, x_hat], 1)
         if self.config.read_size is None:
             return images.flatten(1)  # (17)
         all_params.append(call.linear("read_attention", h_dec, 5))  # (21)
         return self.operators.read(images, all_params[-1], self.config.read_size).flatten(1)  # (27)
 
-    def _write(self, call: layers.Calls, h_dec: Tensor, all_params: list[Tensor]) -> Tensor:
+    def _write(self, call: Calls, h_dec: Tensor, all_params: list[Tensor]) -> Tensor:
         channels, height, width = self.config.image_shape
         size = self.config.write_size
         w = call.linear("patch", h_dec, self.config.patch_numel)  # (18), (28)
