@@ -76,6 +76,9 @@ def train(options: TrainOptions, explicit: Collection[str] | None = None, show: 
                 run.close()
 
 
+#: Up to so many processes look at every step whether a signal came to one of them; more look the more rarely, down to every
+#: RARELY-th step: a launcher gives its workers half a minute.
+OFTEN, RARELY = 8, 16
 #: Seconds that `--resume auto` waits for the folder: workers of a launcher that is gone take a moment to notice.
 PATIENCE = 60
 
@@ -177,6 +180,9 @@ class Run:
 
     def _check(self, interruptions: Interruptions) -> None:
         """A signal to one process ends all, after the same step."""
+        # Gloo's message goes round all of them: of many, it is sent at every so many-th step alone.
+        if self.progress.step % min(RARELY, -(-self.processes.size // OFTEN)):
+            return
         if signum := self.processes.largest(interruptions.signum or 0):
             raise Interrupted(signum)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ import pytest
 import torch
 from datafiles import pixels
 from forge import Forge
-from training import arguments, assert_same_run, lines, records, run, without_timing
+from training import arguments, assert_same_run, lines, records, run, wait_until, without_timing
 
 from fastdraw.cli.train import spelled
 from fastdraw.runs.checkpoint import NAME, PREVIOUS
@@ -192,3 +193,67 @@ def test_no_line_is_written_twice(tmp_path: Path) -> None:
     run(tmp_path / "run", **args)
     run(tmp_path / "run", **{**args, "steps": 11})
     assert [r["step"] for r in records(tmp_path / "run") if r["split"] == "train"] == list(range(1, 12))
+
+
+@distributed
+@pytest.mark.slow
+def test_two_agents_stand_for_two_machines(tmp_path: Path) -> None:
+    """Two torchruns that meet on the loopback address, two processes each: train, evaluate, an agent killed, resume."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{free.getsockname()[1]}"
+    words = ["--nnodes", "2", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-id", "1", "-m", "fastdraw"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--rdzv-endpoint", where, *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "FASTDRAW_GEMM": "mkl"}
+
+    def start(log: str, *args: str) -> list[subprocess.Popen[bytes]]:
+        agents = []
+        for i in (0, 1):
+            with open(tmp_path / f"{log}.{i}", "wb") as file:
+                agents.append(subprocess.Popen([*torchrun, *args], stdout=file, stderr=file, env=environment))
+        return agents
+
+    def said(log: str) -> list[str]:
+        return [(tmp_path / f"{log}.{i}").read_text() for i in (0, 1)]
+
+    args = {**small(tmp_path, 40), "batch_size": 40}
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    agents = start("whole", *arguments(whole, **args))
+    assert [agent.wait(300) for agent in agents] == [0, 0], said("whole")
+    assert "4 processes of" in "".join(said("whole"))
+    # An agent goes: its workers save and end, and so do the others.
+    agents = start("cut", *arguments(cut, **{**args, "steps": 100000}))
+    wait_until(lambda: lines(cut) > 12)
+    agents[1].kill()
+    for agent in agents:
+        agent.wait(300)
+    step = load_checkpoint(cut).step
+    assert step > 0
+    # The same command goes on.
+    agents = start("again", *arguments(cut, **{**args, "steps": max(40, step + 2)}))
+    assert [agent.wait(300) for agent in agents] == [0, 0], said("again")
+    assert load_checkpoint(cut).step == max(40, step + 2)
+    ours, theirs = ([r for r in without_timing(folder) if r["split"] == "train"][:40] for folder in (cut, whole))
+    assert ours[: min(40, step)] == theirs[: min(40, step)]
+    agents = start("evaluate", "evaluate", str(whole))
+    assert [agent.wait(300) for agent in agents] == [0, 0], said("evaluate")
+    assert "".join(said("evaluate")).count("nats per image = reconstruction") == 1
+
+
+@distributed
+@pytest.mark.slow
+def test_the_end_of_an_allocation(tmp_path: Path) -> None:
+    """SIGTERM to torchrun, as a scheduler sends it: the workers save and end, and the same command goes on."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "fastdraw"]
+    args = {**small(tmp_path, 100000), "checkpoint_every": 100000, "evaluate_every": 100000}
+    run_ = subprocess.Popen(
+        [*torchrun, *arguments(tmp_path / "run", **args)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    wait_until(lambda: lines(tmp_path / "run") > 5)
+    run_.terminate()
+    assert run_.wait(60) != 0
+    step = load_checkpoint(tmp_path / "run").step
+    assert step >= 5
+    ended = subprocess.run([*torchrun, *arguments(tmp_path / "run", **{**args, "steps": step + 3})], timeout=120)
+    assert ended.returncode == 0
+    assert load_checkpoint(tmp_path / "run").step == step + 3
