@@ -235,7 +235,7 @@ def test_two_agents_stand_for_two_machines(tmp_path: Path) -> None:
     assert load_checkpoint(cut).step == max(40, step + 2)
     ours, theirs = ([r for r in without_timing(folder) if r["split"] == "train"][:40] for folder in (cut, whole))
     assert ours[: min(40, step)] == theirs[: min(40, step)]
-    agents = start("evaluate", "evaluate", str(whole))
+    agents = start("evaluate", "evaluate", str(whole), "--data", str(args["data"]))
     assert [agent.wait(300) for agent in agents] == [0, 0], said("evaluate")
     assert "".join(said("evaluate")).count("nats per image = reconstruction") == 1
 
