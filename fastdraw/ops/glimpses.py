@@ -214,6 +214,29 @@ def _zero_gradients(s: Shape, infers: bool, like: Tensor) -> WeightGradients:
     # fmt: on
 
 
+class Rows(NamedTuple):
+    """Gradients of a chunk of glimpses, [chunk, B, columns] each, until they go into those of the weights."""
+
+    encoder_gates: Tensor
+    latent: Tensor
+    decoder_gates: Tensor
+    head: Tensor
+
+
+def _add_chunk(pieces: Pieces, grads: WeightGradients, rows: Rows, tape: Tape, s: Shape, t: int, infers: bool) -> None:
+    """Adds to the weights' gradients what `rows` hold of the glimpses from t on."""
+    n = min(len(rows.head), s.glimpses - t)
+    steps, states = slice(t, t + n), slice(t + 1, t + 1 + n)
+    encoder_gates, latent, decoder_gates, head = (grad[:n].flatten(0, 1) for grad in rows)
+    h_decoder = tape.decoder_in[states, :, s.latent + s.classes :].flatten(0, 1)
+    pieces.weight_gradient(decoder_gates, tape.decoder_in[steps].flatten(0, 1), grads.decoder, grads.decoder_bias)
+    pieces.weight_gradient(head, h_decoder, [grads.head], grads.head_bias)
+    if infers:
+        h_encoder = tape.encoder_in[states, :, -s.hidden :].flatten(0, 1)
+        pieces.weight_gradient(encoder_gates, tape.encoder_in[steps].flatten(0, 1), grads.encoder, grads.encoder_bias)
+        pieces.weight_gradient(latent, h_encoder, [grads.latent], grads.latent_bias)
+
+
 def backward(
     pieces: Pieces,
     grad_canvas: Tensor,
@@ -239,12 +262,8 @@ def backward(
     grad_canvas = grad_canvas.clone(memory_format=torch.contiguous_format)
     rebuilt = tape.canvas.clone() if len(tape.canvases) < s.glimpses else None
     chunk = min(s.glimpses, max(1, pieces.chunk_rows(s, tape.decoder_in.dtype) // s.batch))
-
-    def rows(like: Tensor) -> Tensor:
-        return tape.decoder_in.new_empty(chunk, s.batch, like.shape[-1])
-
-    grad_encoder_gates, grad_decoder_gates = rows(tape.encoder_gates), rows(tape.decoder_gates)
-    grad_latent, grad_head = rows(tape.latent), rows(tape.head)
+    buffers = (tape.encoder_gates, tape.latent, tape.decoder_gates, tape.head)
+    rows = Rows._make(tape.decoder_in.new_empty(chunk, s.batch, like.shape[-1]) for like in buffers)
     # The gradients of one glimpse's inputs, and of the cells, begin at zero: nothing comes after the last glimpse.
     columns = s.encoder_columns if infers else [0, 0, 0, 0]
     sizes = (s.batch, sum(columns)), (s.batch, sum(s.decoder_columns))
@@ -256,9 +275,7 @@ def backward(
     decoder_gates, decoder_c = tape.decoder_gates.unbind(), tape.decoder_c.unbind()
     encoder_gates, encoder_c = tape.encoder_gates.unbind(), tape.encoder_c.unbind()
     canvases = (*tape.canvases.unbind(), tape.canvas)
-    to_decoder, to_encoder, to_latent, to_head = (
-        rows.unbind() for rows in (grad_decoder_gates, grad_encoder_gates, grad_latent, grad_head)
-    )
+    to_encoder, to_latent, to_decoder, to_head = (buffer.unbind() for buffer in rows)
     for t in range(s.glimpses - 1, -1, -1):
         i, reads = t % chunk, infers and t + 1 < s.glimpses
         after = rebuilt if rebuilt is not None else canvases[t + 1]
@@ -287,26 +304,17 @@ def backward(
                 grad_noise[t] = grad_decoder_in[:, : s.latent]
         # fmt: on
         if i == 0:
-            n = min(chunk, s.glimpses - t)
-            steps, states = slice(t, t + n), slice(t + 1, t + 1 + n)
-            flat = [grad[:n].flatten(0, 1) for grad in (grad_decoder_gates, grad_head, grad_encoder_gates, grad_latent)]
-            h_decoder = tape.decoder_in[states, :, s.latent + s.classes :].flatten(0, 1)
-            pieces.weight_gradient(flat[0], tape.decoder_in[steps].flatten(0, 1), grads.decoder, grads.decoder_bias)
-            pieces.weight_gradient(flat[1], h_decoder, [grads.head], grads.head_bias)
-            if infers:
-                h_encoder = tape.encoder_in[states, :, -s.hidden :].flatten(0, 1)
-                pieces.weight_gradient(flat[2], tape.encoder_in[steps].flatten(0, 1), grads.encoder, grads.encoder_bias)
-                pieces.weight_gradient(flat[3], h_encoder, [grads.latent], grads.latent_bias)
+            _add_chunk(pieces, grads, rows, tape, s, t, infers)
     parts = [through_decoder]
     if infers:
         # The first read, before anything was written.
         canvas = rebuilt if rebuilt is not None else canvases[0]
         pieces.canvas_backward(
-            tape.head[0], canvas, x, grad_r, grad_canvas, grad_head[0], grad_x, s, writes=False, rebuild=False
+            tape.head[0], canvas, x, grad_r, grad_canvas, to_head[0], grad_x, s, writes=False, rebuild=False
         )
-        pieces.weight_gradient(grad_head[0], tape.decoder_in[0, :, s.latent + s.classes :], [grads.head], grads.head_bias)
+        pieces.weight_gradient(to_head[0], tape.decoder_in[0, :, s.latent + s.classes :], [grads.head], grads.head_bias)
         through_head = torch.empty_like(through_decoder, memory_format=torch.contiguous_format)
-        pieces.input_backward(grad_head[0], w.head, through_head)
+        pieces.input_backward(to_head[0], w.head, through_head)
         parts += [through_encoder, through_head]
         grads.h_encoder.copy_(grad_h_encoder.sum(0, dtype=grad_canvas.dtype))
     for part in parts:
