@@ -16,7 +16,7 @@ from benchmarks import checkout
 checkout.activate()
 
 from benchmarks import environment  # noqa: E402
-from benchmarks.reproduce import pictures, report  # noqa: E402
+from benchmarks.reproduce import pictures, results  # noqa: E402
 from benchmarks.reproduce.experiments import EXPERIMENTS  # noqa: E402
 from fastdraw.checks import check_size, expected  # noqa: E402
 from fastdraw.evaluation import evaluate_run  # noqa: E402
@@ -79,9 +79,9 @@ def reproduce(said: Said) -> list[Path]:
         if not (there and _finished(folder, options, {*chosen, *now})):
             train(options, {*chosen, *now})
         _test(folder, said)
-        report.write(said.folder, said.experiment)
+        results.write(said.folder, said.experiment)
     run = Run(said.folder / f"seed-{said.seeds[0]}", chosen["data"], chosen.get("data_dir"))
-    return [*pictures.draw(run, said.folder), *report.write(said.folder, said.experiment)]
+    return [*pictures.draw(run, said.folder), *results.write(said.folder, said.experiment)]
 
 
 def _finished(folder: Path, said: TrainOptions, explicit: set[str]) -> bool:
