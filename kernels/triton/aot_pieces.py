@@ -115,6 +115,8 @@ def canvas_launches(model: str, dtype: torch.dtype, kind: str) -> Iterator[tuple
     grads = (r, canvas, torch.empty_like(head, dtype=dtype))
     yield "canvas", canvas_launch(head, canvas, canvas, canvas, r, s, True, kind)
     yield "canvas_backward, rebuild and x", canvas_backward_launch(head, canvas, canvas, *grads, canvas, s, True, True, kind)
+    if model == "svhn":
+        yield "canvas_backward", canvas_backward_launch(head, canvas, canvas, *grads, None, s, True, False, kind)
     if model == "mnist":
         yield "canvas, the last", canvas_launch(head, canvas, canvas, None, None, s, True, kind)
         yield "canvas_backward", canvas_backward_launch(head, canvas, canvas, *grads, None, s, True, False, kind)

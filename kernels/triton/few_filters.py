@@ -1,7 +1,12 @@
 """Windows of few filters over an image that is one tile: a filter is a vector over its axis, and nothing is a matrix product.
 
-A patch of N x N is then N^2 sums over vectors, a write N sums of outer products. One warp has the whole image, so that no
-sum waits at a barrier; sums over filters are unrolled, and lists of filters are tuples.
+A patch of N x N is then N^2 sums over pixels, a write N sums of outer products; sums over filters are unrolled, and lists of
+filters are tuples. All that is asked for is linear in the image, so that every lane goes on with what it has of a sum: it
+adds up its own pixels alone (`over_columns`, `over_rows`), and what lanes have is added up once, at the end, of all sums of a
+program together (`stacked`). Before that only the filters' own sums may wait at a barrier, and one warp has none.
+
+LANES: rows and columns of a tile's lanes, of which each has several pixels; piece_tables.canvas_blocks says how many. Any are
+right.
 
 With F a row of the filterbank, d and e as in rows.py, dbar = sum F d and ebar = sum F e:
     D = F (d - dbar)     E = F (e - ebar)     d mu = sum D G / sigma^2     d log sigma^2 = sum E G
@@ -12,7 +17,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .rows import rows, store_params_grad
+from .rows import DELTA_LIMIT, G_LIMIT, GAMMA_LIMIT, SIGMA_LIMIT, rows
 
 
 @triton.jit
@@ -76,8 +81,48 @@ def many(b, SIZE: tl.constexpr):
 
 
 @triton.jit
-def add_rows(sums, b_q, centre, delta, SIZE: tl.constexpr, BLOCK: tl.constexpr, LENGTH: tl.constexpr, inverse):
-    """`sums` with the parts of all filters of an axis added, whose gradients G[i] are b_q.
+def over_columns(b, LANES_W: tl.constexpr):
+    """Sums over the columns that one lane has: [H, W] to [H, LANES_W]."""
+    return tl.sum(tl.reshape(b, [b.shape[0], LANES_W, b.shape[1] // LANES_W]), axis=2)
+
+
+@triton.jit
+def over_rows(b, LANES_H: tl.constexpr):
+    """Sums over the rows that one lane has: [H, A] to [LANES_H, A]."""
+    return tl.sum(tl.reshape(b, [b.shape[0] // LANES_H, LANES_H, b.shape[1]]), axis=0)
+
+
+@triton.jit
+def joined(values, HALF: tl.constexpr):
+    """Each of the first half with one of the second, along a new last dimension."""
+    b_new = ()
+    for i in tl.static_range(HALF):
+        b_new += (tl.join(values[i], values[i + HALF]),)  # type: ignore[assignment]
+    return b_new
+
+
+@triton.jit
+def stacked(values, COUNT: tl.constexpr, ALL: tl.constexpr):
+    """The sums of all elements of each of COUNT blocks of one shape [M, N], in a block [ALL]; zeros behind them."""
+    b_all = values
+    for _ in tl.static_range(ALL - COUNT):
+        b_all += (tl.zeros_like(values[0]),)
+    for level in tl.static_range(7):
+        if (ALL >> (level + 1)) > 0:
+            b_all = joined(b_all, ALL >> (level + 1))
+    return tl.sum(tl.reshape(b_all[0], [values[0].shape[0] * values[0].shape[1], ALL]), axis=0)
+
+
+@triton.jit
+def no_sums(LANES_H: tl.constexpr, LANES_W: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr):
+    """What `add_y` and `add_x` add to: (dmu, dmu_offset, de) of each axis, and L."""
+    b_h, b_w = tl.zeros([BLOCK_H, LANES_W], tl.float32), tl.zeros([LANES_H, BLOCK_W], tl.float32)
+    return (b_h, b_h, b_h), (b_w, b_w, b_w), b_w
+
+
+@triton.jit
+def add_y(sums, b_q, centre, delta, SIZE: tl.constexpr, BLOCK: tl.constexpr, LENGTH: tl.constexpr, inverse):
+    """`sums` with the parts of all filters of y added, whose gradients G[i] are b_q [H, LANES_W].
 
     Pixels count from 1 here: compilers would otherwise keep d and e of all filters, which they have from `all_filters`, in
     registers that there are not enough of. Made again they cost less.
@@ -85,35 +130,30 @@ def add_rows(sums, b_q, centre, delta, SIZE: tl.constexpr, BLOCK: tl.constexpr, 
     o_a = tl.arange(1, BLOCK + 1)
     for i in tl.static_range(SIZE):
         _, b_d, b_e = filter_rows(centre, delta, i, SIZE, o_a, LENGTH, inverse, 1)
-        sums = add_row(sums, b_d, b_e, b_q[i], i, SIZE)
+        sums = add_row(sums, b_d[:, None], b_e[:, None], b_q[i], i, SIZE)
     return sums
 
 
 @triton.jit
 def add_row(sums, b_d, b_e, b_g, i, SIZE: tl.constexpr):
-    """(dmu, dmu_offset, de) with one filter's part of a gradient added; vectors, so that they are summed up once."""
+    """(dmu, dmu_offset, de) with filter i's part of a gradient added."""
     b_s = b_d * b_g
     return sums[0] + b_s, sums[1] + b_s * (i - (SIZE - 1) * 0.5), sums[2] + b_e * b_g
 
 
 @triton.jit
-def close_window(
-    p_params,
-    p_grad,
-    sums_y,
-    sums_x,
-    b_l,
-    scale,
-    delta,
-    inverse,
-    POWER: tl.constexpr,
-    HEIGHT: tl.constexpr,
-    WIDTH: tl.constexpr,
-):
-    """The gradient to the five params at p_params; sums: (dmu, dmu_offset, de) of an axis; b_l sums up to L itself.
-    All of them are still to be multiplied with `scale`, gamma to the power."""
-    dmu_y, dmu_x = tl.sum(sums_y[0], axis=0) * scale, tl.sum(sums_x[0], axis=0) * scale
-    dmu_offset = (tl.sum(sums_y[1], axis=0) + tl.sum(sums_x[1], axis=0)) * scale
-    de = (tl.sum(sums_y[2], axis=0) + tl.sum(sums_x[2], axis=0)) * scale
-    dlog_gamma = POWER * tl.sum(b_l, axis=0) * scale
-    store_params_grad(p_params, p_grad, 0, HEIGHT, WIDTH, dmu_y, dmu_x, dmu_offset, de, dlog_gamma, delta, inverse, tl.float32)
+def of_params(sums_y, sums_x, b_l, LANES_H: tl.constexpr, LANES_W: tl.constexpr):
+    """What the gradients of the five params are made of, in their order, as lanes have it: dmu_x, dmu_y, de, dmu_offset, L."""
+    y_mu, y_offset, y_e = over_rows(sums_y[0], LANES_H), over_rows(sums_y[1], LANES_H), over_rows(sums_y[2], LANES_H)
+    x_mu, x_offset, x_e = over_columns(sums_x[0], LANES_W), over_columns(sums_x[1], LANES_W), over_columns(sums_x[2], LANES_W)
+    return x_mu, y_mu, y_e + x_e, y_offset + x_offset, over_columns(b_l, LANES_W)
+
+
+@triton.jit
+def params_grad(p_params, o_k, b_sums, delta, inverse, POWER: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
+    """The gradients of the params o_k (others beside them are none) from `of_params`; rows.store_params_grad says why."""
+    b_limit = tl.where(o_k == 2, SIGMA_LIMIT, tl.where(o_k == 3, DELTA_LIMIT, tl.where(o_k == 4, GAMMA_LIMIT, G_LIMIT)))
+    b_raw = tl.load(p_params + o_k, mask=(o_k >= 0) & (o_k < 5), other=0.0).to(tl.float32)
+    b_factor = tl.where(o_k == 0, inverse * (WIDTH + 1), tl.where(o_k == 1, inverse * (HEIGHT + 1), 1.0))
+    b_factor = tl.where(o_k == 3, 2.0 * inverse * delta, tl.where(o_k == 4, POWER, b_factor))
+    return b_sums * b_factor * tl.where((b_raw > b_limit) | (b_raw < -b_limit), 0.0, 1.0)

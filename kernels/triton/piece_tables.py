@@ -17,6 +17,7 @@ from .tables import ANY, Blocks, next_power_of_2
 
 class ProductRow(NamedTuple):
     """Up to this many results (B x columns): the tile, its depth, warps and stages.
+
     block_n counts hidden units for "cell", which make four columns each, and latents for "latent", which make two.
     """
 
@@ -42,7 +43,7 @@ PRODUCT_ROWS: dict[tuple[str, str], tuple[ProductRow, ...]] = {
     ("cell_backward", "half"): (
         ProductRow(2**16, 16, 16, 128, 4, 3),
         ProductRow(2**17, 32, 32, 64, 8, 3),
-        ProductRow(ANY, 64, 64, 64, 8, 3),
+        ProductRow(ANY, 64, 32, 64, 8, 3),
     ),
     ("cell_backward", "tf32"): (ProductRow(2**16, 16, 16, 64, 4, 3), ProductRow(ANY, 32, 32, 32, 4, 3)),
     ("cell_backward", "ieee"): (ProductRow(2**16, 16, 16, 32, 4, 3), ProductRow(ANY, 32, 32, 32, 4, 3)),
@@ -67,7 +68,7 @@ PRODUCT_ROWS: dict[tuple[str, str], tuple[ProductRow, ...]] = {
     ("latent_backward", "half"): (
         ProductRow(2**16, 16, 32, 128, 4, 4),
         ProductRow(2**17, 32, 32, 128, 4, 3),
-        ProductRow(ANY, 64, 64, 64, 4, 3),
+        ProductRow(ANY, 64, 128, 64, 8, 3),
     ),
     ("latent_backward", "tf32"): (ProductRow(2**17, 32, 32, 64, 4, 3), ProductRow(ANY, 64, 64, 32, 8, 3)),
     ("latent_backward", "ieee"): (ProductRow(2**17, 16, 32, 32, 4, 3), ProductRow(ANY, 32, 64, 32, 8, 3)),
@@ -117,11 +118,17 @@ class CanvasRow(NamedTuple):
 
 #: The largest N of the kernels around the canvas; beyond it the plain pieces take over, whose products are then large enough.
 MAX_CANVAS_SIZE = 32
-#: By kernel and kind of product, all of which are a tl.dot. One stage: with more, registers hold addresses of loads to come.
+#: By kernel and kind of product, all of them a tl.dot. "_more": where canvases are rebuilt or images have a gradient, which
+#: registers have to hold as well. One stage: with more, registers hold addresses of loads to come.
 CANVAS_ROWS: dict[tuple[str, str], tuple[CanvasRow, ...]] = {
-    ("canvas", "ieee"): (CanvasRow(16, 16, 64, 64, 8), CanvasRow(32, 32, 32, 32, 8)),
+    ("canvas", "ieee"): (CanvasRow(16, 16, 32, 32, 4), CanvasRow(32, 32, 32, 32, 8)),
     ("canvas", "tf32"): (CanvasRow(16, 16, 64, 64, 8), CanvasRow(32, 32, 32, 32, 8)),
     ("canvas_backward", "ieee"): (
+        CanvasRow(8, 8, 16, 32, 8),
+        CanvasRow(16, 16, 64, 32, 4),
+        CanvasRow(32, 32, 16, 16, 8),
+    ),
+    ("canvas_backward_more", "ieee"): (
         CanvasRow(8, 8, 16, 32, 8),
         CanvasRow(16, 16, 32, 32, 8),
         CanvasRow(32, 32, 16, 16, 8),
@@ -161,17 +168,30 @@ class CanvasBlocks(NamedTuple):
 
 
 def canvas_blocks(
-    kernel: str, read_size: int | None, write_size: int | None, s: Shape, kind: str, rebuild: bool = False
+    kernel: str,
+    read_size: int | None,
+    write_size: int | None,
+    s: Shape,
+    kind: str,
+    rebuild: bool = False,
+    grad_x: bool = False,
 ) -> CanvasBlocks:
     """Blocks for a read and a write of these N on images of this shape; 0: without attention, None: there is none."""
     height, width = s.height, s.width
     sizes = [size for size in (read_size, write_size) if size is not None]
     for row in SMALL_CANVAS_ROWS[kernel, "rebuild" if rebuild else "few"] if min(sizes) > 0 else ():
         if max(sizes) <= row.size and max(height, width) <= row.side and s.channels <= row.channels:
-            constants = {"BLOCK_H": max(next_power_of_2(height), 16), "BLOCK_W": max(next_power_of_2(width), 16)}
+            block_h, block_w = max(next_power_of_2(height), 16), max(next_power_of_2(width), 16)
+            # As Triton shares a tile out: four pixels of a row to a lane, rows to the lanes and warps that are left.
+            lanes_w = min(block_w // 4, 32)
+            lanes_h = min(32 // lanes_w * row.num_warps, block_h)
+            constants = {"LANES_H": lanes_h, "LANES_W": lanes_w, "BLOCK_H": block_h, "BLOCK_W": block_w}
             return CanvasBlocks(constants, row.num_warps, 1, True)
     read_size, write_size = read_size or 1, write_size or 1
-    large = next(row for row in CANVAS_ROWS[kernel, kind] if read_size <= row.read and write_size <= row.write)
+    rows = CANVAS_ROWS[kernel, kind]
+    if rebuild or grad_x:
+        rows = CANVAS_ROWS.get((f"{kernel}_more", kind), rows)
+    large = next(row for row in rows if read_size <= row.read and write_size <= row.write)
     # Every side of a tl.dot is 16 at least.
     block_h, block_w = (
         min(max(next_power_of_2(height), 16), large.block_h),

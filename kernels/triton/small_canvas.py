@@ -11,7 +11,7 @@ import triton.language as tl
 
 from .activations import sigmoid
 from .dependent import after_the_last_kernel
-from .few_filters import all_filters, filter_row, patch_column, weighted
+from .few_filters import all_filters, filter_row, over_columns, over_rows, patch_column, stacked, weighted
 from .rows import window
 
 
@@ -31,6 +31,8 @@ def small_canvas_kernel(
     R_ROW: tl.constexpr,
     WRITES: tl.constexpr,
     READS: tl.constexpr,
+    LANES_H: tl.constexpr,
+    LANES_W: tl.constexpr,
     BLOCK_H: tl.constexpr,
     BLOCK_W: tl.constexpr,
     DEPENDENT: tl.constexpr,
@@ -61,14 +63,19 @@ def small_canvas_kernel(
     if READS:
         # Past the image's end this is no zero; the filters are.
         b_error = b_x - sigmoid(b_canvas)
-        gamma = tl.exp(r_gamma)
         b_f_y = all_filters(r_y, r_delta, READ_SIZE, o_h, HEIGHT, r_inverse)
-        p_own_r = p_r + i_b * R_ROW + i_c * READ_PART
+        b_read, b_read_error = (), ()
         for j in tl.static_range(READ_SIZE):
-            b_f_x = filter_row(r_x, r_delta, j, READ_SIZE, o_w, WIDTH, r_inverse) * gamma
-            b_t = tl.sum(b_x * b_f_x[None, :], axis=1)
-            b_t_error = tl.sum(b_error * b_f_x[None, :], axis=1)
+            b_f_x = filter_row(r_x, r_delta, j, READ_SIZE, o_w, WIDTH, r_inverse)[None, :]
+            b_t, b_t_error = over_columns(b_x * b_f_x, LANES_W), over_columns(b_error * b_f_x, LANES_W)
             for i in tl.static_range(READ_SIZE):
-                p_out = p_own_r + (i * READ_SIZE + j)
-                tl.store(p_out, tl.sum(b_f_y[i] * b_t, axis=0).to(p_r.dtype.element_ty))
-                tl.store(p_out + CHANNELS * READ_PART, tl.sum(b_f_y[i] * b_t_error, axis=0).to(p_r.dtype.element_ty))
+                b_read += (over_rows(b_f_y[i][:, None] * b_t, LANES_H),)  # type: ignore[assignment]
+                b_read_error += (over_rows(b_f_y[i][:, None] * b_t_error, LANES_H),)  # type: ignore[assignment]
+        ALL: tl.constexpr = triton.next_power_of_2(2 * READ_PART)
+        b_r = stacked(b_read + b_read_error, 2 * READ_PART, ALL) * tl.exp(r_gamma)
+        # Column by column, as they were made: those of x, then those of x^.
+        o_k = tl.arange(0, ALL)
+        o_in_patch = o_k % READ_PART
+        o_r = i_c * READ_PART + o_in_patch % READ_SIZE * READ_SIZE + o_in_patch // READ_SIZE
+        o_r += tl.where(o_k < READ_PART, 0, CHANNELS * READ_PART)
+        tl.store(p_r + i_b * R_ROW + o_r, b_r.to(p_r.dtype.element_ty), mask=o_k < 2 * READ_PART)
