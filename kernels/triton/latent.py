@@ -117,13 +117,16 @@ def input_backward_kernel(
     o_b = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
     o_n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     m_b, m_n = o_b < batch, o_n < N
-    p_own = p_grad_inputs + o_b[:, None] * OUT_ROW + o_n[None, :]
+    # Offsets in a tile have 32 bits: a large tile's are many.
+    i_b, o_row = tl.program_id(0).to(tl.int64) * BLOCK_B, tl.arange(0, BLOCK_B)[:, None]
+    p_own = p_grad_inputs + i_b * OUT_ROW + (o_row * OUT_ROW + o_n[None, :])
     mask = m_b[:, None] & m_n[None, :]
     after_the_last_kernel(DEPENDENT)
     # Tiles without a latent load and store nothing of theirs: their masks are empty.
     m_z = m_b[:, None] & (o_n < LATENT)[None, :]
-    o_z = o_b[:, None] * LATENT + o_n[None, :]
-    o_mu = o_b[:, None] * (2 * LATENT) + o_n[None, :]
+    o_z, o_mu = o_row * LATENT + o_n[None, :], o_row * (2 * LATENT) + o_n[None, :]
+    p_latent, p_noise = p_latent + i_b * (2 * LATENT), p_noise + i_b * LATENT
+    p_grad_latent, p_grad_noise = p_grad_latent + i_b * (2 * LATENT), p_grad_noise + i_b * LATENT
     # Asked for before the product is made, where registers hold them as long.
     EARLY: tl.constexpr = BLOCK_B * BLOCK_N <= 1024
     if LATENT > 0 and EARLY:
@@ -140,14 +143,15 @@ def input_backward_kernel(
     else:
         b_sum = tl.load(p_own, mask=mask, other=0.0).to(tl.float32)
     if LATENT > 0:
+        b_grad_kl = tl.load(p_grad_kl + o_b * KL_STRIDE, mask=m_b, other=0.0)[:, None]
+        out = p_grad_latent.dtype.element_ty
         if not EARLY:
             b_mu = tl.load(p_latent + o_mu, mask=m_z, other=0.0)
+        tl.store(p_grad_latent + o_mu, (b_sum + b_grad_kl * b_mu).to(out), mask=m_z)
+        if not EARLY:
             b_log_sigma = tl.load(p_latent + o_mu + LATENT, mask=m_z, other=0.0)
             b_noise = tl.load(p_noise + o_z, mask=m_z, other=0.0)
-        b_grad_kl = tl.load(p_grad_kl + o_b * KL_STRIDE, mask=m_b, other=0.0)[:, None]
         b_sigma = tl.exp(b_log_sigma)
-        out = p_grad_latent.dtype.element_ty
-        tl.store(p_grad_latent + o_mu, (b_sum + b_grad_kl * b_mu).to(out), mask=m_z)
         # Where it is far from 1 sigma^2 may be infinite, and a KL that nobody asked about still has a gradient of zero.
         b_near = b_grad_kl * (2.0 * b_log_sigma + above_tangent(2.0 * b_log_sigma, b_sigma * b_sigma))
         b_far = b_grad_kl * b_sigma * b_sigma - b_grad_kl
