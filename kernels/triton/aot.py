@@ -110,7 +110,7 @@ def cases(target: str) -> Iterator[tuple[str, Launch]]:
             yield f"{name}, {dtype}, {shape}", launch
     for name, launch in lstm_launches(LSTMS["odd"], torch.float64, pointwise=True):
         yield f"{name}, float64", launch
-    yield from piece_cases(hip=target == "gfx942")
+    yield from piece_cases(target)
 
 
 def glimpse_launches(shape: tuple[int, ...], dtype: torch.dtype, precision: str) -> Iterator[tuple[str, Launch]]:

@@ -55,13 +55,14 @@ CANVASES = (
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32, "tf32": torch.float32}
 
 
-def piece_cases(hip: bool) -> Iterator[tuple[str, Launch]]:
-    """(name, launch) for every kernel of the pieces. hip: for an AMD device, which has no tf32 here."""
+def piece_cases(target: str) -> Iterator[tuple[str, Launch]]:
+    """(name, launch) for every kernel of the pieces; there is no tf32 on AMD."""
     for cases, launches in ((PRODUCTS, product_launches), (CANVASES, canvas_launches)):
         for model, dtype in cases:
-            if hip and dtype == "tf32":
+            if target == "gfx942" and dtype == "tf32":
                 continue
-            kind = "hip" if hip else "tf32" if dtype == "tf32" else "ieee"
+            kind = {"gfx942": "hip", "sm_100": "ieee, sm_100"}.get(target, "ieee")
+            kind = "tf32" if dtype == "tf32" else kind
             with float32_products("high" if dtype == "tf32" else "highest"):
                 found = list(launches(model, DTYPES[dtype], kind))
             for name, launch in found:

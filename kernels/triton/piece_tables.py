@@ -133,7 +133,13 @@ CANVAS_ROWS: dict[tuple[str, str], tuple[CanvasRow, ...]] = {
         CanvasRow(16, 16, 32, 32, 8),
         CanvasRow(32, 32, 16, 16, 8),
     ),
-    ("canvas_backward", "tf32"): (CanvasRow(16, 16, 16, 32, 8), CanvasRow(32, 32, 16, 16, 8)),
+    ("canvas_backward", "ieee, sm_100"): (
+        CanvasRow(8, 8, 16, 32, 8),
+        CanvasRow(16, 16, 32, 32, 4),
+        CanvasRow(32, 32, 16, 16, 8),
+    ),
+    ("canvas_backward", "tf32"): (CanvasRow(16, 16, 32, 32, 4), CanvasRow(32, 32, 16, 16, 8)),
+    ("canvas_backward_more", "tf32"): (CanvasRow(16, 16, 32, 16, 4), CanvasRow(32, 32, 16, 16, 8)),
     ("canvas", "hip"): (CanvasRow(32, 32, 32, 32, 4),),
     ("canvas_backward", "hip"): (CanvasRow(32, 32, 16, 16, 4),),
 }
@@ -188,9 +194,10 @@ def canvas_blocks(
             constants = {"LANES_H": lanes_h, "LANES_W": lanes_w, "BLOCK_H": block_h, "BLOCK_W": block_w}
             return CanvasBlocks(constants, row.num_warps, 1, True)
     read_size, write_size = read_size or 1, write_size or 1
-    rows = CANVAS_ROWS[kernel, kind]
-    if rebuild or grad_x:
-        rows = CANVAS_ROWS.get((f"{kernel}_more", kind), rows)
+    names = (f"{kernel}_more", kernel) if rebuild or grad_x else (kernel,)
+    # What is not said of a device is as on others.
+    found = ((name, kinds) for name in names for kinds in (kind, kind.split(",")[0]))
+    rows = next(CANVAS_ROWS[key] for key in found if key in CANVAS_ROWS)
     large = next(row for row in rows if read_size <= row.read and write_size <= row.write)
     # Every side of a tl.dot is 16 at least.
     block_h, block_w = (

@@ -8,6 +8,7 @@ view begins in the middle of a row.
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -68,8 +69,19 @@ def kind(dtype: torch.dtype) -> str:
 
 
 def canvas_kind() -> str:
-    """The column of the tables for the kernels around the canvas."""
-    return "hip" if torch.version.hip is not None else kind(torch.float32)
+    """The column of the tables for the kernels around the canvas: as `kind`, but "hip" on AMD, and "ieee, sm_100" where tiles
+    of ieee products take more registers than on other devices."""
+    if torch.version.hip is not None:
+        return "hip"
+    found = kind(torch.float32)
+    if found == "ieee" and torch.cuda.is_available() and _major(torch.cuda.current_device()) >= 10:
+        return "ieee, sm_100"
+    return found
+
+
+@cache
+def _major(device: int) -> int:
+    return torch.cuda.get_device_capability(device)[0]
 
 
 def product_constants(operand: Tensor, kind: str) -> dict[str, Any]:
