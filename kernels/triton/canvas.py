@@ -25,6 +25,7 @@ from .launch import Launch
 from .piece_tables import canvas_blocks
 from .rows import column_sums, filters, offsets, product, row_sums, window
 from .small_canvas import small_canvas_kernel
+from .tiles import alignment
 
 
 @triton.jit
@@ -144,6 +145,12 @@ def image_constants(s: Shape, head: Tensor, r: Tensor | None) -> dict[str, Any]:
     }
 
 
+def one_sum_each(num_warps: int, s: Shape, *images: Tensor) -> bool:
+    """Whether lanes have no copies of one sum before they add up theirs, and may contract what it is made of (Launch.fma): in
+    one warp, where a lane loads four pixels of a row at once, so that few_filters' LANES are the lanes that there are."""
+    return num_warps == 1 and s.width % 4 == 0 and all(alignment(image) == 16 for image in images)
+
+
 def canvas_launch(
     head: Tensor, before: Tensor, canvas: Tensor, x: Tensor | None, r: Tensor | None, s: Shape, writes: bool, kind: str
 ) -> Launch:
@@ -167,4 +174,5 @@ def canvas_launch(
     if not blocks.small:
         kernel, arguments["PRECISION"] = canvas_kernel, "tf32" if kind == "tf32" else "ieee"
     grid = (s.batch * s.channels,)
-    return Launch(kernel, grid, arguments, blocks.num_warps, blocks.num_stages, max_registers=255, fma=blocks.num_warps == 1)
+    fma = one_sum_each(blocks.num_warps, s, *(arguments[name] for name in ("p_before", "p_canvas", "p_x")))
+    return Launch(kernel, grid, arguments, blocks.num_warps, blocks.num_stages, max_registers=255, fma=fma)

@@ -21,7 +21,7 @@ from torch import Tensor
 from fastdraw.ops.contract import Shape
 
 from .activations import sigmoid
-from .canvas import centres, image_constants
+from .canvas import centres, image_constants, one_sum_each
 from .dependent import after_the_last_kernel
 from .launch import Launch
 from .piece_tables import canvas_blocks
@@ -311,6 +311,6 @@ def canvas_backward_launch(
     kernel, parts = small_canvas_backward_kernel, 2 if reads and s.read_size and not rebuild else 1
     if not blocks.small:
         kernel, arguments["PRECISION"] = canvas_backward_kernel, "tf32" if kind == "tf32" else "ieee"
-    return Launch(
-        kernel, (s.batch, parts), arguments, blocks.num_warps, blocks.num_stages, max_registers=255, fma=blocks.num_warps == 1
-    )
+    fma = one_sum_each(blocks.num_warps, s, *(arguments[name] for name in ("p_canvas", "p_x", "p_grad_canvas", "p_grad_x")))
+    grid = (s.batch, parts)
+    return Launch(kernel, grid, arguments, blocks.num_warps, blocks.num_stages, max_registers=255, fma=fma)

@@ -6,7 +6,7 @@ adds up its own pixels alone (`over_columns`, `over_rows`), and what lanes have 
 program together (`stacked`). Before that only the filters' own sums may wait at a barrier, and one warp has none.
 
 LANES: rows and columns of a tile's lanes, of which each has several pixels; piece_tables.canvas_blocks says how many. Any are
-right.
+right. Where the tile is shared out otherwise lanes have copies of sums, and canvas.one_sum_each says so.
 
 With F a row of the filterbank, d and e as in rows.py, dbar = sum F d and ebar = sum F e:
     D = F (d - dbar)     E = F (e - ebar)     d mu = sum D G / sigma^2     d log sigma^2 = sum E G
