@@ -22,102 +22,113 @@ from fastdraw.ops.contract import Shape
 
 from .activations import sigmoid
 from .canvas import centres, image_constants, one_sum_each
+from .canvas_window import add_rows, close_window, load_patch, opened, patch_at, read_window_grad
 from .dependent import after_the_last_kernel
 from .launch import Launch
 from .piece_tables import canvas_blocks
-from .rows import filters, product, row_means, row_sums, rows, store_params_grad
+from .rows import filters, product, row_sums, rows
 from .small_canvas_backward import small_canvas_backward_kernel, store_zeros
 
 
 @triton.jit
-def opened(
-    p_params, POWER: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
+def through_read(
+    p_canvas, p_grad_r, p_grad_canvas, p_grad_x, o_own, b_mu_y, b_mu_x, inverse, b_scale,
+    CHANNELS: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr, GRAD_X: tl.constexpr,
+    PRECISION: tl.constexpr,
     END_H: tl.constexpr, END_W: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
 ):  # fmt: skip
-    """(filters of y, of x, what a patch is multiplied with, i - (N-1)/2, delta, 1 / 2 sigma^2) of the window at p_params.
-    Filters: (mu, dbar, ebar), [N] each."""
-    b_mu_y, b_mu_x, inverse, log_gamma, delta, b_offset = centres(p_params, HEIGHT, WIDTH, SIZE, BLOCK_N)
-    b_z_y, b_mean_d_y, b_mean_e_y = row_means(b_mu_y, HEIGHT, inverse, END_H, BLOCK_N, BLOCK_H, tl.float32)
-    b_z_x, b_mean_d_x, b_mean_e_x = row_means(b_mu_x, WIDTH, inverse, END_W, BLOCK_N, BLOCK_W, tl.float32)
-    b_scale = tl.exp(POWER * log_gamma) / (b_z_y[:, None] * b_z_x[None, :])
-    return (b_mu_y, b_mean_d_y, b_mean_e_y), (b_mu_x, b_mean_d_x, b_mean_e_x), b_scale, b_offset, delta, inverse
+    """Adds to the gradient of canvas_t, and of x, what the read asks of them: of the channel that begins at o_own, whose
+    gradient of r is at p_grad_r. Gives the last tile of the former."""
+    if SIZE > 0:
+        b_p_error = load_patch(p_grad_r + CHANNELS * (SIZE * SIZE), SIZE, BLOCK_N) * b_scale
+        if GRAD_X:
+            b_p = load_patch(p_grad_r, SIZE, BLOCK_N) * b_scale
+    b_grad = tl.zeros([BLOCK_H, BLOCK_W], tl.float32)
+    for i_h in range(0, END_H, BLOCK_H):
+        o_h = i_h + tl.arange(0, BLOCK_H)
+        if SIZE > 0:
+            b_zeros_v = tl.zeros([BLOCK_N, BLOCK_H], tl.float32)
+            b_f_y = filters(b_mu_y[:, None], o_h[None, :], HEIGHT, inverse, tl.float32)
+            b_v_error = product(tl.trans(b_p_error), b_f_y, b_zeros_v, True, PRECISION)
+            if GRAD_X:
+                b_v = product(tl.trans(b_p), b_f_y, b_zeros_v, True, PRECISION)
+        for i_w in range(0, END_W, BLOCK_W):
+            o_w = i_w + tl.arange(0, BLOCK_W)
+            o_in_image = o_h[:, None] * WIDTH + o_w[None, :]
+            o_tile = o_own + o_in_image
+            m_tile = (o_h < HEIGHT)[:, None] & (o_w < WIDTH)[None, :]
+            b_grad = tl.load(p_grad_canvas + o_tile, mask=m_tile, other=0.0)
+            b_sigmoid = sigmoid(tl.load(p_canvas + o_tile, mask=m_tile, other=0.0))
+            if SIZE > 0:
+                b_f_x = filters(b_mu_x[:, None], o_w[None, :], WIDTH, inverse, tl.float32)
+                b_zeros = tl.zeros([BLOCK_H, BLOCK_W], tl.float32)
+                b_grad_error = product(tl.trans(b_v_error), b_f_x, b_zeros, True, PRECISION)
+                if GRAD_X:
+                    b_grad_x = product(tl.trans(b_v), b_f_x, b_grad_error, True, PRECISION)
+            else:
+                p_own = p_grad_r + o_in_image
+                b_grad_error = tl.load(p_own + CHANNELS * (HEIGHT * WIDTH), mask=m_tile, other=0.0).to(tl.float32)
+                if GRAD_X:
+                    b_grad_x = b_grad_error + tl.load(p_own, mask=m_tile, other=0.0).to(tl.float32)
+            b_grad -= b_grad_error * b_sigmoid * (1.0 - b_sigmoid)
+            tl.store(p_grad_canvas + o_tile, b_grad, mask=m_tile)
+            if GRAD_X:
+                b_grad_x += tl.load(p_grad_x + o_tile, mask=m_tile, other=0.0)
+                tl.store(p_grad_x + o_tile, b_grad_x, mask=m_tile)
+    return b_grad
 
 
 @triton.jit
-def add_rows(sums, b_f, b_d, b_e, means, b_g):
-    """(dmu, de), [N] each, with a tile's part added: of rows f, d, e and G, the gradient of their sums."""
-    b_g = b_f * b_g
-    return (
-        sums[0] + tl.sum(b_g * (b_d - means[1][:, None]), axis=1),
-        sums[1] + tl.sum(b_g * (b_e - means[2][:, None]), axis=1),
-    )
-
-
-@triton.jit
-def close_window(
-    p_params, p_grad, sums_y, sums_x, b_l, b_offset, delta, inverse,
-    POWER: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
-):  # fmt: skip
-    """The gradient to the five params at p_params from (dmu, de) of each axis, [N] each; b_l sums up to L itself."""
-    dmu_y, dmu_x, de = tl.sum(sums_y[0], axis=0), tl.sum(sums_x[0], axis=0), tl.sum(sums_y[1] + sums_x[1], axis=0)
-    dmu_offset = tl.sum((sums_y[0] + sums_x[0]) * b_offset, axis=0)
-    dlog_gamma = POWER * tl.sum(b_l, axis=0)
-    store_params_grad(p_params, p_grad, 0, HEIGHT, WIDTH, dmu_y, dmu_x, dmu_offset, de, dlog_gamma, delta, inverse, tl.float32)
-
-
-@triton.jit
-def patch_at(p_patch, SIZE: tl.constexpr, BLOCK_N: tl.constexpr):
-    """(pointers, mask) of the patch at p_patch."""
-    o_n = tl.arange(0, BLOCK_N)
-    return p_patch + (o_n[:, None] * SIZE + o_n[None, :]), (o_n < SIZE)[:, None] & (o_n < SIZE)[None, :]
-
-
-@triton.jit
-def load_patch(p_patch, SIZE: tl.constexpr, BLOCK_N: tl.constexpr):
-    p_own, m_patch = patch_at(p_patch, SIZE, BLOCK_N)
-    return tl.load(p_own, mask=m_patch, other=0.0).to(tl.float32)
-
-
-@triton.jit
-def read_window_grad(
-    p_params, p_canvas, p_x, p_grad_r, p_grad,
-    CHANNELS: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr, PRECISION: tl.constexpr,
+def through_write(
+    p_patch, p_canvas, p_grad_canvas, p_grad_patch, o_own, b_grad, own, sums_y, sums_x, b_l,
+    HEIGHT: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr, HAS_TILE: tl.constexpr, REBUILD: tl.constexpr,
+    PRECISION: tl.constexpr,
     END_H: tl.constexpr, END_W: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
 ):  # fmt: skip
-    """The gradient to the read's params, of one image; pointers are to that image's own."""
-    filters_y, filters_x, b_scale, b_offset, delta, inverse = opened(
-        p_params, 1, HEIGHT, WIDTH, SIZE, END_H, END_W, BLOCK_N, BLOCK_H, BLOCK_W
-    )
-    b_n, b_zeros_h = tl.zeros([BLOCK_N], tl.float32), tl.zeros([BLOCK_N, BLOCK_H], tl.float32)
-    sums_y, sums_x, b_l = (b_n, b_n), (b_n, b_n), b_n
-    for i_c in range(0, CHANNELS):
-        p_patch = p_grad_r + i_c * (SIZE * SIZE)
+    """Stores the gradient of the patch at p_patch, and with REBUILD the canvas before it: of the channel that begins at o_own,
+    whose gradient is b_grad with HAS_TILE. Gives the sums of the window `own` with this channel's part."""
+    if SIZE > 0:
+        filters_y, filters_x, b_scale, _, _, inverse = own
         b_p = load_patch(p_patch, SIZE, BLOCK_N) * b_scale
-        b_p_error = load_patch(p_patch + CHANNELS * (SIZE * SIZE), SIZE, BLOCK_N) * b_scale
-        for i_h in range(0, END_H, BLOCK_H):
-            o_h = i_h + tl.arange(0, BLOCK_H)
+        b_zeros_h = tl.zeros([BLOCK_N, BLOCK_H], tl.float32)
+        b_grad_patch = tl.zeros([BLOCK_N, BLOCK_N], tl.float32)
+    for i_h in range(0, END_H, BLOCK_H):
+        o_h = i_h + tl.arange(0, BLOCK_H)
+        if SIZE > 0:
             b_f_y, b_d_y, b_e_y = rows(filters_y[0][:, None], o_h[None, :], HEIGHT, inverse, tl.float32)
             b_v = product(tl.trans(b_p), b_f_y, b_zeros_h, True, PRECISION)
-            b_v_error = product(tl.trans(b_p_error), b_f_y, b_zeros_h, True, PRECISION)
-            b_t, b_t_error = b_zeros_h, b_zeros_h
-            for i_w in range(0, END_W, BLOCK_W):
-                o_w = i_w + tl.arange(0, BLOCK_W)
-                o_tile = i_c * (HEIGHT * WIDTH) + o_h[:, None] * WIDTH + o_w[None, :]
-                m_tile = (o_h < HEIGHT)[:, None] & (o_w < WIDTH)[None, :]
-                b_x = tl.load(p_x + o_tile, mask=m_tile, other=0.0)
-                # Past the image's end x^ is no zero; the filters are.
-                b_error = b_x - sigmoid(tl.load(p_canvas + o_tile, mask=m_tile, other=0.0))
-                b_g = product(b_v, b_x, tl.zeros([BLOCK_N, BLOCK_W], tl.float32), True, PRECISION)
-                b_g = product(b_v_error, b_error, b_g, True, PRECISION)
+            b_t = b_zeros_h
+        for i_w in range(0, END_W, BLOCK_W):
+            o_w = i_w + tl.arange(0, BLOCK_W)
+            o_in_image = o_h[:, None] * WIDTH + o_w[None, :]
+            o_tile = o_own + o_in_image
+            m_tile = (o_h < HEIGHT)[:, None] & (o_w < WIDTH)[None, :]
+            if not HAS_TILE:
+                b_grad = tl.load(p_grad_canvas + o_tile, mask=m_tile, other=0.0)
+            if REBUILD:
+                b_canvas = tl.load(p_canvas + o_tile, mask=m_tile, other=0.0)
+            if SIZE > 0:
                 b_f_x, b_d_x, b_e_x = rows(filters_x[0][:, None], o_w[None, :], WIDTH, inverse, tl.float32)
+                b_t = product(b_f_x, tl.trans(b_grad), b_t, True, PRECISION)
+                b_g = product(b_v, b_grad, tl.zeros([BLOCK_N, BLOCK_W], tl.float32), True, PRECISION)
                 sums_x = add_rows(sums_x, b_f_x, b_d_x, b_e_x, filters_x, b_g)
-                b_t = product(b_f_x, tl.trans(b_x), b_t, True, PRECISION)
-                b_t_error = product(b_f_x, tl.trans(b_error), b_t_error, True, PRECISION)
+                if REBUILD:
+                    b_canvas = product(tl.trans(-b_v), b_f_x, b_canvas, True, PRECISION)
+            else:
+                tl.store(p_grad_patch + o_in_image, b_grad.to(p_grad_patch.dtype.element_ty), mask=m_tile)
+                if REBUILD:
+                    b_canvas -= tl.load(p_patch + o_in_image, mask=m_tile, other=0.0)
+            if REBUILD:
+                tl.store(p_canvas + o_tile, b_canvas, mask=m_tile)
+        if SIZE > 0:
             b_g = product(b_p, b_t, b_zeros_h, True, PRECISION)
-            b_g = product(b_p_error, b_t_error, b_g, True, PRECISION)
             sums_y = add_rows(sums_y, b_f_y, b_d_y, b_e_y, filters_y, b_g)
             b_l += tl.sum(b_f_y * b_g, axis=1)
-    close_window(p_params, p_grad, sums_y, sums_x, b_l, b_offset, delta, inverse, 1, HEIGHT, WIDTH)
+            b_grad_patch = product(b_f_y, tl.trans(b_t), b_grad_patch, True, PRECISION)
+    if SIZE > 0:
+        p_own, m_patch = patch_at(p_grad_patch, SIZE, BLOCK_N)
+        tl.store(p_own, (b_grad_patch * b_scale).to(p_grad_patch.dtype.element_ty), mask=m_patch)
+    return sums_y, sums_x, b_l
 
 
 @triton.jit
@@ -155,12 +166,10 @@ def canvas_backward_kernel(
     END_H: tl.constexpr = BLOCK_H if SINGLE else HEIGHT
     END_W: tl.constexpr = BLOCK_W if SINGLE else WIDTH
     PIXELS: tl.constexpr = HEIGHT * WIDTH
-    WRITE_PART: tl.constexpr = WRITE_SIZE * WRITE_SIZE
-    READ_PART: tl.constexpr = READ_SIZE * READ_SIZE
-    PATCH: tl.constexpr = CHANNELS * (WRITE_PART if WRITE_SIZE > 0 else PIXELS)
+    WRITE_PART: tl.constexpr = WRITE_SIZE * WRITE_SIZE if WRITE_SIZE > 0 else PIXELS
+    READ_PART: tl.constexpr = READ_SIZE * READ_SIZE if READ_SIZE > 0 else PIXELS
     READ_WINDOW: tl.constexpr = READS and READ_SIZE > 0
     WRITE_WINDOW: tl.constexpr = WRITES and WRITE_SIZE > 0
-    out = p_grad_head.dtype.element_ty
     p_own_head, p_own_grad_head = p_head + i_b * HEAD_ROW, p_grad_head + i_b * HEAD_ROW
     p_params, p_grad = p_own_head + (HEAD_ROW - 5), p_own_grad_head + (HEAD_ROW - 5)
     if READ_WINDOW:
@@ -175,103 +184,38 @@ def canvas_backward_kernel(
     if i_part == tl.num_programs(1) - 1:
         if not WRITES:
             store_zeros(p_own_grad_head, HEAD_ROW - 5 if READ_PARAMS else HEAD_ROW, 256)
+        # What there is no window for stays zero, and nobody looks at it.
+        b_mu_y, b_mu_x, inverse, b_scale, own, sums_y, sums_x, b_l = 0, 0, 0, 0, 0, 0, 0, 0
         if READ_WINDOW:
             b_mu_y, b_mu_x, inverse, log_gamma, _, _ = centres(p_params, HEIGHT, WIDTH, READ_SIZE, BLOCK_READ)
             b_z_y = row_sums(b_mu_y, HEIGHT, inverse, END_H, BLOCK_READ, BLOCK_H, tl.float32)
             b_z_x = row_sums(b_mu_x, WIDTH, inverse, END_W, BLOCK_READ, BLOCK_W, tl.float32)
             b_scale = tl.exp(log_gamma) / (b_z_y[:, None] * b_z_x[None, :])
+        p_write, p_grad_write = p_own_head + CHANNELS * WRITE_PART, p_own_grad_head + CHANNELS * WRITE_PART
         if WRITE_WINDOW:
-            filters_y, filters_x, b_w_scale, b_w_offset, w_delta, w_inverse = opened(
-                p_own_head + PATCH, -1, HEIGHT, WIDTH, WRITE_SIZE, END_H, END_W, BLOCK_WRITE, BLOCK_H, BLOCK_W
-            )
-            b_n, b_zeros_h = tl.zeros([BLOCK_WRITE], tl.float32), tl.zeros([BLOCK_WRITE, BLOCK_H], tl.float32)
+            own = opened(p_write, -1, HEIGHT, WIDTH, WRITE_SIZE, END_H, END_W, BLOCK_WRITE, BLOCK_H, BLOCK_W)
+            b_n = tl.zeros([BLOCK_WRITE], tl.float32)
             sums_y, sums_x, b_l = (b_n, b_n), (b_n, b_n), b_n
         for i_c in range(0, CHANNELS):
             o_own = (i_b * CHANNELS + i_c) * PIXELS
             b_grad = tl.zeros([BLOCK_H, BLOCK_W], tl.float32)
-            if READ_WINDOW:
-                p_patch = p_grad_r + i_b * R_ROW + i_c * READ_PART
-                b_p_error = load_patch(p_patch + CHANNELS * READ_PART, READ_SIZE, BLOCK_READ) * b_scale
-                if GRAD_X:
-                    b_p = load_patch(p_patch, READ_SIZE, BLOCK_READ) * b_scale
             if READS:
-                for i_h in range(0, END_H, BLOCK_H):
-                    o_h = i_h + tl.arange(0, BLOCK_H)
-                    if READ_WINDOW:
-                        b_zeros_v = tl.zeros([BLOCK_READ, BLOCK_H], tl.float32)
-                        b_f_y = filters(b_mu_y[:, None], o_h[None, :], HEIGHT, inverse, tl.float32)
-                        b_v_error = product(tl.trans(b_p_error), b_f_y, b_zeros_v, True, PRECISION)
-                        if GRAD_X:
-                            b_v = product(tl.trans(b_p), b_f_y, b_zeros_v, True, PRECISION)
-                    for i_w in range(0, END_W, BLOCK_W):
-                        o_w = i_w + tl.arange(0, BLOCK_W)
-                        o_in_image = o_h[:, None] * WIDTH + o_w[None, :]
-                        o_tile = o_own + o_in_image
-                        m_tile = (o_h < HEIGHT)[:, None] & (o_w < WIDTH)[None, :]
-                        b_grad = tl.load(p_grad_canvas + o_tile, mask=m_tile, other=0.0)
-                        b_sigmoid = sigmoid(tl.load(p_canvas + o_tile, mask=m_tile, other=0.0))
-                        if READ_WINDOW:
-                            b_f_x = filters(b_mu_x[:, None], o_w[None, :], WIDTH, inverse, tl.float32)
-                            b_zeros = tl.zeros([BLOCK_H, BLOCK_W], tl.float32)
-                            b_grad_error = product(tl.trans(b_v_error), b_f_x, b_zeros, True, PRECISION)
-                            if GRAD_X:
-                                b_grad_x = product(tl.trans(b_v), b_f_x, b_grad_error, True, PRECISION)
-                        else:
-                            p_own_grad_r = p_grad_r + i_b * R_ROW + i_c * PIXELS + o_in_image
-                            b_grad_error = tl.load(p_own_grad_r + CHANNELS * PIXELS, mask=m_tile, other=0.0).to(tl.float32)
-                            if GRAD_X:
-                                b_grad_x = b_grad_error + tl.load(p_own_grad_r, mask=m_tile, other=0.0).to(tl.float32)
-                        b_grad -= b_grad_error * b_sigmoid * (1.0 - b_sigmoid)
-                        tl.store(p_grad_canvas + o_tile, b_grad, mask=m_tile)
-                        if GRAD_X:
-                            b_grad_x += tl.load(p_grad_x + o_tile, mask=m_tile, other=0.0)
-                            tl.store(p_grad_x + o_tile, b_grad_x, mask=m_tile)
+                b_grad = through_read(
+                    p_canvas, p_grad_r + i_b * R_ROW + i_c * READ_PART, p_grad_canvas, p_grad_x, o_own,
+                    b_mu_y, b_mu_x, inverse, b_scale,
+                    CHANNELS, HEIGHT, WIDTH, READ_SIZE, GRAD_X, PRECISION, END_H, END_W, BLOCK_READ, BLOCK_H, BLOCK_W,
+                )  # fmt: skip
                 if WRITES:
                     # Below, a thread may read what another thread of this program stored here, or store what another reads.
                     tl.debug_barrier()
-            if WRITE_WINDOW:
-                b_p = load_patch(p_own_head + i_c * WRITE_PART, WRITE_SIZE, BLOCK_WRITE) * b_w_scale
-                b_grad_patch = tl.zeros([BLOCK_WRITE, BLOCK_WRITE], tl.float32)
             if WRITES:
-                for i_h in range(0, END_H, BLOCK_H):
-                    o_h = i_h + tl.arange(0, BLOCK_H)
-                    if WRITE_WINDOW:
-                        b_f_y, b_d_y, b_e_y = rows(filters_y[0][:, None], o_h[None, :], HEIGHT, w_inverse, tl.float32)
-                        b_v = product(tl.trans(b_p), b_f_y, b_zeros_h, True, PRECISION)
-                        b_t = b_zeros_h
-                    for i_w in range(0, END_W, BLOCK_W):
-                        o_w = i_w + tl.arange(0, BLOCK_W)
-                        o_in_image = o_h[:, None] * WIDTH + o_w[None, :]
-                        o_tile = o_own + o_in_image
-                        m_tile = (o_h < HEIGHT)[:, None] & (o_w < WIDTH)[None, :]
-                        if not (READS and SINGLE):
-                            b_grad = tl.load(p_grad_canvas + o_tile, mask=m_tile, other=0.0)
-                        if REBUILD:
-                            b_canvas = tl.load(p_canvas + o_tile, mask=m_tile, other=0.0)
-                        if WRITE_WINDOW:
-                            b_f_x, b_d_x, b_e_x = rows(filters_x[0][:, None], o_w[None, :], WIDTH, w_inverse, tl.float32)
-                            b_t = product(b_f_x, tl.trans(b_grad), b_t, True, PRECISION)
-                            b_g = product(b_v, b_grad, tl.zeros([BLOCK_WRITE, BLOCK_W], tl.float32), True, PRECISION)
-                            sums_x = add_rows(sums_x, b_f_x, b_d_x, b_e_x, filters_x, b_g)
-                            if REBUILD:
-                                b_canvas = product(tl.trans(-b_v), b_f_x, b_canvas, True, PRECISION)
-                        else:
-                            tl.store(p_own_grad_head + i_c * PIXELS + o_in_image, b_grad.to(out), mask=m_tile)
-                            if REBUILD:
-                                b_canvas -= tl.load(p_own_head + i_c * PIXELS + o_in_image, mask=m_tile, other=0.0)
-                        if REBUILD:
-                            tl.store(p_canvas + o_tile, b_canvas, mask=m_tile)
-                    if WRITE_WINDOW:
-                        b_g = product(b_p, b_t, b_zeros_h, True, PRECISION)
-                        sums_y = add_rows(sums_y, b_f_y, b_d_y, b_e_y, filters_y, b_g)
-                        b_l += tl.sum(b_f_y * b_g, axis=1)
-                        b_grad_patch = product(b_f_y, tl.trans(b_t), b_grad_patch, True, PRECISION)
-            if WRITE_WINDOW:
-                p_own, m_patch = patch_at(p_own_grad_head + i_c * WRITE_PART, WRITE_SIZE, BLOCK_WRITE)
-                tl.store(p_own, (b_grad_patch * b_w_scale).to(out), mask=m_patch)
+                sums_y, sums_x, b_l = through_write(
+                    p_own_head + i_c * WRITE_PART, p_canvas, p_grad_canvas, p_own_grad_head + i_c * WRITE_PART, o_own, b_grad,
+                    own, sums_y, sums_x, b_l, HEIGHT, WIDTH, WRITE_SIZE, READS and SINGLE, REBUILD, PRECISION,
+                    END_H, END_W, BLOCK_WRITE, BLOCK_H, BLOCK_W,
+                )  # fmt: skip
         if WRITE_WINDOW:
-            p_w_grad = p_own_grad_head + PATCH
-            close_window(p_own_head + PATCH, p_w_grad, sums_y, sums_x, b_l, b_w_offset, w_delta, w_inverse, -1, HEIGHT, WIDTH)
+            close_window(p_write, p_grad_write, own, sums_y, sums_x, b_l, -1, HEIGHT, WIDTH)
 
 
 def canvas_backward_launch(
