@@ -39,14 +39,15 @@ def end(process: subprocess.Popen[Any]) -> None:
     process.wait()
 
 
-def call(command: Sequence[str], limit: float) -> tuple[int | None, str]:
-    """Exit status, None where the limit was reached, and the end of what it printed."""
+def call(command: Sequence[str], limit: float, **variables: str) -> tuple[int | None, str]:
+    """Exit status, None where the limit was reached, and the end of what it printed. variables: of its environment,
+    beside what `environment` says."""
     # To a file: a pipe would stay open in a grandchild that outlives the command.
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env=environment(),
+            env={**environment(), **variables},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -10,6 +10,8 @@ from benchmarks.gpu.processes import Partner, python
 
 #: Turns of each row, of at least 50 ms each.
 TURNS = 15
+#: The same of a dry run.
+DRY_TURNS = 2
 #: Seconds of a race that are kept for turns: what is not ready by then is left behind.
 TAKING_TURNS = 15.0
 #: Seconds after which a turn counts as hanging.
@@ -24,6 +26,7 @@ def race(
     write: Callable[[Record], None],
     log: Callable[[str], None],
     *options: str,
+    turns_each: int | None = None,
 ) -> int:
     """rows: (case, row). Starts them all, waits until they are ready, and takes turns for as long as `limit` allows.
 
@@ -46,7 +49,7 @@ def race(
                     waiting.remove(row)
                     note(row, found)
                     ready += [] if "failed" in found else [row]
-        for _ in range(TURNS):
+        for _ in range(turns_each or TURNS):
             for row in list(ready):
                 if time.monotonic() > end:
                     break

@@ -195,7 +195,7 @@ def canvas_backward_kernel(
         if WRITE_WINDOW:
             own = opened(p_write, -1, HEIGHT, WIDTH, WRITE_SIZE, END_H, END_W, BLOCK_WRITE, BLOCK_H, BLOCK_W)
             b_n = tl.zeros([BLOCK_WRITE], tl.float32)
-            sums_y, sums_x, b_l = (b_n, b_n), (b_n, b_n), b_n
+            sums_y, sums_x, b_l = (b_n, b_n), (b_n, b_n), b_n  # type: ignore[assignment]
         for i_c in range(0, CHANNELS):
             o_own = (i_b * CHANNELS + i_c) * PIXELS
             b_grad = tl.zeros([BLOCK_H, BLOCK_W], tl.float32)
