@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 import random
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from levels import levels
 
 import fastdraw
 from fastdraw import env
@@ -62,12 +62,7 @@ def lower_levels() -> list[int]:
     """The instruction sets of the C++ kernels that this machine has, but for the one that they run on by themselves."""
     if fastdraw.backends()["native"] is not None or env.level() is not None:
         return []
-    found = []
-    for level in range(3):
-        with contextlib.suppress(RuntimeError):
-            cpu.table(level)
-            found.append(level)
-    return found[:-1]
+    return levels()[:-1]
 
 
 KERNELS = [name for name, reason in fastdraw.backends().items() if reason is None and name != "reference"]

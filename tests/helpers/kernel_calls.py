@@ -15,8 +15,7 @@ from fastdraw.kernels import cpu
 from fastdraw.ops.contract import wide_dtype
 from fastdraw.testing import check, leaves, nudged
 
-BUILT = cpu.unavailable() is None
-needs_library = pytest.mark.skipif(not BUILT, reason=str(cpu.unavailable()))
+needs_library = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.unavailable()))
 # Large enough for the C++ kernels to look for what a window sees: several tiles, of which the last is narrower than a vector;
 # and more channels than tasks are wanted, with N above a vector.
 LARGE = [(1, 2, 300, 515, 5), (1, 17, 67, 65, 19)]

@@ -8,7 +8,6 @@ from types import ModuleType
 import pytest
 import torch
 from kernel_calls import (
-    BUILT,
     LARGE,
     check_glimpse,
     check_lstm_step,
@@ -17,6 +16,7 @@ from kernel_calls import (
     lstm_inputs,
     needs_library,
 )
+from levels import levels
 from shapes import GLIMPSES, WINDOWS
 from torch import Tensor
 
@@ -155,19 +155,7 @@ def elementwise(function: int, x: Tensor, level: int | None = None) -> Tensor:
     return y
 
 
-def levels() -> list[int]:
-    """The instruction sets that this machine has."""
-    found = [0]
-    for level in (1, 2):
-        try:
-            cpu.kernels(torch.float32, level)
-        except RuntimeError:
-            continue
-        found.append(level)
-    return found
-
-
-LEVELS = [pytest.param(level, marks=needs_library) for level in (levels() if BUILT else [0])]
+LEVELS = [pytest.param(level, marks=needs_library) for level in levels() or [0]]
 
 
 def units_in_the_last_place(actual: Tensor, exact: Tensor) -> float:

@@ -6,27 +6,15 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from levels import levels
 from piece_calls import Arguments, check_piece, columns_of_more, missing, normal, one_thread
 
 import fastdraw
-from fastdraw.kernels import cpu
 
 if fastdraw.backends()["native"] is not None:
     pytest.skip("the C++ kernels were not built", allow_module_level=True)
 
 from fastdraw.kernels.cpu import pieces
-
-
-def levels() -> list[int]:
-    found = []
-    for level in range(3):
-        try:
-            cpu.table(level)
-        except RuntimeError:
-            continue
-        found.append(level)
-    return found
-
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16]
 #: (B, K, h), each with what it is there for.

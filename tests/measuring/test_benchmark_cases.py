@@ -21,7 +21,7 @@ from fastdraw.config import ClassifierConfig, DRAWConfig
 from fastdraw.profile import cost
 from fastdraw.profile.cases import Case, jax_variant
 from fastdraw.profile.shapes import Glimpses
-from fastdraw.profile.timing import Timed, Variant
+from fastdraw.profile.timing import Variant
 
 #: Two channels, height unlike width, patches unlike each other: what a mixed-up axis would show in.
 CONFIG = DRAWConfig((2, 9, 7), glimpses=3, hidden_size=16, latent_size=5, read_size=2, write_size=3)
@@ -169,13 +169,6 @@ def test_a_compiler_that_takes_too_long_is_stopped(monkeypatch):
     case = step_case(lambda p: [steps.pair(p)[1], steps.compiled(p, None, "float32", limit=0.2)])
     ((name, reason),) = prove(case).items()
     assert (name, str(reason)) == ("torch.compile, float32", "took more than 0.2 s")
-
-
-def test_the_first_call_of_what_compiles_is_timed():
-    timed = Timed(lambda: time.sleep(0.01) or list)
-    assert timed.first_seconds is None
-    timed(0)
-    assert timed.first_seconds < 0.01
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,25 +28,20 @@ def collected(*arguments: str) -> set[str]:
     return {line.split("::")[0] for line in done.stdout.splitlines() if "::" in line}
 
 
-def test_without_the_flag_no_benchmark_runs():
-    assert collected("tests/ops/test_reference.py") == {"tests/ops/test_reference.py"}
-    # Named outright, it is still left out.
-    assert collected("benchmarks/test_operators.py") == set()
-    assert collected("benchmarks", "tests/ops/test_reference.py") == {"tests/ops/test_reference.py"}
-
-
-def test_with_the_flag_nothing_but_benchmarks_runs():
+def test_with_the_flag_benchmarks_run_and_without_it_tests():
+    """What the other one would run is left out where it is named outright."""
+    assert collected("benchmarks/test_operators.py", "tests/ops/test_reference.py") == {"tests/ops/test_reference.py"}
+    assert collected("--benchmark", "tests/ops/test_reference.py") == set()
     everything = {f"benchmarks/{path.name}" for path in (ROOT / "benchmarks").glob("test_*.py")}
     assert len(everything) >= 3
     assert collected("--benchmark") == everything
-    assert collected("--benchmark", "tests/ops/test_reference.py") == set()
-    assert collected("--benchmark", "benchmarks/test_model.py") == {"benchmarks/test_model.py"}
 
 
 def test_the_flag_goes_together_with_pytest_benchmarks_own_options(tmp_path):
-    """--benchmark is not taken for an abbreviation of them, their files are written, and runs can be compared."""
-    storage = f"--benchmark-storage={tmp_path}"
-    first = run_pytest(*QUICK, storage, "--benchmark-autosave", f"--benchmark-json={tmp_path / 'all.json'}")
+    """--benchmark is not taken for an abbreviation of them, their files are written, the log too, and runs compared."""
+    storage, log = f"--benchmark-storage={tmp_path}", tmp_path / "figures.jsonl"
+    files = [f"--benchmark-json={tmp_path / 'all.json'}", f"--benchmark-log={log}"]
+    first = run_pytest(*QUICK, storage, "--benchmark-autosave", *files)
     assert first.returncode == 0, first.stdout + first.stderr
     (saved,) = json.loads((tmp_path / "all.json").read_text())["benchmarks"]
     (fastdraw_row, *_), rows = saved["extra_info"]["rows"], saved["extra_info"]["rows"]
@@ -54,23 +50,17 @@ def test_the_flag_goes_together_with_pytest_benchmarks_own_options(tmp_path):
     assert saved["stats"]["median"] == pytest.approx(fastdraw_row["median"])
     assert saved["stats"]["rounds"] == fastdraw_row["turns"] >= 2
     assert all(row["turns"] == fastdraw_row["turns"] for row in rows)
-    second = run_pytest(*QUICK, storage, "--benchmark-compare")
-    assert second.returncode == 0, second.stdout + second.stderr
-    assert "(NOW)" in second.stdout
-    assert "(0001" in second.stdout
-
-
-def test_the_table_comes_last_and_the_log_holds_the_figures(tmp_path):
-    log = tmp_path / "figures.jsonl"
-    done = run_pytest(*QUICK, f"--benchmark-log={log}")
-    assert done.returncode == 0, done.stdout + done.stderr
     (result,) = map(json.loads, log.read_text().splitlines())
-    text = done.stdout[done.stdout.index("fastdraw's benchmarks") :]
+    text = first.stdout[first.stdout.index("fastdraw's benchmarks") :]
     for part in (result["title"], "e(3BCHW + 2BCN²) + 60B", f"torch {torch.__version__}", "1.00x"):
         assert part in text
     for row in result["rows"]:
         assert row["name"] in text
         assert figures.time_text(row["median"]) in text
+    second = run_pytest(*QUICK, storage, "--benchmark-compare")
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "(NOW)" in second.stdout
+    assert "(0001" in second.stdout
 
 
 def test_refused_together_with_workers():
@@ -99,46 +89,41 @@ def test_the_others_figures_are_kept_where_one_of_fastdraws_is_wrong(monkeypatch
     assert rows["reference"]["median"] == 1.0
 
 
+class Fake:
+    """A variant that notes its turns."""
+
+    note, turn_seconds = "", 0.1
+
+    def __init__(self, name: str, order: list[str]) -> None:
+        self.name, self.order = name, order
+
+    def turn(self) -> float:
+        self.order.append(self.name)
+        return 0.5 if self.name == "a" else 0.25
+
+    def eager(self) -> None:
+        return None
+
+
 def test_turns_alternate():
-    order: list[str] = []
-
-    class Fake:
-        note, turn_seconds = "", 0.1
-
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        def turn(self) -> float:
-            order.append(self.name)
-            return 0.5 if self.name == "a" else 0.25
-
-        def eager(self) -> None:
-            return None
-
-    class Pedantic:
-        """pytest-benchmark's, reduced to what is relied on: setup, then the clock around the call."""
-
-        shown: list[float]
-
-        def pedantic(self, target, setup, rounds):
-            self.shown = []
-            for _ in range(rounds):
-                setup()
-                start = clock.clock()
-                target()
-                self.shown.append(clock.clock() - start)
-
     from benchmarks.conftest import take_turns
 
-    class Config:
-        def getoption(self, name):
-            return {"benchmark_max_time": "0.4", "benchmark_min_rounds": 1}[name]
+    order: list[str] = []
+    shown: list[float] = []
 
-    benchmark = Pedantic()
-    times = take_turns(benchmark, [Fake("a"), Fake("b")], Config())
+    def pedantic(target, setup, rounds):
+        """pytest-benchmark's, reduced to what is relied on: setup, then the clock around the call."""
+        for _ in range(rounds):
+            setup()
+            start = clock.clock()
+            target()
+            shown.append(clock.clock() - start)
+
+    config = SimpleNamespace(getoption={"benchmark_max_time": "0.4", "benchmark_min_rounds": 1}.get)
+    times = take_turns(SimpleNamespace(pedantic=pedantic), [Fake("a", order), Fake("b", order)], config)
     assert order == ["b", "a"] * 4
     assert times == {"a": [0.5] * 4, "b": [0.25] * 4}
-    assert benchmark.shown == pytest.approx([0.5] * 4)
+    assert shown == pytest.approx([0.5] * 4)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kernel_calls import needs_library
 from operators import WINDOWED
 from shapes import WINDOWS
 from torch import Tensor
@@ -19,7 +20,6 @@ from fastdraw.kernels import cpu
 from fastdraw.ops.read import memory_format
 from fastdraw.testing import error
 
-needs_library = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.unavailable()))
 EXAMPLES = 3 if env.triton_interpreted() else 30
 # The interpreter runs a tile in milliseconds; half the side still makes many of them.
 IMAGE_SIZE, LONGEST = ((49, 115), 130) if env.triton_interpreted() else ((97, 230), 260)
