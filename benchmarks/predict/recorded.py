@@ -92,6 +92,7 @@ def _on_meta(note: Callable[[Launch | Torch], None], precision: str) -> Iterator
         (dispatch, "pieces", lambda name, device_type: pieces),
         (dispatch, "kernels", lambda name, device_type: kernels),
         # torch knows no autocast on the meta device.
+        (torch.amp, "is_autocast_available", lambda device: True),
         (torch, "is_autocast_enabled", lambda *device: half is not None),
         (torch, "get_autocast_dtype", lambda *device: half),
         # Norms of many gradients are a few kernels together, as on a CUDA device.

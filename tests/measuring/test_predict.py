@@ -144,6 +144,13 @@ def test_a_step_is_recorded_whole():
     assert all(item.dtype == "float32" for item in products)
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_products_have_operands_in_the_precision_that_was_asked_for(precision):
+    launches = [item for item in recorded(Setting("mnist", 2, precision, "forward")) if not isinstance(item, Torch)]
+    operands = {item.arguments["p_weight"].dtype for item in launches if "p_weight" in item.arguments}
+    assert operands == {getattr(torch, precision)}
+
+
 def test_weights_are_cast_together_and_gradients_zeroed_together():
     """Beside the glimpses' own launches: one cast of all weights a pass, not one of each; and no zeroes one by one."""
     names = [item.name for item in recorded(Setting("mnist", 4)) if isinstance(item, Torch)]
