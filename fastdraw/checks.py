@@ -47,6 +47,14 @@ def check_pair(name: str, value: Any) -> tuple[int, int]:
     return check_size(name, value[0]), check_size(name, value[1])
 
 
+def check_sides(name: str, value: Any) -> tuple[int, int]:
+    """(height, width) of a patch, from one whole number for both or from a pair, each at least 1."""
+    if isinstance(value, (tuple, list, torch.Size)):
+        return check_pair(name, value)
+    side = check_size(name, value)
+    return side, side
+
+
 def check_tensor(name: str, value: Any, *shape: int | str) -> Tensor:
     """A floating-point tensor of this shape; a letter stands for any length, and is used in the message."""
     if not isinstance(value, Tensor):
@@ -88,15 +96,16 @@ def check_same(attribute: str, first: str, one: Tensor, second: str, other: Tens
         )
 
 
-def check_params(params: Any, batch: int | str = "B") -> Tensor:
-    return check_tensor("params", params, batch, 5)
+def check_params(params: Any, *before: int | str) -> Tensor:
+    """[*before, 5], or 7 numbers where stride and sigma are of their own for x and y."""
+    own = isinstance(params, Tensor) and params.dim() > 0 and params.shape[-1] == 7
+    return check_tensor("params", params, *before, 7 if own else 5)
 
 
 def check_windows(params: Any, batch: int | str = "B") -> Tensor:
-    """[B, 5], or [B, K, 5] for K windows of each image."""
-    if isinstance(params, Tensor) and params.dim() == 3:
-        return check_tensor("params", params, batch, "K", 5)
-    return check_params(params, batch)
+    """[B, 5], or [B, K, 5] for K windows of each image; 7 as above."""
+    several = isinstance(params, Tensor) and params.dim() == 3
+    return check_params(params, batch, *(("K",) if several else ()))
 
 
 def values_are_checked(tensor: Tensor) -> bool:

@@ -20,7 +20,8 @@ def _shown(value: Any) -> str:
 
 
 class Window(NamedTuple):
-    """Where the filters of each image stand: in pixels, counted from 0; all [B]."""
+    """Where the filters of each image stand: in pixels, counted from 0; all [B], but delta and sigma [B, 2], of x and y,
+    where params have one of their own for each axis."""
 
     centre_x: Tensor
     centre_y: Tensor
@@ -33,7 +34,7 @@ class Window(NamedTuple):
 
 
 class FilterBank(NamedTuple):
-    """y [B, N, H] and x [B, N, W], whose rows sum to one, and gamma [B]."""
+    """y [B, N_y, H] and x [B, N_x, W], whose rows sum to one, and gamma [B]."""
 
     y: Tensor
     x: Tensor

@@ -9,6 +9,7 @@ in and out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from fastdraw.ops.contract import wide_dtype
-from fastdraw.reference import EXPONENT_LIMIT, PARAM_LIMITS
+from fastdraw.reference import EXPONENT_LIMIT, param_limits, stride_unit
 
 
 class Rows(NamedTuple):
@@ -50,14 +51,20 @@ def _rows(centre: Tensor, delta: Tensor, inverse_sigma2: Tensor, size: int, leng
     return Rows(f.div_(f.sum(-1, keepdim=True)), step, exponent, offset, delta, inverse_sigma2)
 
 
-def _bank(params: Tensor, dtype: torch.dtype, size: int, height: int, width: int) -> Bank:
+def _bank(params: Tensor, dtype: torch.dtype, size: Sequence[int], height: int, width: int) -> Bank:
     # Limits go in as numbers: a tensor of them would be copied to the device at every call.
-    columns = zip(params.to(dtype).split(1, 1), PARAM_LIMITS, strict=True)
-    g_x, g_y, log_sigma2, log_delta, log_gamma = (column.clamp(-limit, limit) for column, limit in columns)
-    delta = log_delta.exp() * ((max(height, width) - 1) / (size - 1) if size > 1 else 0.0)
-    inverse_sigma2 = log_sigma2.neg().exp_()
-    y = _rows((height + 1) / 2 * (g_y + 1) - 1, delta, inverse_sigma2, size, height)
-    x = _rows((width + 1) / 2 * (g_x + 1) - 1, delta, inverse_sigma2, size, width)
+    columns = zip(params.to(dtype).split(1, 1), param_limits(params.shape[1]), strict=True)
+    g_x, g_y, *shapes, log_gamma = (column.clamp(-limit, limit) for column, limit in columns)
+    # Of x first and of y last; one for both where there are five numbers.
+    log_sigma2, log_delta = shapes[: len(shapes) // 2], shapes[len(shapes) // 2 :]
+    unit = stride_unit(size, (height, width))
+    # One filter stands at the centre: its stride is put to zero, since zero times NaN is not.
+    delta_x, delta_y = (
+        log.exp() * unit if n > 1 else torch.zeros_like(log) for log, n in ((log_delta[0], size[1]), (log_delta[-1], size[0]))
+    )
+    inverses = [log.neg().exp_() for log in log_sigma2]
+    y = _rows((height + 1) / 2 * (g_y + 1) - 1, delta_y, inverses[-1], size[0], height)
+    x = _rows((width + 1) / 2 * (g_x + 1) - 1, delta_x, inverses[0], size[1], width)
     return Bank(y, x, log_gamma.exp()[:, 0])
 
 
@@ -72,17 +79,17 @@ def _rows_backward(grad_f: Tensor, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _params_backward(grad_y: Tensor, grad_x: Tensor, grad_log_gamma: Tensor, bank: Bank, params: Tensor) -> Tensor:
-    """grad_y [B, N, H], grad_x [B, N, W], grad_log_gamma [B] -> grad_params [B, 5], zero beyond the limits of params."""
+    """grad_y [B, N, H], grad_x [B, N, W], grad_log_gamma [B] -> grad_params [B, 5 or 7], zero beyond the limits of params."""
     centre_y, log_delta_y, log_sigma2_y = _rows_backward(grad_y, bank.y)
     centre_x, log_delta_x, log_sigma2_x = _rows_backward(grad_x, bank.x)
-    grads = (
-        centre_x * ((grad_x.shape[2] + 1) / 2),
-        centre_y * ((grad_y.shape[2] + 1) / 2),
-        log_sigma2_x + log_sigma2_y,
-        log_delta_x + log_delta_y,
-        grad_log_gamma,
-    )
-    outside = torch.cat([c.abs() > limit for c, limit in zip(params.split(1, 1), PARAM_LIMITS, strict=True)], 1)
+    if params.shape[1] == 5:
+        shapes = [log_sigma2_x + log_sigma2_y, log_delta_x + log_delta_y]
+    else:
+        shapes = [log_sigma2_x, log_sigma2_y, log_delta_x, log_delta_y]
+    centres = [centre_x * ((grad_x.shape[2] + 1) / 2), centre_y * ((grad_y.shape[2] + 1) / 2)]
+    grads = [*centres, *shapes, grad_log_gamma]
+    limits = param_limits(params.shape[1])
+    outside = torch.cat([c.abs() > limit for c, limit in zip(params.split(1, 1), limits, strict=True)], 1)
     return torch.stack(grads, 1).masked_fill_(outside, 0.0).to(params.dtype)
 
 
@@ -95,26 +102,26 @@ def _write(patch: Tensor, bank: Bank, power: int) -> Tensor:
 
 
 def _window_backward(patch: Tensor, image: Tensor, bank: Bank, params: Tensor, power: int) -> Tensor:
-    """The gradient of L to params, from patch [B, C, N, N] and image [B, C, H, W]."""
-    batch, channels, size, _ = patch.shape
+    """The gradient of L to params, from patch [B, C, N_y, N_x] and image [B, C, H, W]."""
+    batch, channels, rows, size = patch.shape
     height, width = image.shape[2:]
     scaled = patch * bank.gamma.pow(power)[:, None, None, None]
     # Channels join the summed dimension of both products: F is one for all channels.
     columns = (bank.x.f[:, None] @ image.mT).view(batch, channels * size, height)
-    grad_y = scaled.transpose(1, 2).reshape(batch, size, channels * size) @ columns
+    grad_y = scaled.transpose(1, 2).reshape(batch, rows, channels * size) @ columns
     spread = (scaled.mT @ bank.y.f[:, None]).transpose(1, 2).reshape(batch, size, channels * height)
     grad_x = spread @ image.view(batch, channels * height, width)
     # dL/d log gamma = power L, and L = <dL/dF_Y, F_Y>.
     return _params_backward(grad_y, grad_x, power * (grad_y * bank.y.f).sum((1, 2)), bank, params)
 
 
-def filterbank(params: Tensor, size: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+def filterbank(params: Tensor, size: Sequence[int], height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
     bank = _bank(params, wide_dtype(params.dtype), size, height, width)
     return bank.y.f, bank.x.f, bank.gamma
 
 
 def filterbank_backward(
-    grad_y: Tensor, grad_x: Tensor, grad_gamma: Tensor, params: Tensor, size: int, height: int, width: int
+    grad_y: Tensor, grad_x: Tensor, grad_gamma: Tensor, params: Tensor, size: Sequence[int], height: int, width: int
 ) -> Tensor:
     dtype = wide_dtype(params.dtype)
     bank = _bank(params, dtype, size, height, width)
@@ -130,7 +137,7 @@ def _all(parts: list[Tensor], params: Tensor) -> Tensor:
     return parts[0] if params.dim() == 2 else torch.stack(parts, 1)
 
 
-def _banks(params: Tensor, dtype: torch.dtype, size: int, height: int, width: int) -> list[Bank]:
+def _banks(params: Tensor, dtype: torch.dtype, size: Sequence[int], height: int, width: int) -> list[Bank]:
     return [_bank(one, dtype, size, height, width) for one in _each(params, params)]
 
 
@@ -147,11 +154,11 @@ def _params_gradient(patches: list[Tensor], image: Tensor, banks: list[Bank], pa
     return _all([_window_backward(patch, image, bank, one, power) for patch, bank, one in windows], params)
 
 
-def keeps(image: Tensor, params: Tensor, size: int) -> None:
+def keeps(image: Tensor, params: Tensor, size: Sequence[int]) -> None:
     return None
 
 
-def read(image: Tensor, params: Tensor, size: int, power: int, kept: Tensor | None = None) -> Tensor:
+def read(image: Tensor, params: Tensor, size: Sequence[int], power: int, kept: Tensor | None = None) -> Tensor:
     dtype = wide_dtype(image.dtype)
     pixels = image.contiguous().to(dtype)
     banks = _banks(params, dtype, size, *image.shape[2:])
@@ -169,7 +176,7 @@ def read_backward(
 ) -> tuple[Tensor | None, Tensor]:
     dtype = wide_dtype(image.dtype)
     patches = _each(grad_patch.to(dtype), params)
-    banks = _banks(params, dtype, grad_patch.shape[-1], *image.shape[2:])
+    banks = _banks(params, dtype, grad_patch.shape[-2:], *image.shape[2:])
     grad_image = _written(patches, banks, power, image.dtype, form) if need_image else None
     return grad_image, _params_gradient(patches, image.contiguous().to(dtype), banks, params, power)
 
@@ -183,7 +190,7 @@ def write(
     form: torch.memory_format = torch.contiguous_format,
 ) -> Tensor:
     dtype = wide_dtype(patch.dtype)
-    banks = _banks(params, dtype, patch.shape[-1], height, width)
+    banks = _banks(params, dtype, patch.shape[-2:], height, width)
     return _written(_each(patch.to(dtype), params), banks, power, patch.dtype, form)
 
 
@@ -192,7 +199,7 @@ def write_backward(
 ) -> tuple[Tensor | None, Tensor]:
     dtype = wide_dtype(patch.dtype)
     image = grad_image.contiguous().to(dtype)
-    banks = _banks(params, dtype, patch.shape[-1], *image.shape[2:])
+    banks = _banks(params, dtype, patch.shape[-2:], *image.shape[2:])
     grad_patch = _all([_read(image, bank, power) for bank in banks], params).to(patch.dtype) if need_patch else None
     return grad_patch, _params_gradient(_each(patch.to(dtype), params), image, banks, params, power)
 

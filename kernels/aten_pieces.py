@@ -81,7 +81,7 @@ def canvas(
     assert r is not None
     images = torch.cat([x, x - canvas.sigmoid()], 1)
     if s.read_size:
-        images = aten.read(images, _split(head, s)[2].contiguous(), s.read_size, 1)
+        images = aten.read(images, _split(head, s)[2].contiguous(), (s.read_size, s.read_size), 1)
     r.copy_(images.flatten(1))
 
 

@@ -234,7 +234,7 @@ def _glimpses(
     for t in range(steps):
         inputs, params, after = _slot(tape.inputs, t), _slot(tape.params, t), _slot(tape.inputs, t + 1)[:, columns:]
         pieces.linear(inputs[:, columns:], w.head, w.head_bias, params)
-        inputs[:, :columns] = kernels.read(x, params, size, 1).flatten(1)
+        inputs[:, :columns] = kernels.read(x, params, (size, size), 1).flatten(1)
         c, c_new = _slot(tape.c, t), _slot(tape.c, t + 1)
         pieces.cell(inputs, w.lstm, w.lstm_bias, c, _slot(tape.gates, t), c_new, [after])
     pieces.linear(_slot(tape.inputs, steps)[:, columns:], w.output, w.output_bias, logits)

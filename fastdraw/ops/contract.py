@@ -59,26 +59,27 @@ class Shape(NamedTuple):
 
 
 class Backend(Protocol):
-    """The operators' kernels. Params are [B, 5], or [B, K, 5] with patches [B, K, C, N, N]. Images have any strides; all else
-    is contiguous. power: of gamma, 1 for a read and -1 for a write. Gradients are in the dtype of what they belong to."""
+    """The operators' kernels. Params are [B, P], or [B, K, P] with patches [B, K, C, N_y, N_x]; P is 5, or 7 with a sigma and
+    a stride of their own for x and y. size: (N_y, N_x). Images have any strides; all else is contiguous. power: of gamma, 1
+    for a read and -1 for a write. Gradients are in the dtype of what they belong to."""
 
     def unavailable(self) -> str | None:
         """None where these kernels can run, otherwise one sentence saying why not."""
 
-    def filterbank(self, params: Tensor, size: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-        """params [B, 5] -> F_Y [B, N, H], F_X [B, N, W], gamma [B], all wide."""
+    def filterbank(self, params: Tensor, size: Sequence[int], height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+        """params [B, P] -> F_Y [B, N_y, H], F_X [B, N_x, W], gamma [B], all wide."""
 
     def filterbank_backward(
-        self, grad_y: Tensor, grad_x: Tensor, grad_gamma: Tensor, params: Tensor, size: int, height: int, width: int
+        self, grad_y: Tensor, grad_x: Tensor, grad_gamma: Tensor, params: Tensor, size: Sequence[int], height: int, width: int
     ) -> Tensor:
-        """-> grad_params [B, 5]."""
+        """-> grad_params [B, P]."""
 
-    def keeps(self, image: Tensor, params: Tensor, size: int) -> Tensor | None:
+    def keeps(self, image: Tensor, params: Tensor, size: Sequence[int]) -> Tensor | None:
         """Memory in which `read` may leave what makes its gradient to params cheap; None where a backend has no use for it."""
 
-    def read(self, image: Tensor, params: Tensor, size: int, power: int, kept: Tensor | None = None) -> Tensor:
-        """image [B, C, H, W] -> patch gamma^power F_Y image F_X^T, [B, C, N, N] or [B, K, C, N, N]. kept: what `keeps` gave
-        for this image, params and size, to be filled."""
+    def read(self, image: Tensor, params: Tensor, size: Sequence[int], power: int, kept: Tensor | None = None) -> Tensor:
+        """image [B, C, H, W] -> patch gamma^power F_Y image F_X^T, [B, C, N_y, N_x] or [B, K, C, N_y, N_x]. kept: what `keeps`
+        gave for this image, params and size, to be filled."""
 
     def read_backward(
         self,

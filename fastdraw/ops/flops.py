@@ -29,14 +29,14 @@ from fastdraw.ops.records import named
 Size = Sequence[int]
 
 
-def _window(images: int, size: int, height: int, width: int) -> tuple[int, int]:
+def _window(images: int, rows: int, columns: int, height: int, width: int) -> tuple[int, int]:
     """Of a read, the product with F_Y and that with F_X; `images` counts channels too."""
-    return 2 * images * size * height * width, 2 * images * size * size * width
+    return 2 * images * rows * height * width, 2 * images * rows * columns * width
 
 
-def _drawn(images: int, size: int, height: int, width: int) -> tuple[int, int]:
+def _drawn(images: int, rows: int, columns: int, height: int, width: int) -> tuple[int, int]:
     """The same of a write."""
-    return 2 * images * size * size * height, 2 * images * size * height * width
+    return 2 * images * rows * columns * height, 2 * images * columns * height * width
 
 
 def _backward(products: tuple[int, int], need_first: bool, need_params: bool) -> int:
@@ -45,21 +45,21 @@ def _backward(products: tuple[int, int], need_first: bool, need_params: bool) ->
     return first * (need_first + need_params) + second * (1 + need_params) if need_first or need_params else 0
 
 
-def read(image: Size, params: Size, size: int, *_: Any, **__: Any) -> int:
-    return sum(_window(prod(params[:-1]) * image[1], size, *image[2:]))
+def read(image: Size, params: Size, rows: int, columns: int, *_: Any, **__: Any) -> int:
+    return sum(_window(prod(params[:-1]) * image[1], rows, columns, *image[2:]))
 
 
 def read_backward(grad: Size, image: Size, params: Size, need_image: bool, need_params: bool, *_: Any, **__: Any) -> int:
-    products = _window(prod(params[:-1]) * image[1], grad[-1], *image[2:])
+    products = _window(prod(params[:-1]) * image[1], *grad[-2:], *image[2:])
     return _backward(products, need_image, need_params)
 
 
 def write(patch: Size, params: Size, height: int, width: int, *_: Any, **__: Any) -> int:
-    return sum(_drawn(prod(patch[:-2]), patch[-1], height, width))
+    return sum(_drawn(prod(patch[:-2]), patch[-2], patch[-1], height, width))
 
 
 def write_backward(grad: Size, patch: Size, params: Size, need_patch: bool, need_params: bool, *_: Any, **__: Any) -> int:
-    return _backward(_drawn(prod(patch[:-2]), patch[-1], *grad[2:]), need_patch, need_params)
+    return _backward(_drawn(prod(patch[:-2]), *patch[-2:], *grad[2:]), need_patch, need_params)
 
 
 def filterbank(*_: Any, **__: Any) -> int:
@@ -91,9 +91,9 @@ def _glimpses(noise: Any, layers: Any, options: Any, infers: bool) -> dict[str, 
     if infers:
         parts["encoder"] = n * (prod(layers.encoder_ih) + prod(layers.encoder_hh) + prod(layers.latent))
     if write_size:
-        parts["write"] = n * prod(layers.write) + sum(_drawn(images, write_size, height, width))
+        parts["write"] = n * prod(layers.write) + sum(_drawn(images, write_size, write_size, height, width))
     if read_size and infers:
-        parts["read"] = n * prod(layers.read) + sum(_window(2 * images, read_size, height, width))
+        parts["read"] = n * prod(layers.read) + sum(_window(2 * images, read_size, read_size, height, width))
     return parts
 
 
@@ -112,7 +112,7 @@ def draw_backward(*arguments: Any, **__: Any) -> int:
 
 def _classified(x: Any, layers: Any, steps: int, size: int) -> tuple[int, int, int]:
     """Forward for all glimpses: reads' products, and those of the layers."""
-    first, second = _window(x[0] * x[1] * steps, size, *x[2:])
+    first, second = _window(x[0] * x[1] * steps, size, size, *x[2:])
     n = 2 * x[0]
     glimpse = prod(layers.head) + prod(layers.lstm_ih) + prod(layers.lstm_hh)
     return first, second, n * (steps * glimpse + prod(layers.output))

@@ -12,16 +12,18 @@ from fastdraw.ops import direct, gate, registry
 from fastdraw.ops.contract import Backend
 
 
-def read(image: Tensor, params: Tensor, size: int) -> Tensor:
+def read(image: Tensor, params: Tensor, size: int | tuple[int, int]) -> Tensor:
     """A differentiable N x N glimpse of each image, equation 27 of the paper: gamma F_Y image F_X^T.
 
     image   [B, C, H, W], float32, float64, float16 or bfloat16, with any strides; all channels go through the same window.
     params  [B, 5], or [B, K, 5] for K windows of each image: raw outputs (g~x, g~y, log sigma^2, log delta~, log gamma) of a
             linear layer, any finite values, any floating dtype. g~ = 0, log delta~ = 0 centres the window and lets it span
-            the image.
-    size    N >= 1, samples along each side.
+            the image. Or 7 numbers instead of 5, with width and stride of their own for either axis: (g~x, g~y,
+            log sigma_x^2, log sigma_y^2, log delta~x, log delta~y, log gamma).
+    size    N >= 1, samples along each side, or (N_y, N_x). The stride's unit lets the larger of the two span the image.
 
-    Gives the patch [B, C, N, N], or [B, K, C, N, N], in the image's dtype, summed in float32 (float64 for float64).
+    Gives the patch [B, C, N, N], or [B, K, C, N, N] ([..., N_y, N_x]), in the image's dtype, summed in float32
+    (float64 for float64).
     Differentiable once in image and params; the gradient to the image is made only where it is wanted, and lies in memory as
     the image does. Under torch.autocast it runs in float32.
 
@@ -30,33 +32,34 @@ def read(image: Tensor, params: Tensor, size: int) -> Tensor:
 
     Raises TypeError or ValueError, naming the argument, for integers, other shapes, two devices, or N below 1.
     """
-    size = _check(image, params, size)
+    rows, columns = checks.check_sides("size", size)
+    _check(image, params, rows, columns)
     if dispatch.current() == "reference":
-        return reference.read(image, params, size)
-    return _read(image, params, size, dispatch.current())
+        return reference.read(image, params, (rows, columns))
+    return _read(image, params, rows, columns, dispatch.current())
 
 
-def _check(image: Tensor, params: Tensor, size: int, *_: Any) -> int:
+def _check(image: Tensor, params: Tensor, rows: int, columns: int, *_: Any) -> None:
     checks.check_tensor("image", image, "B", "C", "H", "W")
     checks.check_windows(params, image.shape[0])
     checks.check_same("device", "image", image, "params", params)
-    return checks.check_size("size", size)
+    checks.check_pair("size", (rows, columns))
 
 
-def _shape(image: Tensor, params: Tensor, size: int) -> tuple[int, ...]:
-    return (*params.shape[:-1], image.shape[1], size, size)
+def _shape(image: Tensor, params: Tensor, rows: int, columns: int) -> tuple[int, ...]:
+    return (*params.shape[:-1], image.shape[1], rows, columns)
 
 
-def _forward(image: Tensor, params: Tensor, size: int, backend: str) -> Tensor:
+def _forward(image: Tensor, params: Tensor, rows: int, columns: int, backend: str) -> Tensor:
     checks.check_memory("image", image)
     checks.check_memory("params", params)
-    return _computed(image, params, size, backend)
+    return _computed(image, params, rows, columns, backend)
 
 
-def _computed(image: Tensor, params: Tensor, size: int, backend: str) -> Tensor:
+def _computed(image: Tensor, params: Tensor, rows: int, columns: int, backend: str) -> Tensor:
     if image.numel() == 0 or params.numel() == 0:
-        return image.new_zeros(_shape(image, params, size))
-    return dispatch.kernels(backend, image.device.type).read(image, params.contiguous(), size, 1)
+        return image.new_zeros(_shape(image, params, rows, columns))
+    return dispatch.kernels(backend, image.device.type).read(image, params.contiguous(), (rows, columns), 1)
 
 
 def memory_format(image: Tensor) -> torch.memory_format:
@@ -99,8 +102,8 @@ def _gradient(
 
 def _check_gradient(grad: Tensor, image: Tensor, params: Tensor) -> None:
     """What autograd kept comes back through hooks, which may give something else."""
-    _check(image, params, 1)
-    gate.check("grad", grad, image, _shape(image, params, grad.shape[-1] if grad.dim() else 0))
+    _check(image, params, 1, 1)
+    gate.check("grad", grad, image, _shape(image, params, *(grad.shape[-2:] if grad.dim() > 1 else (0, 0))))
     checks.check_memory("image", image)
     checks.check_memory("params", params)
 
@@ -113,24 +116,24 @@ def _gradient_fake(
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    image, params, _, ctx.backend = inputs
+    image, params, _, _, ctx.backend = inputs
     ctx.save_for_backward(image, params, None)
 
 
-def _forward_keeping(ctx: Any, image: Tensor, params: Tensor, size: int, backend: str) -> Tensor:
+def _forward_keeping(ctx: Any, image: Tensor, params: Tensor, rows: int, columns: int, backend: str) -> Tensor:
     """_forward and _setup, and beside them what the gradient to params needs of the pixels, where a backend can keep it."""
     ctx.backend = backend
     kernels, kept = dispatch.kernels(backend, image.device.type), None
     checks.check_memory("image", image)
     checks.check_memory("params", params)
     if ctx.needs_input_grad[1] and image.numel() and params.numel():
-        kept = kernels.keeps(image, params, size)
+        kept = kernels.keeps(image, params, (rows, columns))
     ctx.save_for_backward(image, params, kept)
     # What is kept lies as these windows on this image make it.
     ctx.kept_for = None if kept is None else (image.shape, params.detach().clone(), kept.shape, kept.dtype)
     if kept is None:
-        return _computed(image, params, size, backend)
-    return kernels.read(image, params.contiguous(), size, 1, kept)
+        return _computed(image, params, rows, columns, backend)
+    return kernels.read(image, params.contiguous(), (rows, columns), 1, kept)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -141,9 +144,9 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         _check_gradient(grad, image, params)
         if _fits(ctx, image, params, kept):
             kernels = dispatch.kernels(ctx.backend, image.device.type)
-            return *_gradients(kernels, grad, image, params, need_image, need_params, kept), None, None
+            return *_gradients(kernels, grad, image, params, need_image, need_params, kept), None, None, None
     grad_image, grad_params = _read_backward(grad, image, params, need_image, need_params, ctx.backend)
-    return grad_image if need_image else None, grad_params if need_params else None, None, None
+    return grad_image if need_image else None, grad_params if need_params else None, None, None, None
 
 
 def _fits(ctx: Any, image: Tensor, params: Tensor, kept: Tensor) -> bool:
@@ -167,9 +170,9 @@ _read_backward = registry.register(
     folds=((0, 0, 0), (0, 0)),
 )
 _read = registry.register(
-    "read(Tensor image, Tensor params, SymInt size, str backend) -> Tensor",
+    "read(Tensor image, Tensor params, SymInt rows, SymInt columns, str backend) -> Tensor",
     _forward,
-    lambda image, params, size, backend: image.new_empty(_shape(image, params, size)),
+    lambda image, params, rows, columns, backend: image.new_empty(_shape(image, params, rows, columns)),
     setup_context=_setup,
     backward=_backward,
     autocast=registry.to_float32,

@@ -14,9 +14,10 @@ def write(patch: Tensor, params: Tensor, image_size: tuple[int, int]) -> Tensor:
     """An N x N patch written onto an empty image, equation 29 of the paper: 1/gamma F_Y^T patch F_X.
 
     patch       [B, C, N, N], or [B, K, C, N, N] for K patches that are summed in one image; N >= 1, float32, float64, float16
-                or bfloat16; all channels go through the same window.
+                or bfloat16; all channels go through the same window. Sides may differ: [..., N_y, N_x].
     params      [B, 5], or [B, K, 5]: raw outputs (g~x, g~y, log sigma^2, log delta~, log gamma) of a linear layer, any finite
-                values, any floating dtype. g~ = 0, log delta~ = 0 centres the window and lets it span the image.
+                values, any floating dtype. g~ = 0, log delta~ = 0 centres the window and lets it span the image. Or 7
+                numbers, as `fastdraw.read` takes them.
     image_size  (H, W) in pixels.
 
     Gives the image [B, C, H, W] in the patch's dtype, summed in float32 (float64 for float64), windows in their order, so that
@@ -35,10 +36,10 @@ def write(patch: Tensor, params: Tensor, image_size: tuple[int, int]) -> Tensor:
 
 def _check_patch(patch: Tensor, params: Tensor) -> None:
     several = isinstance(patch, Tensor) and patch.dim() == 5
-    checks.check_tensor("patch", patch, *(("B", "K", "C", "N", "N") if several else ("B", "C", "N", "N")))
-    if patch.shape[-2] != patch.shape[-1] or patch.shape[-1] < 1:
-        raise checks.expected("patch", "shape [B, C, N, N] or [B, K, C, N, N] with N of at least 1", patch)
-    checks.check_tensor("params", params, *patch.shape[:-3], 5)
+    checks.check_tensor("patch", patch, *(("B", "K", "C", "N_y", "N_x") if several else ("B", "C", "N_y", "N_x")))
+    if 0 in patch.shape[-2:]:
+        raise checks.expected("patch", "shape [B, C, N_y, N_x] or [B, K, C, N_y, N_x] with sides of at least 1", patch)
+    checks.check_params(params, *patch.shape[:-3])
     checks.check_same("device", "patch", patch, "params", params)
 
 
@@ -75,7 +76,7 @@ def _gradient(
         grad_patch, grad_params = kernels.write_backward(grad, patch.contiguous(), params.contiguous(), -1, need_patch)
         return patch.new_empty(0) if grad_patch is None else grad_patch, grad_params
     # The gradient to the patch alone is a read.
-    wanted = kernels.read(grad, params.contiguous(), patch.shape[-1], -1) if need_patch else patch.new_empty(0)
+    wanted = kernels.read(grad, params.contiguous(), patch.shape[-2:], -1) if need_patch else patch.new_empty(0)
     return wanted, params.new_empty(0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -46,25 +47,25 @@ def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
-def filterbank(params: Tensor, size: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+def filterbank(params: Tensor, size: Sequence[int], height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
     batch, dtype = params.shape[0], wide_dtype(params.dtype)
     params = _as(params, dtype)
-    y = torch.empty((batch, size, height), dtype=dtype)
-    x = torch.empty((batch, size, width), dtype=dtype)
+    rows, columns = size
+    y = torch.empty((batch, rows, height), dtype=dtype)
+    x = torch.empty((batch, columns, width), dtype=dtype)
     gamma = torch.empty((batch,), dtype=dtype)
-    sizes = named(FilterbankSizes, batch=batch, height=height, width=width, size=size, threads=torch.get_num_threads())
+    sizes = named(FilterbankSizes, batch, height, width, rows, columns, params.shape[1], torch.get_num_threads())
     check(kernels(dtype).filterbank(sizes, _address(params, dtype), y.data_ptr(), x.data_ptr(), gamma.data_ptr()))
     return y, x, gamma
 
 
 def filterbank_backward(
-    grad_y: Tensor, grad_x: Tensor, grad_gamma: Tensor, params: Tensor, size: int, height: int, width: int
+    grad_y: Tensor, grad_x: Tensor, grad_gamma: Tensor, params: Tensor, size: Sequence[int], height: int, width: int
 ) -> Tensor:
     wide = _as(params, wide_dtype(params.dtype))
     grad_y, grad_x, grad_gamma = (_as(t, wide.dtype).contiguous() for t in (grad_y, grad_x, grad_gamma))
     out = torch.empty_like(wide)
-    batch, threads = wide.shape[0], torch.get_num_threads()
-    sizes = named(FilterbankSizes, batch=batch, height=height, width=width, size=size, threads=threads)
+    sizes = named(FilterbankSizes, wide.shape[0], height, width, *size, wide.shape[1], torch.get_num_threads())
     pointers = (_address(t, wide.dtype) for t in (wide, grad_y, grad_x, grad_gamma, out))
     check(kernels(wide.dtype).filterbank_backward(sizes, *pointers))
     return _as(out, params.dtype)
@@ -72,7 +73,7 @@ def filterbank_backward(
 
 def _through_windows(
     shape: tuple[int, ...],
-    size: int,
+    size: Sequence[int],
     power: int,
     params: Tensor,
     image: Tensor | None,
@@ -89,6 +90,7 @@ def _through_windows(
     form: how image_out lies.
     """
     batch, channels, height, width = shape
+    rows, columns, numbers = *size, params.shape[-1]
     functions, threads = kernels(params.dtype), torch.get_num_threads()
     # Half precision is widened where it is read, but for small images, which are widened whole.
     kind = 0 if image is None else _HALVES.get(image.dtype, 0)
@@ -108,7 +110,7 @@ def _through_windows(
         *(0 if t is None else t.data_ptr() for t in (image_out, patch_out, params_out)),
     )
     if small:
-        sizes = named(WholeSizes, batch, channels, height, width, size, power, threads)
+        sizes = named(WholeSizes, batch, channels, height, width, rows, columns, power, numbers, threads)
         return check(functions.whole(sizes, *pointers))
     windows = 1 if params.dim() == 2 else params.shape[1]
     from_image, from_channel, from_row, from_pixel = (0, 0, 0, 0) if image is None else strides(image)
@@ -116,7 +118,7 @@ def _through_windows(
     keeps = int(kept is not None and params_out is None)
     kept_numel = 0 if kept is None else kept.numel() // (batch * windows * channels)
     sizes = named(
-        WindowsSizes, batch, windows, channels, height, width, size, power, kind,
+        WindowsSizes, batch, windows, channels, height, width, rows, columns, power, numbers, kind,
         from_image, from_channel, from_row, from_pixel, to_image, to_channel, to_row, to_pixel, keeps, kept_numel, threads,
     )  # fmt: skip
     return check(functions.windows(sizes, *pointers, 0 if kept is None else _address(kept, dtype)))
@@ -139,16 +141,16 @@ def _image(shape: tuple[int, ...], dtype: torch.dtype, form: torch.memory_format
     return image
 
 
-def read(image: Tensor, params: Tensor, size: int, power: int, kept: Tensor | None = None) -> Tensor:
+def read(image: Tensor, params: Tensor, size: Sequence[int], power: int, kept: Tensor | None = None) -> Tensor:
     dtype, shape = wide_dtype(image.dtype), image.shape
     params = _as(params, dtype)
     several = () if params.dim() == 2 else (params.shape[1],)
-    patch = torch.empty((shape[0], *several, shape[1], size, size), dtype=dtype)
+    patch = torch.empty((shape[0], *several, shape[1], *size), dtype=dtype)
     _through_windows(shape, size, power, params, _pixels(image, dtype), None, None, patch, None, kept)
     return _as(patch, image.dtype)
 
 
-def keeps(image: Tensor, params: Tensor, size: int) -> Tensor | None:
+def keeps(image: Tensor, params: Tensor, size: Sequence[int]) -> Tensor | None:
     """For the windows' columns under every filter, with which no pixel is read again. None for small images, and where it
     would be larger than what the windows see."""
     _, channels, height, width = image.shape
@@ -156,8 +158,8 @@ def keeps(image: Tensor, params: Tensor, size: int) -> Tensor | None:
         return None
     dtype = wide_dtype(image.dtype)
     window, found = _as(params, dtype).contiguous(), (ctypes.c_int64 * 2)()
-    count = window.numel() // 5
-    sizes = named(SeenSizes, windows=count, height=height, width=width, size=size)
+    count, numbers = window.shape[:-1].numel(), window.shape[-1]
+    sizes = named(SeenSizes, count, height, width, *size, numbers)
     check(kernels(dtype).seen_pixels(sizes, window.data_ptr(), ctypes.addressof(found)))
     each, pixels = found
     return None if count * each > pixels else read_buffer((count * channels, each), dtype)
@@ -177,7 +179,7 @@ def read_backward(
     grad_params = torch.empty_like(window)
     grad_image = _image(shape, dtype, form, image) if need_image else None
     _through_windows(
-        shape, patch.shape[-1], power, window, _pixels(image, dtype), patch, grad_image, None, grad_params, kept, form
+        shape, patch.shape[-2:], power, window, _pixels(image, dtype), patch, grad_image, None, grad_params, kept, form
     )
     return None if grad_image is None else _as(grad_image, image.dtype), _as(grad_params, params.dtype)
 
@@ -193,7 +195,7 @@ def write(
     dtype = wide_dtype(patch.dtype)
     shape = (patch.shape[0], patch.shape[-3], height, width)
     image = _image(shape, dtype, form)
-    _through_windows(shape, patch.shape[-1], power, _as(params, dtype), None, _as(patch, dtype), image, None, None, form=form)
+    _through_windows(shape, patch.shape[-2:], power, _as(params, dtype), None, _as(patch, dtype), image, None, None, form=form)
     return _as(image, patch.dtype)
 
 
@@ -205,7 +207,7 @@ def write_backward(
     grad_params = torch.empty_like(window)
     grad_patch = torch.empty_like(wide) if need_patch else None
     image = _pixels(grad_image, dtype)
-    _through_windows(image.shape, patch.shape[-1], power, window, image, wide, None, grad_patch, grad_params)
+    _through_windows(image.shape, patch.shape[-2:], power, window, image, wide, None, grad_patch, grad_params)
     return None if grad_patch is None else _as(grad_patch, patch.dtype), _as(grad_params, params.dtype)
 
 

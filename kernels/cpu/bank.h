@@ -34,9 +34,9 @@ struct WindowJob {
   int64_t cuts;          // The columns of a window and channel are shared out among this many tasks of a read,
   int64_t blocks;        // and the rows of an image among this many of a write.
   Strides from, to;
-  const T* params;  // [B, K, 5]
+  const T* params;  // [B, K, 5 or 7]
   const void* image;
-  const T* patch;  // [B, K, C, N, N]
+  const T* patch;  // [B, K, C, N_y, N_x]
   T *image_out, *patch_out, *params_out;
   T* kept;            // [B, K, C, kept_numel]: every tile's T, or null.
   int64_t kept_numel;  // For each window and channel.
@@ -46,9 +46,9 @@ struct WindowJob {
 
   // Whether rows F d and F e are wanted.
   bool gradients() const { return params_out || keeps; }
-  int64_t numel() const { return shape.size * shape.size; }
+  int64_t numel() const { return shape.numel(); }
   // A task's part of a patch, and of the moments of both axes.
-  int64_t partial_numel() const { return (cuts > 1 && patch_out ? numel() : 0) + (params_out ? 6 * shape.size : 0); }
+  int64_t partial_numel() const { return (cuts > 1 && patch_out ? numel() : 0) + (params_out ? 3 * shape.filters() : 0); }
 };
 
 // Rows of a tile that are packed at once: a narrow band slides down a tall tile, a wide one stays in the nearest cache.
@@ -58,22 +58,23 @@ constexpr int64_t kTall = 256, kLow = 64;
 template <class T>
 struct TileScratch {
   T* tile;     // [kTall, kTile]
-  T* t;        // [3 N, kTile]: F_Y, F_Y d and F_Y e times the tile
-  T* v;        // [N, kTile]: gamma^power P F_X
-  T* g;        // [N, kTile]: dL/dF_X
-  T* scaled;   // [N, N]: gamma^power P
-  T* patch;    // [N, padded N]
-  T* moments;  // [6 N, one vector]
+  T* t;        // [3 N_y, kTile]: F_Y, F_Y d and F_Y e times the tile
+  T* v;        // [N_y, kTile]: gamma^power P F_X
+  T* g;        // [N_x, kTile]: dL/dF_X
+  T* scaled;   // [N_y, N_x]: gamma^power P
+  T* patch;    // [N_y, padded N_x]
+  T* moments;  // [3 N_y + 3 N_x, one vector]
   Piece* pieces;  // [kTile]
 };
 
 template <class T>
-bool make_tile_scratch(TileScratch<T>& w, int64_t n) {
+bool make_tile_scratch(TileScratch<T>& w, const Shape& s) {
+  const int64_t n = s.rows, m = s.columns;
   for (T* base = nullptr;;) {
     Layout<T> layout{base};
     w.tile = layout.take(kTall * kTile<T>), w.t = layout.take(3 * n * kTile<T>);
-    w.v = layout.take(n * kTile<T>), w.g = layout.take(n * kTile<T>);
-    w.scaled = layout.take(n * n), w.patch = layout.take(n * padded<T>(n)), w.moments = layout.take(6 * n * kLanes<T>);
+    w.v = layout.take(n * kTile<T>), w.g = layout.take(m * kTile<T>);
+    w.scaled = layout.take(n * m), w.patch = layout.take(n * padded<T>(m)), w.moments = layout.take(3 * (n + m) * kLanes<T>);
     w.pieces = reinterpret_cast<Piece*>(layout.take(kTile<T> * int64_t(sizeof(Piece) / sizeof(T))));
     if (base) return true;
     base = static_cast<T*>(fastdraw_scratch(size_t(layout.count) * sizeof(T)));
@@ -84,13 +85,13 @@ bool make_tile_scratch(TileScratch<T>& w, int64_t n) {
 // Shares memory out for the supports of all windows, whose lengths are not known yet.
 template <class T>
 void lay_out_supports(Layout<int64_t>& layout, const WindowJob<T>& job) {
-  const int64_t n = job.shape.size;
+  const auto take = [&](Support& s, int64_t n) {
+    s.bands = reinterpret_cast<Band*>(layout.take(n * int64_t(sizeof(Band) / sizeof(int64_t))));
+    s.segments = reinterpret_cast<Segment*>(layout.take(n * int64_t(sizeof(Segment) / sizeof(int64_t))));
+  };
   for (int64_t i = 0; i < job.count; ++i) {
-    Support* const supports[2] = {&job.banks[i].support_y, &job.banks[i].support_x};
-    for (Support* s : supports) {
-      s->bands = reinterpret_cast<Band*>(layout.take(n * int64_t(sizeof(Band) / sizeof(int64_t))));
-      s->segments = reinterpret_cast<Segment*>(layout.take(n * int64_t(sizeof(Segment) / sizeof(int64_t))));
-    }
+    take(job.banks[i].support_y, job.shape.rows);
+    take(job.banks[i].support_x, job.shape.columns);
   }
 }
 
@@ -100,10 +101,9 @@ bool find_supports(void* data, int64_t begin, int64_t end) {
   const Shape& s = job.shape;
   for (int64_t i = begin; i < end; ++i) {
     Bank<T>& bank = job.banks[i];
-    const Window<T>& o = bank.window = window_of(job.params + (job.first + i) * kParams, s.size, s.height, s.width, s.power);
-    const T any = o.centre_x + o.centre_y + o.delta + o.half_inverse_sigma2 + o.gain;
-    find_support(bank.support_y, s.size, s.height, o.centre_y, o.delta, o.half_inverse_sigma2, any != any);
-    find_support(bank.support_x, s.size, s.width, o.centre_x, o.delta, o.half_inverse_sigma2, any != any);
+    const Window<T>& o = bank.window = window_of(job.params + (job.first + i) * s.numbers, s);
+    find_support(bank.support_y, s.rows, s.height, o.y, o.nan());
+    find_support(bank.support_x, s.columns, s.width, o.x, o.nan());
   }
   return true;
 }
@@ -111,15 +111,16 @@ bool find_supports(void* data, int64_t begin, int64_t end) {
 // Shares memory out for one window's filters, after find_supports.
 template <class T>
 void lay_out_bank(Layout<T>& layout, Bank<T>& bank, const Shape& s, bool gradients, bool reads) {
-  const int64_t n = s.size, kinds = gradients ? 3 : 1;
+  const int64_t kinds = gradients ? 3 : 1;
   bank.y.length = s.height, bank.y.stride = band_stride<T>(bank.support_y);
   bank.x.length = s.width, bank.x.stride = band_stride<T>(bank.support_x);
-  bank.transposed_row = padded<T>(n);
-  Axis<T>* const axes[2] = {&bank.y, &bank.x};
-  for (Axis<T>* axis : axes) {
-    axis->rows = layout.take(kinds * n * axis->stride);
-    axis->mean_step = layout.take(n), axis->mean_exponent = layout.take(n);
-  }
+  bank.transposed_row = padded<T>(s.columns);
+  const auto take = [&](Axis<T>& axis, int64_t n) {
+    axis.rows = layout.take(kinds * n * axis.stride);
+    axis.mean_step = layout.take(n), axis.mean_exponent = layout.take(n);
+  };
+  take(bank.y, s.rows);
+  take(bank.x, s.columns);
   bank.x_transposed = layout.take(reads ? padded<T>(bank.support_x.length) * bank.transposed_row : 0);
   bank.rows = reinterpret_cast<int64_t*>(layout.take(bank.support_y.length * int64_t(sizeof(int64_t) / sizeof(T))));
 }
@@ -127,20 +128,20 @@ void lay_out_bank(Layout<T>& layout, Bank<T>& bank, const Shape& s, bool gradien
 template <class T>
 bool fill_banks(void* data, int64_t begin, int64_t end) {
   const WindowJob<T>& job = *static_cast<WindowJob<T>*>(data);
-  const int64_t n = job.shape.size;
+  const int64_t rows = job.shape.rows, columns = job.shape.columns;
   for (int64_t i = begin; i < end; ++i) {
     Bank<T>& bank = job.banks[i];
-    const T inverse = bank.window.half_inverse_sigma2;
+    const T inverse_y = bank.window.y.half_inverse_sigma2, inverse_x = bank.window.x.half_inverse_sigma2;
     if (job.gradients()) {
-      fill_bands<T, true>(bank.y, bank.support_y, n, inverse);
-      fill_bands<T, true>(bank.x, bank.support_x, n, inverse);
+      fill_bands<T, true>(bank.y, bank.support_y, rows, inverse_y);
+      fill_bands<T, true>(bank.x, bank.support_x, columns, inverse_x);
     } else {
-      fill_bands<T, false>(bank.y, bank.support_y, n, inverse);
-      fill_bands<T, false>(bank.x, bank.support_x, n, inverse);
+      fill_bands<T, false>(bank.y, bank.support_y, rows, inverse_y);
+      fill_bands<T, false>(bank.x, bank.support_x, columns, inverse_x);
     }
     if (job.patch_out) {
       memset(bank.x_transposed, 0, size_t(padded<T>(bank.support_x.length) * bank.transposed_row) * sizeof(T));
-      for (int64_t j = 0; j < n; ++j) {
+      for (int64_t j = 0; j < columns; ++j) {
         const Band& band = bank.support_x.bands[j];
         for (int64_t p = band.begin; p < band.end; ++p)
           bank.x_transposed[p * bank.transposed_row + j] = bank.x.rows[j * bank.x.stride + p];
@@ -168,10 +169,10 @@ FASTDRAW_INLINE Range seen_by(const Support& s, int64_t size, int64_t begin, int
 
 // V = gamma^power P F_X for the tile of columns from `from` on.
 template <class T, int kVectors>
-void spread_tile(const Bank<T>& bank, const TileScratch<T>& w, int64_t n, int64_t from, int64_t columns) {
-  const Range j = seen_by(bank.support_x, n, from, from + columns);
+void spread_tile(const Bank<T>& bank, const TileScratch<T>& w, const Shape& s, int64_t from, int64_t columns) {
+  const Range j = seen_by(bank.support_x, s.columns, from, from + columns);
   const T* filters = bank.x.rows + j.first * bank.x.stride + from;
-  tile_product<T, kVectors>(n, j.behind - j.first, {w.scaled + j.first, n, 1}, filters, bank.x.stride, w.v, kTile<T>, false);
+  tile_product<T, kVectors>(s.rows, j.behind - j.first, {w.scaled + j.first, s.columns, 1}, filters, bank.x.stride, w.v, kTile<T>, false);
 }
 
 template <class T>

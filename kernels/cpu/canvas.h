@@ -29,8 +29,8 @@ struct CanvasJob {
   int64_t numel() const { return channels * pixels(); }
   int64_t patch_numel() const { return write_size ? channels * write_size * write_size : numel(); }
   int64_t read_numel() const { return read_size ? channels * read_size * read_size : numel(); }
-  Shape write_shape() const { return {channels, height, width, write_size, -1}; }
-  Shape read_shape() const { return {2 * channels, height, width, read_size, 1}; }
+  Shape write_shape() const { return {channels, height, width, write_size, write_size, -1}; }
+  Shape read_shape() const { return {2 * channels, height, width, read_size, read_size, 1}; }
 };
 
 // A thread's memory: two windows, one image [C, H, W] and one channel, and a read's or a patch's numbers.
@@ -86,7 +86,7 @@ bool canvas_tasks(void* data, int64_t begin, int64_t end) {
       const Shape s = job.write_shape();
       open_window(w.write, s, head + job.patch_numel(), false, false);
       for (int64_t c = 0; c < job.channels; ++c) {
-        spread_patch(w.write, s, head + c * s.size * s.size, 0, s.width);
+        spread_patch(w.write, s, head + c * s.numel(), 0, s.width);
         write_columns(w.write, s, w.channel, 0, s.width);
         add_scaled(before + c * pixels, T(1), w.channel, canvas + c * pixels, pixels);
       }
@@ -99,10 +99,10 @@ bool canvas_tasks(void* data, int64_t begin, int64_t end) {
     error_image(x, canvas, w.image, numel);
     if (job.read_size) {
       const Shape s = job.read_shape();
-      const int64_t part = s.size * s.size;
+      const int64_t part = s.numel();
       open_window(w.read, s, head + job.head_row - kParams, false, true);
       for (int64_t c = 0; c < 2 * job.channels; ++c) {
-        filter_columns(w.read, s, c < job.channels ? x + c * pixels : w.image + (c - job.channels) * pixels, s.size, 0, s.width);
+        filter_columns(w.read, s, c < job.channels ? x + c * pixels : w.image + (c - job.channels) * pixels, s.rows, 0, s.width);
         read_patch(w.read, s, w.patches + c * part, 0, s.width);
       }
       convert<T>(w.patches, r, 2 * job.read_numel());
@@ -130,8 +130,8 @@ void read_backward(const CanvasJob<T, S>& job, CanvasScratch<T>& w, int64_t b) {
     const int64_t at = (is_error ? c - job.channels : c) * pixels;
     const T* grad_image = w.patches + c * pixels;
     if (job.read_size) {
-      filter_columns(w.read, s, (is_error ? w.image : x) + at, 3 * s.size, 0, s.width);
-      spread_patch(w.read, s, w.patches + c * s.size * s.size, 0, s.width);
+      filter_columns(w.read, s, (is_error ? w.image : x) + at, 3 * s.rows, 0, s.width);
+      spread_patch(w.read, s, w.patches + c * s.numel(), 0, s.width);
       if (is_error || grad_x) write_columns(w.read, s, w.channel, 0, s.width);
       add_window_gradient(w.read, s, c == 0, s.width);
       grad_image = w.channel;
@@ -165,10 +165,10 @@ void write_backward(const CanvasJob<T, S>& job, CanvasScratch<T>& w, int64_t b) 
     return;
   }
   const Shape s = job.write_shape();
-  const int64_t part = s.size * s.size;
+  const int64_t part = s.numel();
   open_window(w.write, s, head + patch_numel, true, true);
   for (int64_t c = 0; c < job.channels; ++c) {
-    filter_columns(w.write, s, grad_canvas + c * pixels, 3 * s.size, 0, s.width);
+    filter_columns(w.write, s, grad_canvas + c * pixels, 3 * s.rows, 0, s.width);
     read_patch(w.write, s, w.patches + c * part, 0, s.width);
     spread_patch(w.write, s, head + c * part, 0, s.width);
     if (job.rebuild) {

@@ -10,12 +10,35 @@
 
 namespace {
 
-constexpr int kParams = 5;
+// Of the paper's window. One with a sigma and a stride of their own for x and y has 7:
+// g~x, g~y, log sigma_x^2, log sigma_y^2, log delta~x, log delta~y, log gamma.
+constexpr int kParams = 5, kMostParams = 7;
+
+// A row of N filters stands at centre + (i - (N-1)/2) delta.
+template <class T>
+struct Line {
+  T centre, delta, half_inverse_sigma2;
+};
 
 // What raw parameters mean, in pixels counted from 0, and the raw parameters' own limits.
 template <class T>
 struct Window {
-  T centre_x, centre_y, delta, half_inverse_sigma2, gain;
+  Line<T> y, x;
+  T gain;
+  // A NaN in any of the parameters.
+  bool nan() const {
+    const T any = x.centre + y.centre + x.delta + y.delta + x.half_inverse_sigma2 + y.half_inverse_sigma2 + gain;
+    return any != any;
+  }
+};
+
+struct Shape {
+  int64_t channels, height, width;
+  int64_t rows, columns;  // Filters along y and along x.
+  int power;
+  int64_t numbers = kParams;
+  int64_t numel() const { return rows * columns; }
+  int64_t filters() const { return rows + columns; }
 };
 
 template <class T>
@@ -36,14 +59,23 @@ FASTDRAW_INLINE double nearest_whole(double x) { return __builtin_rint(x); }
 
 // gain is gamma^power.
 template <class T>
-Window<T> window_of(const T* params, int64_t size, int64_t height, int64_t width, int power) {
-  const T longest = T((height > width ? height : width) - 1);
+Window<T> window_of(const T* params, const Shape& s) {
+  const int own = s.numbers == kMostParams;
+  const int64_t size = s.rows > s.columns ? s.rows : s.columns;
+  const T unit = T((s.height > s.width ? s.height : s.width) - 1) / T(size > 1 ? size - 1 : 1);
   Window<T> w;
-  w.centre_x = T(width + 1) / 2 * (clamped(params, 0) + 1) - 1;
-  w.centre_y = T(height + 1) / 2 * (clamped(params, 1) + 1) - 1;
-  w.half_inverse_sigma2 = T(0.5) * exponential(-clamped(params, 2));
-  w.delta = size > 1 ? longest / T(size - 1) * exponential(clamped(params, 3)) : T(0);
-  w.gain = exponential(T(power) * clamped(params, 4));
+  w.x.centre = T(s.width + 1) / 2 * (clamped(params, 0) + 1) - 1;
+  w.y.centre = T(s.height + 1) / 2 * (clamped(params, 1) + 1) - 1;
+  w.x.half_inverse_sigma2 = w.y.half_inverse_sigma2 = T(0.5) * exponential(-clamped(params, 2));
+  w.x.delta = w.y.delta = unit * exponential(clamped(params, 3 + own));
+  if (own) {
+    w.y.half_inverse_sigma2 = T(0.5) * exponential(-clamped(params, 3));
+    w.y.delta = unit * exponential(clamped(params, 5));
+  }
+  // One filter stands at the centre, whatever the stride says.
+  if (s.columns == 1) w.x.delta = 0;
+  if (s.rows == 1) w.y.delta = 0;
+  w.gain = exponential(T(s.power) * clamped(params, int(s.numbers) - 1));
   return w;
 }
 
@@ -65,8 +97,9 @@ FASTDRAW_INLINE Vector<T> exponent_of(Vector<T> step, T shift, T half_inverse_si
 
 // Rows of kVectors vectors stay in registers between their two passes; 0 stands for any number of vectors.
 template <class T, bool kGradients, int kVectors>
-void fill_rows_of(const Axis<T>& axis, int64_t size, T centre, T delta, T half_inverse_sigma2) {
+void fill_rows_of(const Axis<T>& axis, int64_t size, const Line<T>& line) {
   typedef Vector<T> V;
+  const T centre = line.centre, delta = line.delta, half_inverse_sigma2 = line.half_inverse_sigma2;
   const int64_t vectors = kVectors ? kVectors : axis.stride / kLanes<T>, next = size * axis.stride;
   const T end = T(axis.length - 1);
   for (int64_t i = 0; i < size; ++i) {
@@ -108,12 +141,12 @@ void fill_rows_of(const Axis<T>& axis, int64_t size, T centre, T delta, T half_i
 }
 
 template <class T, bool kGradients>
-void fill_rows(const Axis<T>& axis, int64_t size, T centre, T delta, T half_inverse_sigma2) {
+void fill_rows(const Axis<T>& axis, int64_t size, const Line<T>& line) {
   switch (axis.stride / kLanes<T>) {
-    case 1: return fill_rows_of<T, kGradients, 1>(axis, size, centre, delta, half_inverse_sigma2);
-    case 2: return fill_rows_of<T, kGradients, 2>(axis, size, centre, delta, half_inverse_sigma2);
-    case 4: return fill_rows_of<T, kGradients, 4>(axis, size, centre, delta, half_inverse_sigma2);
-    default: return fill_rows_of<T, kGradients, 0>(axis, size, centre, delta, half_inverse_sigma2);
+    case 1: return fill_rows_of<T, kGradients, 1>(axis, size, line);
+    case 2: return fill_rows_of<T, kGradients, 2>(axis, size, line);
+    case 4: return fill_rows_of<T, kGradients, 4>(axis, size, line);
+    default: return fill_rows_of<T, kGradients, 0>(axis, size, line);
   }
 }
 
@@ -124,12 +157,12 @@ struct AxisGradient {
 };
 
 template <class T>
-AxisGradient<T> axis_gradient(const Axis<T>& axis, int64_t size, const T* moments, T delta, T half_inverse_sigma2) {
+AxisGradient<T> axis_gradient(const Axis<T>& axis, int64_t size, const T* moments, const Line<T>& line) {
   AxisGradient<T> g{0, 0, 0};
   for (int64_t i = 0; i < size; ++i) {
-    const T grad_mu = 2 * half_inverse_sigma2 * (moments[size + i] - axis.mean_step[i] * moments[i]);
+    const T grad_mu = 2 * line.half_inverse_sigma2 * (moments[size + i] - axis.mean_step[i] * moments[i]);
     g.centre += grad_mu;
-    g.log_delta += grad_mu * (T(i) - T(size - 1) / 2) * delta;
+    g.log_delta += grad_mu * (T(i) - T(size - 1) / 2) * line.delta;
     g.log_sigma2 += moments[2 * size + i] - axis.mean_exponent[i] * moments[i];
   }
   return g;
@@ -148,15 +181,23 @@ void add_moments(int64_t size, int64_t columns, const T* g, int64_t g_row, const
   }
 }
 
-// Zero beyond the limits of the raw parameters, as clamping makes it; grad_log_gamma is dL/dlog gamma.
+// Zero beyond the limits of the raw parameters, as clamping makes it. moments: of y's filters, then of x's, 3 each;
+// grad_log_gamma is dL/dlog gamma.
 template <class T>
-void finish_params(const Axis<T>& y, const Axis<T>& x, const Window<T>& w, int64_t size, const T* moments_y,
-                   const T* moments_x, T grad_log_gamma, const T* params, T* grad_params) {
-  const AxisGradient<T> gy = axis_gradient(y, size, moments_y, w.delta, w.half_inverse_sigma2);
-  const AxisGradient<T> gx = axis_gradient(x, size, moments_x, w.delta, w.half_inverse_sigma2);
-  const T grads[kParams] = {gx.centre * (T(x.length + 1) / 2), gy.centre * (T(y.length + 1) / 2), gx.log_sigma2 + gy.log_sigma2,
-                            gx.log_delta + gy.log_delta, grad_log_gamma};
-  for (int i = 0; i < kParams; ++i) {
+void finish_params(const Axis<T>& y, const Axis<T>& x, const Window<T>& w, const Shape& s, const T* moments, T grad_log_gamma,
+                   const T* params, T* grad_params) {
+  const AxisGradient<T> gy = axis_gradient(y, s.rows, moments, w.y);
+  const AxisGradient<T> gx = axis_gradient(x, s.columns, moments + 3 * s.rows, w.x);
+  const bool own = s.numbers == kMostParams;
+  const T centre_x = gx.centre * (T(x.length + 1) / 2), centre_y = gy.centre * (T(y.length + 1) / 2);
+  const T grads[kMostParams] = {centre_x,
+                                centre_y,
+                                own ? gx.log_sigma2 : gx.log_sigma2 + gy.log_sigma2,
+                                own ? gy.log_sigma2 : gx.log_delta + gy.log_delta,
+                                own ? gx.log_delta : grad_log_gamma,
+                                gy.log_delta,
+                                grad_log_gamma};
+  for (int i = 0; i < s.numbers; ++i) {
     const bool outside = params[i] > limit<T>(i) || params[i] < -limit<T>(i);
     grad_params[i] = outside ? T(0) : grads[i];
   }

@@ -26,11 +26,11 @@ struct WholeJob {
 template <class T>
 void read_and_write(const WholeJob<T>& job, Scratch<T>& w, int64_t b) {
   const Shape& s = job.shape;
-  const int64_t pixels = s.height * s.width, numel = s.size * s.size;
-  open_window(w, s, job.params + b * kParams, job.params_out != nullptr, job.patch_out != nullptr);
+  const int64_t pixels = s.height * s.width, numel = s.numel();
+  open_window(w, s, job.params + b * s.numbers, job.params_out != nullptr, job.patch_out != nullptr);
   for (int64_t c = 0; c < s.channels; ++c) {
     const int64_t channel = b * s.channels + c;
-    if (job.image) filter_columns(w, s, job.image + channel * pixels, job.params_out ? 3 * s.size : s.size, 0, s.width);
+    if (job.image) filter_columns(w, s, job.image + channel * pixels, job.params_out ? 3 * s.rows : s.rows, 0, s.width);
     if (job.patch_out) read_patch(w, s, job.patch_out + channel * numel, 0, s.width);
     if (job.patch) spread_patch(w, s, job.patch + channel * numel, 0, s.width);
     if (job.image_out) write_columns(w, s, job.image_out + channel * pixels, 0, s.width);
@@ -46,18 +46,18 @@ bool whole_images(void* data, int64_t begin, int64_t end) {
   if (!make_scratch(w, job.shape, job.shape.width)) return false;
   for (int64_t b = begin; b < end; ++b) {
     read_and_write(job, w, b);
-    if (job.params_out) window_gradient(w, job.shape, w.moments, job.params + b * kParams, job.params_out + b * kParams);
+    if (job.params_out) window_gradient(w, job.shape, w.moments, job.params + b * job.shape.numbers, job.params_out + b * job.shape.numbers);
   }
   return true;
 }
 
 template <class T>
 int whole(const WholeSizes& sizes, const T* params, const T* image, const T* patch, T* image_out, T* patch_out,
-          T* params_out) {
-  const Shape s{sizes.channels, sizes.height, sizes.width, sizes.size, int(sizes.power)};
+            T* params_out) {
+  const Shape s{sizes.channels, sizes.height, sizes.width, sizes.rows, sizes.columns, int(sizes.power), sizes.numbers};
   WholeJob<T> job{s, params, image, patch, image_out, patch_out, params_out};
   // Waking threads takes microseconds, in which one thread does this much.
-  const int64_t products = sizes.batch * s.channels * s.size * s.height * s.width;
+  const int64_t products = sizes.batch * s.channels * s.rows * s.height * s.width;
   return fastdraw_parallel(sizes.batch, products < 1 << 16 ? 1 : sizes.threads, whole_images<T>, &job) ? 0 : 1;
 }
 
@@ -81,22 +81,21 @@ template <class T>
 bool filterbanks(void* data, int64_t begin, int64_t end) {
   const FilterbankJob<T>& job = *static_cast<FilterbankJob<T>*>(data);
   const Shape& s = job.shape;
-  const int64_t n = s.size;
+  const int64_t n = s.rows, m = s.columns;
   Scratch<T> w;
   if (!make_scratch(w, s, s.width > s.height ? s.width : s.height, false)) return false;
   for (int64_t b = begin; b < end; ++b) {
-    const T* params = job.params + b * kParams;
+    const T* params = job.params + b * s.numbers;
     open_window(w, s, params, job.params_out != nullptr, false);
     if (job.params_out) {
       copy_rows(job.grad_y + b * n * s.height, s.height, w.v, w.row, n, s.height, w.y.stride);
       add_moments(n, w.y.stride, w.v, w.row, w.y.rows, w.y.stride, w.moments);
-      copy_rows(job.grad_x + b * n * s.width, s.width, w.grad_x, w.row, n, s.width, w.x.stride);
-      add_moments(n, w.x.stride, w.grad_x, w.row, w.x.rows, w.x.stride, w.moments + 3 * n);
-      finish_params(w.y, w.x, w.window, n, w.moments, w.moments + 3 * n, job.grad_gamma[b] * w.window.gain, params,
-                    job.params_out + b * kParams);
+      copy_rows(job.grad_x + b * m * s.width, s.width, w.grad_x, w.row, m, s.width, w.x.stride);
+      add_moments(m, w.x.stride, w.grad_x, w.row, w.x.rows, w.x.stride, w.moments + 3 * n);
+      finish_params(w.y, w.x, w.window, s, w.moments, job.grad_gamma[b] * w.window.gain, params, job.params_out + b * s.numbers);
     } else {
       copy_rows(w.y.rows, w.y.stride, job.y + b * n * s.height, s.height, n, s.height, s.height);
-      copy_rows(w.x.rows, w.x.stride, job.x + b * n * s.width, s.width, n, s.width, s.width);
+      copy_rows(w.x.rows, w.x.stride, job.x + b * m * s.width, s.width, m, s.width, s.width);
       job.gamma[b] = w.window.gain;
     }
   }
@@ -105,14 +104,16 @@ bool filterbanks(void* data, int64_t begin, int64_t end) {
 
 template <class T>
 int filterbank(const FilterbankSizes& sizes, const T* params, T* y, T* x, T* gamma) {
-  FilterbankJob<T> job{{1, sizes.height, sizes.width, sizes.size, 1}, params, nullptr, nullptr, nullptr, y, x, gamma, nullptr};
+  const Shape s{1, sizes.height, sizes.width, sizes.rows, sizes.columns, 1, sizes.numbers};
+  FilterbankJob<T> job{s, params, nullptr, nullptr, nullptr, y, x, gamma, nullptr};
   return fastdraw_parallel(sizes.batch, sizes.threads, filterbanks<T>, &job) ? 0 : 1;
 }
 
 template <class T>
 int filterbank_backward(const FilterbankSizes& sizes, const T* params, const T* grad_y, const T* grad_x, const T* grad_gamma,
                         T* out) {
-  FilterbankJob<T> job{{1, sizes.height, sizes.width, sizes.size, 1}, params, grad_y, grad_x, grad_gamma, nullptr, nullptr, nullptr, out};
+  const Shape s{1, sizes.height, sizes.width, sizes.rows, sizes.columns, 1, sizes.numbers};
+  FilterbankJob<T> job{s, params, grad_y, grad_x, grad_gamma, nullptr, nullptr, nullptr, out};
   return fastdraw_parallel(sizes.batch, sizes.threads, filterbanks<T>, &job) ? 0 : 1;
 }
 

@@ -3,23 +3,24 @@
 
 #include <stdint.h>
 
+// numbers: of a window's params, 5 or 7. rows, columns: filters along y and along x.
 struct FilterbankSizes {
-  int64_t batch, height, width, size, threads;
+  int64_t batch, height, width, rows, columns, numbers, threads;
 };
 
 struct WholeSizes {
-  int64_t batch, channels, height, width, size, power, threads;
+  int64_t batch, channels, height, width, rows, columns, power, numbers, threads;
 };
 
 // image_kind: 0 for the type of params, 1 for bfloat16, 2 for float16. from_*, to_*: strides of the image that is read, and of
 // the one that is written. keeps: whether `kept`, of kept_numel numbers a window and channel, is to be filled.
 struct WindowsSizes {
-  int64_t batch, windows, channels, height, width, size, power, image_kind;
+  int64_t batch, windows, channels, height, width, rows, columns, power, numbers, image_kind;
   int64_t from_image, from_channel, from_row, from_pixel, to_image, to_channel, to_row, to_pixel, keeps, kept_numel, threads;
 };
 
 struct SeenSizes {
-  int64_t windows, height, width, size;
+  int64_t windows, height, width, rows, columns, numbers;
 };
 
 struct LstmSizes {

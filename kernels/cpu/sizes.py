@@ -12,22 +12,22 @@ def _fields(names: str) -> list[tuple[str, type[ctypes.c_int64]]]:
 
 
 class FilterbankSizes(ctypes.Structure):
-    _fields_ = _fields("batch height width size threads")
+    _fields_ = _fields("batch height width rows columns numbers threads")
 
 
 class WholeSizes(ctypes.Structure):
-    _fields_ = _fields("batch channels height width size power threads")
+    _fields_ = _fields("batch channels height width rows columns power numbers threads")
 
 
 class WindowsSizes(ctypes.Structure):
     _fields_ = _fields(
-        "batch windows channels height width size power image_kind"
+        "batch windows channels height width rows columns power numbers image_kind"
         " from_image from_channel from_row from_pixel to_image to_channel to_row to_pixel keeps kept_numel threads"
     )
 
 
 class SeenSizes(ctypes.Structure):
-    _fields_ = _fields("windows height width size")
+    _fields_ = _fields("windows height width rows columns numbers")
 
 
 class LstmSizes(ctypes.Structure):

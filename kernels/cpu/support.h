@@ -58,7 +58,8 @@ struct Support {
 
 // With `whole` every filter sees every pixel, so that NaN in a window shows everywhere.
 template <class T>
-void find_support(Support& s, int64_t size, int64_t axis_length, T centre, T delta, T half_inverse_sigma2, bool whole) {
+void find_support(Support& s, int64_t size, int64_t axis_length, const Line<T>& line, bool whole) {
+  const T centre = line.centre, delta = line.delta, half_inverse_sigma2 = line.half_inverse_sigma2;
   const double reach = kReach<T> / double(half_inverse_sigma2), held = kHeld<T> / double(half_inverse_sigma2);
   const double last = double(axis_length - 1);
   int64_t begin = 0, end = 0;

@@ -15,24 +15,19 @@
 
 namespace {
 
-struct Shape {
-  int64_t channels, height, width, size;
-  int power;
-};
-
 template <class T>
 struct Scratch {
   Window<T> window;
   Axis<T> y, x;
-  int64_t x_transposed_row;  // N, padded.
-  T* x_transposed;           // [W, padded N]
+  int64_t x_transposed_row;  // N_x, padded.
+  T* x_transposed;           // [W, padded N_x]
   int64_t row;               // Of the three below.
-  T* t;                      // [3 N, row]
-  T* v;                      // [N, row]
-  T* grad_x;                 // [N, row]
-  T* scaled;                 // [N, N]: gamma^power P
-  T* product;                // [N, padded N]
-  T* moments;                // [6 N]: of y, then of x.
+  T* t;                      // [3 N_y, row]
+  T* v;                      // [N_y, row]
+  T* grad_x;                 // [N_x, row]
+  T* scaled;                 // [N_y, N_x]: gamma^power P
+  T* product;                // [N_y, padded N_x]
+  T* moments;                // [3 N_y + 3 N_x]: of y, then of x.
 };
 
 template <class T>
@@ -50,18 +45,18 @@ struct Layout {
 // Shares memory out for pieces of at most `columns` columns; without `patches` for filters and their gradients alone.
 template <class T>
 void lay_out(Layout<T>& layout, Scratch<T>& w, const Shape& s, int64_t columns, bool patches = true) {
-  const int64_t n = s.size;
+  const int64_t n = s.rows, m = s.columns;
   w.y.length = s.height, w.y.stride = padded<T>(s.height);
   w.x.length = s.width, w.x.stride = padded<T>(s.width);
-  w.x_transposed_row = padded<T>(n), w.row = padded<T>(columns);
+  w.x_transposed_row = padded<T>(m), w.row = padded<T>(columns);
   w.y.rows = layout.take(3 * n * w.y.stride);
-  w.x.rows = layout.take(3 * n * w.x.stride);
+  w.x.rows = layout.take(3 * m * w.x.stride);
   w.y.mean_step = layout.take(n), w.y.mean_exponent = layout.take(n);
-  w.x.mean_step = layout.take(n), w.x.mean_exponent = layout.take(n);
-  w.v = layout.take(n * w.row), w.grad_x = layout.take(n * w.row), w.moments = layout.take(6 * n);
+  w.x.mean_step = layout.take(m), w.x.mean_exponent = layout.take(m);
+  w.v = layout.take(n * w.row), w.grad_x = layout.take(m * w.row), w.moments = layout.take(3 * (n + m));
   if (!patches) return;
   w.x_transposed = layout.take(s.width * w.x_transposed_row), w.t = layout.take(3 * n * w.row);
-  w.scaled = layout.take(n * n), w.product = layout.take(n * w.x_transposed_row);
+  w.scaled = layout.take(n * m), w.product = layout.take(n * w.x_transposed_row);
 }
 
 // Lays a whole scratch out in the thread's memory. False where that ran out.
@@ -80,22 +75,21 @@ bool make_scratch(Scratch<T>& w, const Shape& s, int64_t columns, bool patches =
 // Opens an image's window: to be called before the pieces below.
 template <class T>
 void open_window(Scratch<T>& w, const Shape& s, const T* params, bool gradients, bool reads) {
-  w.window = window_of(params, s.size, s.height, s.width, s.power);
-  const Window<T>& o = w.window;
+  w.window = window_of(params, s);
   if (gradients) {
-    fill_rows<T, true>(w.y, s.size, o.centre_y, o.delta, o.half_inverse_sigma2);
-    fill_rows<T, true>(w.x, s.size, o.centre_x, o.delta, o.half_inverse_sigma2);
-    memset(w.moments, 0, size_t(6 * s.size) * sizeof(T));
+    fill_rows<T, true>(w.y, s.rows, w.window.y);
+    fill_rows<T, true>(w.x, s.columns, w.window.x);
+    memset(w.moments, 0, size_t(3 * s.filters()) * sizeof(T));
   } else {
-    fill_rows<T, false>(w.y, s.size, o.centre_y, o.delta, o.half_inverse_sigma2);
-    fill_rows<T, false>(w.x, s.size, o.centre_x, o.delta, o.half_inverse_sigma2);
+    fill_rows<T, false>(w.y, s.rows, w.window.y);
+    fill_rows<T, false>(w.x, s.columns, w.window.x);
   }
   if (reads)
-    for (int64_t i = 0; i < s.size; ++i)
+    for (int64_t i = 0; i < s.columns; ++i)
       for (int64_t a = 0; a < s.width; ++a) w.x_transposed[a * w.x_transposed_row + i] = w.x.rows[i * w.x.stride + a];
 }
 
-// T, with `rows` N or 3 N: one channel's image [H, W] through the filters of y.
+// T, with `rows` N_y or 3 N_y: one channel's image [H, W] through the filters of y.
 template <class T>
 void filter_columns(Scratch<T>& w, const Shape& s, const T* image, int64_t rows, int64_t from, int64_t columns) {
   const Operand<T> filters{w.y.rows, w.y.stride, 1};
@@ -105,49 +99,47 @@ void filter_columns(Scratch<T>& w, const Shape& s, const T* image, int64_t rows,
     matmul<T, Tail::kLoad>(rows, columns, s.height, filters, image + from, s.width, w.t, w.row);
 }
 
-// patch [N, N] = gamma^power T F_X^T, after filter_columns.
+// patch [N_y, N_x] = gamma^power T F_X^T, after filter_columns.
 template <class T>
 void read_patch(Scratch<T>& w, const Shape& s, T* patch, int64_t from, int64_t columns) {
-  const int64_t n = s.size, row = w.x_transposed_row;
-  matmul<T, Tail::kPadded>(n, n, columns, {w.t, w.row, 1}, w.x_transposed + from * row, row, w.product, row);
-  for (int64_t i = 0; i < n; ++i)
-    for (int64_t j = 0; j < n; ++j) patch[i * n + j] = w.window.gain * w.product[i * row + j];
+  const int64_t row = w.x_transposed_row;
+  matmul<T, Tail::kPadded>(s.rows, s.columns, columns, {w.t, w.row, 1}, w.x_transposed + from * row, row, w.product, row);
+  for (int64_t i = 0; i < s.rows; ++i)
+    for (int64_t j = 0; j < s.columns; ++j) patch[i * s.columns + j] = w.window.gain * w.product[i * row + j];
 }
 
-// V = gamma^power P F_X, from one channel's patch [N, N].
+// V = gamma^power P F_X, from one channel's patch [N_y, N_x].
 template <class T>
 void spread_patch(Scratch<T>& w, const Shape& s, const T* patch, int64_t from, int64_t columns) {
-  const int64_t n = s.size;
-  for (int64_t i = 0; i < n * n; ++i) w.scaled[i] = w.window.gain * patch[i];
-  matmul<T, Tail::kPadded>(n, columns, n, {w.scaled, n, 1}, w.x.rows + from, w.x.stride, w.v, w.row);
+  for (int64_t i = 0; i < s.numel(); ++i) w.scaled[i] = w.window.gain * patch[i];
+  matmul<T, Tail::kPadded>(s.rows, columns, s.columns, {w.scaled, s.columns, 1}, w.x.rows + from, w.x.stride, w.v, w.row);
 }
 
 // image [H, W] = F_Y^T V, after spread_patch.
 template <class T>
 void write_columns(Scratch<T>& w, const Shape& s, T* image, int64_t from, int64_t columns) {
-  matmul<T, Tail::kStore>(s.height, columns, s.size, {w.y.rows, 1, w.y.stride}, w.v, w.row, image + from, s.width);
+  matmul<T, Tail::kStore>(s.height, columns, s.rows, {w.y.rows, 1, w.y.stride}, w.v, w.row, image + from, s.width);
 }
 
 // One channel's part of dL/dF, after filter_columns with 3 N rows and spread_patch. The first channel starts dL/dF_X.
 template <class T>
 void add_window_gradient(Scratch<T>& w, const Shape& s, bool first, int64_t columns) {
-  const int64_t n = s.size;
-  add_moments(n, padded<T>(columns), w.v, w.row, w.t, w.row, w.moments);
-  matmul<T, Tail::kPadded>(n, columns, n, {w.scaled, 1, n}, w.t, w.row, w.grad_x, w.row, !first);
+  add_moments(s.rows, padded<T>(columns), w.v, w.row, w.t, w.row, w.moments);
+  matmul<T, Tail::kPadded>(s.columns, columns, s.rows, {w.scaled, 1, s.columns}, w.t, w.row, w.grad_x, w.row, !first);
 }
 
 // After the last channel: dL/dF_X becomes moments too.
 template <class T>
 void close_window_gradient(Scratch<T>& w, const Shape& s, int64_t from, int64_t columns) {
-  add_moments(s.size, padded<T>(columns), w.grad_x, w.row, w.x.rows + from, w.x.stride, w.moments + 3 * s.size);
+  add_moments(s.columns, padded<T>(columns), w.grad_x, w.row, w.x.rows + from, w.x.stride, w.moments + 3 * s.rows);
 }
 
-// grad_params [5] from moments [6 N] summed over all pieces of one image.
+// grad_params from moments summed over all pieces of one image.
 template <class T>
 void window_gradient(Scratch<T>& w, const Shape& s, const T* moments, const T* params, T* grad_params) {
   T product = 0;
-  for (int64_t i = 0; i < s.size; ++i) product += moments[i];
-  finish_params(w.y, w.x, w.window, s.size, moments, moments + 3 * s.size, T(s.power) * product, params, grad_params);
+  for (int64_t i = 0; i < s.rows; ++i) product += moments[i];
+  finish_params(w.y, w.x, w.window, s, moments, T(s.power) * product, params, grad_params);
 }
 
 }  // namespace

@@ -43,7 +43,7 @@ bool lay_out_in(Memory& memory, F layout) {
 // One wave, whose supports are found.
 template <class T>
 bool run_wave(WindowJob<T>& job, int64_t threads, FastdrawTasks read) {
-  const int64_t n = job.shape.size, channels = job.shape.channels;
+  const int64_t n = job.shape.rows, channels = job.shape.channels;
   int64_t seen = 0;
   for (int64_t i = 0; i < job.count; ++i) seen += job.banks[i].support_y.length * job.banks[i].support_x.length;
   // Waking threads takes microseconds, in which one thread does this much.
@@ -73,15 +73,16 @@ bool run_wave(WindowJob<T>& job, int64_t threads, FastdrawTasks read) {
 
 // Numbers that a read keeps for each window and channel: T of every tile.
 template <class T>
-int64_t kept_numel(int64_t columns, int64_t size) {
-  return (columns + kTile<T> - 1) / kTile<T> * 3 * size * kTile<T>;
+int64_t kept_numel(int64_t columns, int64_t rows) {
+  return (columns + kTile<T> - 1) / kTile<T> * 3 * rows * kTile<T>;
 }
 
 // What windows see. found: numbers that a read keeps for each window and channel, and pixels
 // of a channel that all windows see together.
 template <class T>
 int seen_pixels(const SeenSizes& sizes, const T* params, int64_t* found) {
-  const int64_t height = sizes.height, width = sizes.width, n = sizes.size;
+  const Shape shape{1, sizes.height, sizes.width, sizes.rows, sizes.columns, 1, sizes.numbers};
+  const int64_t n = shape.rows > shape.columns ? shape.rows : shape.columns;
   Memory memory(1);
   Support s;
   s.bands = static_cast<Band*>(memory.get(n * int64_t(sizeof(Band) + sizeof(Segment))));
@@ -89,15 +90,14 @@ int seen_pixels(const SeenSizes& sizes, const T* params, int64_t* found) {
   s.segments = reinterpret_cast<Segment*>(s.bands + n);
   int64_t columns = 0, pixels = 0;
   for (int64_t i = 0; i < sizes.windows; ++i) {
-    const Window<T> o = window_of(params + i * kParams, n, height, width, 1);
-    const T any = o.centre_x + o.centre_y + o.delta + o.half_inverse_sigma2 + o.gain;
-    find_support(s, n, width, o.centre_x, o.delta, o.half_inverse_sigma2, any != any);
+    const Window<T> o = window_of(params + i * shape.numbers, shape);
+    find_support(s, shape.columns, shape.width, o.x, o.nan());
     const int64_t across = s.length;
-    find_support(s, n, height, o.centre_y, o.delta, o.half_inverse_sigma2, any != any);
+    find_support(s, shape.rows, shape.height, o.y, o.nan());
     columns = across > columns ? across : columns;
     pixels += across * s.length;
   }
-  found[0] = kept_numel<T>(columns, n);
+  found[0] = kept_numel<T>(columns, shape.rows);
   found[1] = pixels;
   return 0;
 }
@@ -108,7 +108,7 @@ int windows(const WindowsSizes& sizes, const T* params, const void* image, const
   WindowJob<T> job{};
   const int64_t batch = sizes.batch, threads = sizes.threads;
   job.windows = sizes.windows;
-  job.shape = {sizes.channels, sizes.height, sizes.width, sizes.size, int(sizes.power)};
+  job.shape = {sizes.channels, sizes.height, sizes.width, sizes.rows, sizes.columns, int(sizes.power), sizes.numbers};
   job.from = {sizes.from_image, sizes.from_channel, sizes.from_row, sizes.from_pixel};
   job.to = {sizes.to_image, sizes.to_channel, sizes.to_row, sizes.to_pixel};
   job.params = params, job.image = image, job.patch = patch;
@@ -136,7 +136,7 @@ int windows(const WindowsSizes& sizes, const T* params, const void* image, const
     }
     job.count = images * job.windows;
     for (int64_t i = 0; i < job.count && kept; ++i)
-      if (kept_numel<T>(job.banks[i].support_x.length, job.shape.size) > job.kept_numel) return 2;
+      if (kept_numel<T>(job.banks[i].support_x.length, job.shape.rows) > job.kept_numel) return 2;
     if (!run_wave(job, threads, read)) return 1;
   }
   return 0;

@@ -85,10 +85,11 @@ void filter_rows(const Bank<T>& bank, const TileScratch<T>& w, int64_t n, const 
 
 // The tile's part of the moments: V with the rows of T, and dL/dF_X with the rows of F_X.
 template <class T, int kVectors>
-void add_tile_moments(const Bank<T>& bank, const TileScratch<T>& w, int64_t n, int64_t from, int64_t columns) {
-  spread_tile<T, kVectors>(bank, w, n, from, columns);
-  const Range j = seen_by(bank.support_x, n, from, from + columns);
-  tile_product<T, kVectors>(j.behind - j.first, n, {w.scaled + j.first, 1, n}, w.t, kTile<T>, w.g, kTile<T>, false);
+void add_tile_moments(const Bank<T>& bank, const TileScratch<T>& w, const Shape& s, int64_t from, int64_t columns) {
+  const int64_t n = s.rows, m = s.columns;
+  spread_tile<T, kVectors>(bank, w, s, from, columns);
+  const Range j = seen_by(bank.support_x, m, from, from + columns);
+  tile_product<T, kVectors>(j.behind - j.first, n, {w.scaled + j.first, 1, m}, w.t, kTile<T>, w.g, kTile<T>, false);
   const auto add = [](T* moments, const T* a, const T* b) {
     Vector<T> total = load(moments);
     for (int v = 0; v < kVectors; ++v) total += load(a + v * kLanes<T>) * load(b + v * kLanes<T>);
@@ -98,8 +99,8 @@ void add_tile_moments(const Bank<T>& bank, const TileScratch<T>& w, int64_t n, i
     for (int64_t i = 0; i < n; ++i)
       add(w.moments + (part * n + i) * kLanes<T>, w.v + i * kTile<T>, w.t + (part * n + i) * kTile<T>);
     for (int64_t i = j.first; i < j.behind; ++i)
-      add(w.moments + ((3 + part) * n + i) * kLanes<T>, w.g + (i - j.first) * kTile<T>,
-          bank.x.rows + (part * n + i) * bank.x.stride + from);
+      add(w.moments + (3 * n + part * m + i) * kLanes<T>, w.g + (i - j.first) * kTile<T>,
+          bank.x.rows + (part * m + i) * bank.x.stride + from);
   }
 }
 
@@ -107,7 +108,7 @@ void add_tile_moments(const Bank<T>& bank, const TileScratch<T>& w, int64_t n, i
 template <class T, class S, int kVectors>
 void filter_tile(const WindowJob<T>& job, const Bank<T>& bank, const TileScratch<T>& w, const S* channel, int64_t from,
                int64_t columns) {
-  const int64_t n = job.shape.size, height = bank.support_y.length;
+  const int64_t n = job.shape.rows, height = bank.support_y.length;
   const bool gradients = job.gradients();
   const int64_t pieces = find_pieces(bank.support_x, from, columns, w.pieces);
   // Rows a page or more apart would fall into a few lines of the nearest cache.
@@ -130,30 +131,31 @@ void filter_tile(const WindowJob<T>& job, const Bank<T>& bank, const TileScratch
 template <class T, class S, int kVectors>
 void read_tile(const WindowJob<T>& job, const Bank<T>& bank, const TileScratch<T>& w, const S* channel, int64_t from,
                int64_t columns) {
-  const int64_t n = job.shape.size;
+  const int64_t n = job.shape.rows;
   if (!job.kept || job.keeps) filter_tile<T, S, kVectors>(job, bank, w, channel, from, columns);
   if (job.patch_out) {
-    const Range j = seen_by(bank.support_x, n, from, from + columns);
+    const Range j = seen_by(bank.support_x, job.shape.columns, from, from + columns);
     // Whole vectors of filters, which may begin at any filter but must end within a row.
     const int64_t row = bank.transposed_row, last = row - padded<T>(j.behind - j.first), at = j.first < last ? j.first : last;
     matmul<T, Tail::kPadded>(n, j.behind - at, columns, {w.t, kTile<T>, 1}, bank.x_transposed + from * row + at, row,
                              w.patch + at, row, true);
   }
-  if (job.params_out) add_tile_moments<T, kVectors>(bank, w, n, from, columns);
+  if (job.params_out) add_tile_moments<T, kVectors>(bank, w, job.shape, from, columns);
 }
 
 template <class T, class S>
 bool read_windows(void* data, int64_t begin, int64_t end) {
   const WindowJob<T>& job = *static_cast<WindowJob<T>*>(data);
-  const int64_t n = job.shape.size, channels = job.shape.channels, numel = job.numel();
+  const Shape& s = job.shape;
+  const int64_t n = s.rows, channels = s.channels, numel = s.numel();
   TileScratch<T> w;
-  if (!make_tile_scratch(w, n)) return false;
+  if (!make_tile_scratch(w, s)) return false;
   for (int64_t task = begin; task < end; ++task) {
     const int64_t i = task / (channels * job.cuts), c = task / job.cuts % channels, cut = task % job.cuts;
     const int64_t global = job.first + i, b = global / job.windows;
     const Bank<T>& bank = job.banks[i];
     const S* channel = static_cast<const S*>(job.image) + b * job.from.image + c * job.from.channel;
-    memset(w.moments, 0, size_t(6 * n * kLanes<T>) * sizeof(T));
+    memset(w.moments, 0, size_t(3 * s.filters() * kLanes<T>) * sizeof(T));
     memset(w.patch, 0, size_t(n * bank.transposed_row) * sizeof(T));
     if (job.params_out) scale_patch(bank, job.patch + (global * channels + c) * numel, numel, w.scaled);
     const int64_t width = bank.support_x.length, tiles = (width + kTile<T> - 1) / kTile<T>;
@@ -171,11 +173,11 @@ bool read_windows(void* data, int64_t begin, int64_t end) {
     if (job.patch_out) {
       T* patch = job.cuts > 1 ? partial : job.patch_out + (global * channels + c) * numel;
       for (int64_t m = 0; m < n; ++m)
-        for (int64_t j = 0; j < n; ++j) patch[m * n + j] = bank.window.gain * w.patch[m * bank.transposed_row + j];
+        for (int64_t j = 0; j < s.columns; ++j) patch[m * s.columns + j] = bank.window.gain * w.patch[m * bank.transposed_row + j];
       if (job.cuts > 1) partial += numel;
     }
     if (job.params_out)
-      for (int64_t m = 0; m < 6 * n; ++m) partial[m] = sum<T>(load(w.moments + m * kLanes<T>));
+      for (int64_t m = 0; m < 3 * s.filters(); ++m) partial[m] = sum<T>(load(w.moments + m * kLanes<T>));
   }
   return true;
 }
@@ -184,7 +186,8 @@ bool read_windows(void* data, int64_t begin, int64_t end) {
 template <class T>
 bool sum_windows(void* data, int64_t begin, int64_t end) {
   const WindowJob<T>& job = *static_cast<WindowJob<T>*>(data);
-  const int64_t n = job.shape.size, channels = job.shape.channels, numel = job.numel(), part = job.partial_numel();
+  const Shape& s = job.shape;
+  const int64_t channels = s.channels, numel = s.numel(), part = job.partial_numel(), filters = 3 * s.filters();
   for (int64_t i = begin; i < end; ++i) {
     const int64_t global = job.first + i;
     T* parts = job.partial + i * channels * job.cuts * part;
@@ -198,14 +201,14 @@ bool sum_windows(void* data, int64_t begin, int64_t end) {
         }
     }
     if (!job.params_out) continue;
-    T* moments = parts + part - 6 * n;
+    T* moments = parts + part - filters;
     for (int64_t k = 1; k < channels * job.cuts; ++k)
-      for (int64_t m = 0; m < 6 * n; ++m) moments[m] += moments[k * part + m];
+      for (int64_t m = 0; m < filters; ++m) moments[m] += moments[k * part + m];
     T product = 0;
-    for (int64_t m = 0; m < n; ++m) product += moments[m];
+    for (int64_t m = 0; m < s.rows; ++m) product += moments[m];
     const Bank<T>& bank = job.banks[i];
-    finish_params(bank.y, bank.x, bank.window, n, moments, moments + 3 * n, T(job.shape.power) * product,
-                  job.params + global * kParams, job.params_out + global * kParams);
+    finish_params(bank.y, bank.x, bank.window, s, moments, T(s.power) * product, job.params + global * s.numbers,
+                  job.params_out + global * s.numbers);
   }
   return true;
 }

@@ -52,9 +52,9 @@ void clear_around(const WindowJob<T>& job, const Bank<T>& bank, T* plane, int64_
 template <class T, int kVectors, bool kAdd>
 void write_tile(const WindowJob<T>& job, const Bank<T>& bank, const TileScratch<T>& w, T* channel, int64_t begin, int64_t end,
                 int64_t from, int64_t columns) {
-  const int64_t n = job.shape.size, stride = bank.y.stride;
+  const int64_t n = job.shape.rows, stride = bank.y.stride;
   const Band* bands = bank.support_y.bands;
-  spread_tile<T, kVectors>(bank, w, n, from, columns);
+  spread_tile<T, kVectors>(bank, w, job.shape, from, columns);
   const int64_t pieces = find_pieces(bank.support_x, from, columns, w.pieces);
   // Where it can be, a product goes straight into the image.
   const bool direct = job.to.pixel == 1 && pieces == 1 && bank.support_y.count == 1 && columns == kVectors * kLanes<T>;
@@ -101,7 +101,7 @@ bool write_windows(void* data, int64_t begin, int64_t end) {
   const WindowJob<T>& job = *static_cast<WindowJob<T>*>(data);
   const Shape& s = job.shape;
   TileScratch<T> w;
-  if (!make_tile_scratch(w, s.size)) return false;
+  if (!make_tile_scratch(w, s)) return false;
   const int64_t together = job.to.pixel == 1 ? 1 : s.channels, planes = s.channels / together;
   for (int64_t task = begin; task < end; ++task) {
     const int64_t image = task / (planes * job.blocks), plane = task / job.blocks % planes, block = task % job.blocks;

@@ -7,6 +7,7 @@ Importing this needs triton.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -48,32 +49,32 @@ def unavailable() -> str | None:
     return "no CUDA device was found, and TRITON_INTERPRET=1 is not set."
 
 
-def filterbank(params: Tensor, size: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+def filterbank(params: Tensor, size: Sequence[int], height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
     batch, dtype = params.shape[0], wide_dtype(params.dtype)
-    y = params.new_empty((batch, size, height), dtype=dtype)
-    x = params.new_empty((batch, size, width), dtype=dtype)
+    y = params.new_empty((batch, size[0], height), dtype=dtype)
+    x = params.new_empty((batch, size[1], width), dtype=dtype)
     gamma = params.new_empty((batch,), dtype=dtype)
     launched(filterbank_launch, params, y, x, gamma)
     return y, x, gamma
 
 
 def filterbank_backward(
-    grad_y: Tensor, grad_x: Tensor, grad_gamma: Tensor, params: Tensor, size: int, height: int, width: int
+    grad_y: Tensor, grad_x: Tensor, grad_gamma: Tensor, params: Tensor, size: Sequence[int], height: int, width: int
 ) -> Tensor:
     grad_params = torch.empty_like(params)
     launched(filterbank_grad_launch, grad_y, grad_x, grad_gamma, params, grad_params)
     return grad_params
 
 
-def keeps(image: Tensor, params: Tensor, size: int) -> None:
+def keeps(image: Tensor, params: Tensor, size: Sequence[int]) -> None:
     return None
 
 
-def read(image: Tensor, params: Tensor, size: int, power: int, kept: Tensor | None = None) -> Tensor:
+def read(image: Tensor, params: Tensor, size: Sequence[int], power: int, kept: Tensor | None = None) -> Tensor:
     dtype, image = wide_dtype(image.dtype), near(image)
-    shape = (*params.shape[:-1], image.shape[1], size, size)
+    shape = (*params.shape[:-1], image.shape[1], *size)
     precision = dot_precision(image.dtype)
-    tiles = math.prod(shape[:-2]) * patch_tiles("read", size, dtype, precision)
+    tiles = math.prod(shape[:-2]) * patch_tiles("read", max(size), dtype, precision)
     parts = window_parts(tiles, image.shape[2] * image.shape[3])
     patch = image.new_empty(shape if parts == 1 else (parts, *shape), dtype=image.dtype if parts == 1 else dtype)
     launched(read_launch, image, params, patch, power, precision, parts)
@@ -90,7 +91,7 @@ def write(
 ) -> Tensor:
     """After the first window each costs what it sees."""
     precision, dtype = dot_precision(patch.dtype), wide_dtype(patch.dtype)
-    summed = params.shape[:-1].numel() > patch.shape[0] or patch_tiles("write", patch.shape[-1], dtype, precision) > 1
+    summed = params.shape[:-1].numel() > patch.shape[0] or patch_tiles("write", max(patch.shape[-2:]), dtype, precision) > 1
     shape = (patch.shape[0], patch.shape[-3], height, width)
     kind = dtype if summed else patch.dtype
     image = torch.empty(shape, dtype=kind, device=patch.device, memory_format=form)
@@ -102,14 +103,16 @@ def _window_grad(patch: Tensor, image: Tensor, params: Tensor, power: int, need_
     """(gamma^power F_Y image F_X^T where it is wanted, the gradient to params of its product with `patch`)."""
     dtype, image = wide_dtype(image.dtype), near(image)
     precision = dot_precision(image.dtype)
-    tiles = patch_tiles("write_grad" if need_patch else "window_grad", patch.shape[-1], dtype, precision)
+    tiles = patch_tiles("write_grad" if need_patch else "window_grad", max(patch.shape[-2:]), dtype, precision)
     parts = window_parts(math.prod(patch.shape[:-2]) * tiles, image.shape[2] * image.shape[3])
     programs = tiles * (1 if parts == 1 else image.shape[1])
     grad_patch = None
     if need_patch:
         grad_patch = torch.empty_like(patch) if parts == 1 else patch.new_empty((parts, *patch.shape), dtype=dtype)
     summed = parts * programs > 1
-    grad_params = params.new_empty((parts, *params.shape[:-1], programs, 5), dtype=dtype if summed else params.dtype)
+    grad_params = params.new_empty(
+        (parts, *params.shape[:-1], programs, params.shape[-1]), dtype=dtype if summed else params.dtype
+    )
     launched(window_grad_launch, patch, image, params, grad_params, grad_patch, power, precision, parts)
     grad_params = grad_params.sum((0, -2)).to(params.dtype) if summed else grad_params.view_as(params)
     return grad_patch if grad_patch is None or parts == 1 else grad_patch.sum(0).to(patch.dtype), grad_params
@@ -133,8 +136,8 @@ def write_backward(
     grad_image: Tensor, patch: Tensor, params: Tensor, power: int, need_patch: bool = True
 ) -> tuple[Tensor | None, Tensor]:
     """One launch, two for large N (tables.WRITE_GRAD_SIZE)."""
-    size = patch.shape[-1]
-    if need_patch and size <= WRITE_GRAD_SIZE[wide_dtype(patch.dtype)]:
+    size = patch.shape[-2:]
+    if need_patch and max(size) <= WRITE_GRAD_SIZE[wide_dtype(patch.dtype)]:
         return _window_grad(patch, grad_image, params, power, True)
     grad_patch = read(grad_image, params, size, power) if need_patch else None
     return grad_patch, read_backward(patch, grad_image, params, power, False)[1]

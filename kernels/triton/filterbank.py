@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
-from .rows import filters, offsets, row_means, row_sums, rows, store_params_grad, window
+from .rows import axes, filters, offsets, row_means, row_sums, rows, store_axes_grad
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,20 +44,24 @@ def filterbank_kernel(
     p_gamma,
     height,
     width,
-    size,
+    size_y,
+    size_x,
+    PARAMS: tl.constexpr,
     DTYPE: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_A: tl.constexpr,
 ):
     i_b = tl.program_id(0).to(tl.int64)
     o_n = tl.program_id(2) * BLOCK_N + tl.arange(0, BLOCK_N)
-    centre_y, centre_x, delta, inverse, log_gamma = window(p_params, i_b, height, width, size, DTYPE)
+    centre_y, centre_x, delta_y, delta_x, inverse_y, inverse_x, log_gamma = axes(
+        p_params, i_b, height, width, size_y, size_x, PARAMS, DTYPE
+    )
     if tl.program_id(1) == 0:
-        axis_forward(p_y, i_b, o_n, centre_y, delta, inverse, height, size, DTYPE, BLOCK_N, BLOCK_A)
+        axis_forward(p_y, i_b, o_n, centre_y, delta_y, inverse_y, height, size_y, DTYPE, BLOCK_N, BLOCK_A)
         if tl.program_id(2) == 0:
             tl.store(p_gamma + i_b, tl.exp(log_gamma).to(p_gamma.dtype.element_ty))
     else:
-        axis_forward(p_x, i_b, o_n, centre_x, delta, inverse, width, size, DTYPE, BLOCK_N, BLOCK_A)
+        axis_forward(p_x, i_b, o_n, centre_x, delta_x, inverse_x, width, size_x, DTYPE, BLOCK_N, BLOCK_A)
 
 
 @triton.jit
@@ -96,25 +100,30 @@ def filterbank_grad_kernel(
     p_grad_params,
     height,
     width,
-    size,
+    size_y,
+    size_x,
+    PARAMS: tl.constexpr,
     DTYPE: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_A: tl.constexpr,
 ):
     i_b = tl.program_id(0).to(tl.int64)
-    centre_y, centre_x, delta, inverse, log_gamma = window(p_params, i_b, height, width, size, DTYPE)
-    dmu_y, offset_y, de_y = axis_backward(p_grad_y, i_b, centre_y, delta, inverse, height, size, DTYPE, BLOCK_N, BLOCK_A)
-    dmu_x, offset_x, de_x = axis_backward(p_grad_x, i_b, centre_x, delta, inverse, width, size, DTYPE, BLOCK_N, BLOCK_A)
-    dlog_gamma = tl.load(p_grad_gamma + i_b).to(DTYPE) * tl.exp(log_gamma)
-    dmu_offset, de = offset_y + offset_x, de_y + de_x
-    store_params_grad(
-        p_params, p_grad_params, i_b, height, width, dmu_y, dmu_x, dmu_offset, de, dlog_gamma, delta, inverse, DTYPE
+    centre_y, centre_x, delta_y, delta_x, inverse_y, inverse_x, log_gamma = axes(
+        p_params, i_b, height, width, size_y, size_x, PARAMS, DTYPE
     )
+    sums_y = axis_backward(p_grad_y, i_b, centre_y, delta_y, inverse_y, height, size_y, DTYPE, BLOCK_N, BLOCK_A)
+    sums_x = axis_backward(p_grad_x, i_b, centre_x, delta_x, inverse_x, width, size_x, DTYPE, BLOCK_N, BLOCK_A)
+    dlog_gamma = tl.load(p_grad_gamma + i_b).to(DTYPE) * tl.exp(log_gamma)
+    store_axes_grad(
+        p_params, p_grad_params, i_b, height, width, sums_y, sums_x, dlog_gamma, delta_y, delta_x, inverse_y, inverse_x,
+        PARAMS, DTYPE,
+    )  # fmt: skip
 
 
 def filterbank_launch(params: "Tensor", y: "Tensor", x: "Tensor", gamma: "Tensor") -> Launch:
-    batch, size, height = y.shape
-    width = x.shape[2]
+    batch, size_y, height = y.shape
+    size_x, width = x.shape[1:]
+    size = max(size_y, size_x)
     dtype = wide_dtype(params.dtype)
     blocks = filterbank_blocks(size, max(height, width), dtype)
     arguments = {
@@ -124,7 +133,9 @@ def filterbank_launch(params: "Tensor", y: "Tensor", x: "Tensor", gamma: "Tensor
         "p_gamma": gamma,
         "height": height,
         "width": width,
-        "size": size,
+        "size_y": size_y,
+        "size_x": size_x,
+        "PARAMS": params.shape[-1],
         "DTYPE": tl_dtype(dtype),
     }
     grid = (batch, 2, triton.cdiv(size, blocks.constants["BLOCK_N"]))
@@ -134,8 +145,9 @@ def filterbank_launch(params: "Tensor", y: "Tensor", x: "Tensor", gamma: "Tensor
 def filterbank_grad_launch(
     grad_y: "Tensor", grad_x: "Tensor", grad_gamma: "Tensor", params: "Tensor", grad_params: "Tensor"
 ) -> Launch:
-    batch, size, height = grad_y.shape
-    width = grad_x.shape[2]
+    batch, size_y, height = grad_y.shape
+    size_x, width = grad_x.shape[1:]
+    size = max(size_y, size_x)
     dtype = wide_dtype(params.dtype)
     blocks = filterbank_blocks(size, max(height, width), dtype)
     arguments = {
@@ -146,7 +158,9 @@ def filterbank_grad_launch(
         "p_grad_params": grad_params,
         "height": height,
         "width": width,
-        "size": size,
+        "size_y": size_y,
+        "size_x": size_x,
+        "PARAMS": params.shape[-1],
         "DTYPE": tl_dtype(dtype),
     }
     arguments.update(blocks.constants)

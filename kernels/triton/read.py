@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
-from .rows import column_sums, filters, offsets, place, product, reach_of, row_sums, seen, share_tiles, window
+from .rows import axes, column_sums, filters, offsets, place, product, reaches, row_sums, seen, share_tiles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +44,9 @@ def read_kernel(
     stride_channel,
     stride_row,
     stride_pixel,
-    size,
+    size_y,
+    size_x,
+    PARAMS: tl.constexpr,
     POWER: tl.constexpr,
     DTYPE: tl.constexpr,
     DOT: tl.constexpr,
@@ -56,21 +58,23 @@ def read_kernel(
     BLOCK_H: tl.constexpr,
     BLOCK_W: tl.constexpr,
 ):
-    tiles = tl.cdiv(size, BLOCK_N) if TILED else 1
+    tiles = tl.cdiv(tl.maximum(size_y, size_x), BLOCK_N) if TILED else 1
     # Of image b, window k and channel c; of tiles of filters.
     i_bkc, i_y, i_x = place(tl.program_id(0), tiles)
     i_bk = i_bkc // channels
-    centre_y, centre_x, delta, inverse, log_gamma = window(p_params, i_bk, height, width, size, DTYPE)
+    centre_y, centre_x, delta_y, delta_x, inverse_y, inverse_x, log_gamma = axes(
+        p_params, i_bk, height, width, size_y, size_x, PARAMS, DTYPE
+    )
     o_y, o_x = i_y * BLOCK_N + tl.arange(0, BLOCK_N), i_x * BLOCK_N + tl.arange(0, BLOCK_N)
-    b_mu_y, b_mu_x = centre_y + offsets(o_y, size, DTYPE) * delta, centre_x + offsets(o_x, size, DTYPE) * delta
+    b_mu_y, b_mu_x = centre_y + offsets(o_y, size_y, DTYPE) * delta_y, centre_x + offsets(o_x, size_x, DTYPE) * delta_x
     if SINGLE:
         begin_h, begin_w, end_h, end_w = 0, 0, BLOCK_H, BLOCK_W
     else:
-        reach = reach_of(centre_y, centre_x, delta, inverse, log_gamma, DTYPE)
-        begin_h, end_h = seen(b_mu_y, height, reach, BLOCK_H, DTYPE)
-        begin_w, end_w = seen(b_mu_x, width, reach, BLOCK_W, DTYPE)
-    b_z_y = row_sums(b_mu_y, height, inverse, end_h, BLOCK_N, BLOCK_H, DTYPE, begin_h)
-    b_z_x = column_sums(b_mu_x, width, inverse, end_w, BLOCK_N, BLOCK_W, DTYPE, begin_w)
+        reach_y, reach_x = reaches(centre_y, centre_x, delta_y, delta_x, inverse_y, inverse_x, log_gamma, DTYPE)
+        begin_h, end_h = seen(b_mu_y, height, reach_y, BLOCK_H, DTYPE)
+        begin_w, end_w = seen(b_mu_x, width, reach_x, BLOCK_W, DTYPE)
+    b_z_y = row_sums(b_mu_y, height, inverse_y, end_h, BLOCK_N, BLOCK_H, DTYPE, begin_h)
+    b_z_x = column_sums(b_mu_x, width, inverse_x, end_w, BLOCK_N, BLOCK_W, DTYPE, begin_w)
     if SPLIT:
         begin_h, end_h, begin_w, end_w = share_tiles(begin_h, end_h, begin_w, end_w, parts, BLOCK_H, BLOCK_W)
 
@@ -87,23 +91,25 @@ def read_kernel(
             # The first row's offset is 64 bits wide, the offset from there 32 (launch.near).
             p_tile = p_own + i_h * long_row + (o_row[:, None] * stride_row + o_w[None, :] * stride_pixel)
             b_image = tl.load(p_tile, mask=m_image, other=0.0).to(DTYPE)
-            b_f_x = filters(b_mu_x[None, :], o_w[:, None], width, inverse, DTYPE)
+            b_f_x = filters(b_mu_x[None, :], o_w[:, None], width, inverse_x, DTYPE)
             b_t = product(b_image, b_f_x, b_t, DOT, PRECISION)
-        b_f_y = filters(b_mu_y[:, None], o_h[None, :], height, inverse, DTYPE)
+        b_f_y = filters(b_mu_y[:, None], o_h[None, :], height, inverse_y, DTYPE)
         b_patch = product(b_f_y, b_t, b_patch, DOT, PRECISION)
     b_patch = b_patch * (tl.exp(POWER * log_gamma) / (b_z_y[:, None] * b_z_x[None, :]))
     if SPLIT:
         i_bkc += tl.program_id(1).to(tl.int64) * (tl.num_programs(0) // (tiles * tiles))
-    p_out = p_patch + i_bkc * size * size + (o_y[:, None] * size + o_x[None, :])
-    m_patch = (o_y < size)[:, None] & (o_x < size)[None, :]
+    p_out = p_patch + i_bkc * size_y * size_x + (o_y[:, None] * size_x + o_x[None, :])
+    m_patch = (o_y < size_y)[:, None] & (o_x < size_x)[None, :]
     tl.store(p_out, b_patch.to(p_patch.dtype.element_ty), mask=m_patch)
 
 
 def read_launch(image: "Tensor", params: "Tensor", patch: "Tensor", power: int, precision: str, parts: int = 1) -> Launch:
-    """image of any strides, params [B, 5] or [B, K, 5], patch [B, C, N, N] or [B, K, C, N, N]; with parts > 1 before these."""
+    """image of any strides, params [B, P] or [B, K, P], patch [B, C, N_y, N_x] or [B, K, C, N_y, N_x]; with parts > 1 before
+    these."""
     channels, height, width = image.shape[1:]
-    windows = params.numel() // (5 * image.shape[0])
-    size = patch.shape[-1]
+    windows = params.shape[:-1].numel() // image.shape[0]
+    sides = patch.shape[-2:]
+    size = max(sides)
     dtype = wide_dtype(image.dtype)
     blocks = window_blocks("read", size, height, width, dtype, precision)
     arguments = {
@@ -116,7 +122,9 @@ def read_launch(image: "Tensor", params: "Tensor", patch: "Tensor", power: int, 
         "height": height,
         "width": width,
         **image_strides(image),
-        "size": size,
+        "size_y": sides[0],
+        "size_x": sides[1],
+        "PARAMS": params.shape[-1],
         "POWER": power,
         "DTYPE": tl_dtype(dtype),
         "PRECISION": precision,

@@ -39,30 +39,48 @@ def inside(b, LIMIT: tl.constexpr):
 
 
 @triton.jit
-def window(p_params, i_b, height, width, size, DTYPE: tl.constexpr):
-    """(centre_y, centre_x, delta, 1 / 2 sigma^2, log gamma), scalars of image i_b (int64)."""
-    p_own = p_params + i_b * 5
+def axes(p_params, i_b, height, width, size_y, size_x, PARAMS: tl.constexpr, DTYPE: tl.constexpr):
+    """(centre_y, centre_x, delta_y, delta_x, 1 / 2 sigma_y^2, 1 / 2 sigma_x^2, log gamma), scalars of window i_b (int64).
+    PARAMS: 5 numbers, or 7 with a sigma and a stride of their own for x and y."""
+    OWN: tl.constexpr = 1 if PARAMS == 7 else 0
+    p_own = p_params + i_b * PARAMS
     g_x = clamp(tl.load(p_own).to(DTYPE), G_LIMIT)
     g_y = clamp(tl.load(p_own + 1).to(DTYPE), G_LIMIT)
-    log_sigma2 = clamp(tl.load(p_own + 2).to(DTYPE), SIGMA_LIMIT)
-    log_delta = clamp(tl.load(p_own + 3).to(DTYPE), DELTA_LIMIT)
-    log_gamma = clamp(tl.load(p_own + 4).to(DTYPE), GAMMA_LIMIT)
+    inverse_x = 0.5 * tl.exp(-clamp(tl.load(p_own + 2).to(DTYPE), SIGMA_LIMIT))
+    inverse_y = inverse_x
+    if OWN:
+        inverse_y = 0.5 * tl.exp(-clamp(tl.load(p_own + 3).to(DTYPE), SIGMA_LIMIT))
+    scale_x = tl.exp(clamp(tl.load(p_own + (3 + OWN)).to(DTYPE), DELTA_LIMIT))
+    scale_y = scale_x
+    if OWN:
+        scale_y = tl.exp(clamp(tl.load(p_own + 5).to(DTYPE), DELTA_LIMIT))
+    log_gamma = clamp(tl.load(p_own + (PARAMS - 1)).to(DTYPE), GAMMA_LIMIT)
     centre_y = tl.cast(height + 1, DTYPE) * 0.5 * (g_y + 1.0) - 1.0
     centre_x = tl.cast(width + 1, DTYPE) * 0.5 * (g_x + 1.0) - 1.0
     span = tl.cast(tl.maximum(height, width) - 1, DTYPE)
-    stride = span / tl.cast(tl.maximum(size - 1, 1), DTYPE)
+    unit = span / tl.cast(tl.maximum(tl.maximum(size_y, size_x) - 1, 1), DTYPE)
     # One filter has no stride. A select and not a product with zero: log delta~ may be NaN there without meaning anything.
-    delta = tl.where(size > 1, stride * tl.exp(log_delta), 0.0)
-    return centre_y, centre_x, delta, 0.5 * tl.exp(-log_sigma2), log_gamma
+    delta_y = tl.where(size_y > 1, unit * scale_y, 0.0)
+    delta_x = tl.where(size_x > 1, unit * scale_x, 0.0)
+    return centre_y, centre_x, delta_y, delta_x, inverse_y, inverse_x, log_gamma
 
 
 @triton.jit
-def reach_of(centre_y, centre_x, delta, inverse, log_gamma, DTYPE: tl.constexpr):
-    """d (d + 2 (k - mu)) of the last pixels that count; NaN where a parameter is, so that NaN shows in every pixel."""
+def window(p_params, i_b, height, width, size, DTYPE: tl.constexpr):
+    """(centre_y, centre_x, delta, 1 / 2 sigma^2, log gamma), of the paper's five numbers."""
+    centre_y, centre_x, delta, _, inverse, _, log_gamma = axes(p_params, i_b, height, width, size, size, 5, DTYPE)
+    return centre_y, centre_x, delta, inverse, log_gamma
+
+
+@triton.jit
+def reaches(centre_y, centre_x, delta_y, delta_x, inverse_y, inverse_x, log_gamma, DTYPE: tl.constexpr):
+    """d (d + 2 (k - mu)) of the last pixels that count, along y and x; NaN where a parameter is, so that NaN shows in every
+    pixel."""
     double: tl.constexpr = tl.float64 == DTYPE
     limit = REACH_DOUBLE if double else REACH
-    nan = (centre_y != centre_y) | (centre_x != centre_x) | (delta != delta) | (log_gamma != log_gamma)
-    return tl.where(nan, float("nan"), limit / inverse)
+    nan = (centre_y != centre_y) | (centre_x != centre_x) | (log_gamma != log_gamma)
+    nan = nan | (delta_y != delta_y) | (delta_x != delta_x) | (inverse_y != inverse_y) | (inverse_x != inverse_x)
+    return tl.where(nan, float("nan"), limit / inverse_y), tl.where(nan, float("nan"), limit / inverse_x)
 
 
 @triton.jit
@@ -182,6 +200,47 @@ def row_means(b_mu, length, inverse, END, BLOCK_N: tl.constexpr, BLOCK_A: tl.con
 
 
 @triton.jit
+def store_axes_grad(
+    p_params,
+    p_grad,
+    i_b,
+    height,
+    width,
+    sums_y,
+    sums_x,
+    log_gamma,
+    delta_y,
+    delta_x,
+    inverse_y,
+    inverse_x,
+    PARAMS: tl.constexpr,
+    DTYPE: tl.constexpr,
+):
+    """grad_params of window i_b from the sums (dmu, dmu_offset, de) of either axis, as store_params_grad has them; of five
+    numbers each pair is one sum."""
+    if PARAMS == 5:
+        dmu_offset, de = sums_y[1] + sums_x[1], sums_y[2] + sums_x[2]
+        store_params_grad(
+            p_params, p_grad, i_b, height, width, sums_y[0], sums_x[0], dmu_offset, de, log_gamma, delta_y, inverse_y, DTYPE
+        )
+    else:
+        p_own, p_out = p_params + i_b * PARAMS, p_grad + i_b * PARAMS
+        store_one(p_own, p_out, 0, sums_x[0] * (2.0 * inverse_x) * (tl.cast(width + 1, DTYPE) * 0.5), G_LIMIT, DTYPE)
+        store_one(p_own, p_out, 1, sums_y[0] * (2.0 * inverse_y) * (tl.cast(height + 1, DTYPE) * 0.5), G_LIMIT, DTYPE)
+        store_one(p_own, p_out, 2, sums_x[2], SIGMA_LIMIT, DTYPE)
+        store_one(p_own, p_out, 3, sums_y[2], SIGMA_LIMIT, DTYPE)
+        store_one(p_own, p_out, 4, sums_x[1] * (2.0 * inverse_x) * delta_x, DELTA_LIMIT, DTYPE)
+        store_one(p_own, p_out, 5, sums_y[1] * (2.0 * inverse_y) * delta_y, DELTA_LIMIT, DTYPE)
+        store_one(p_own, p_out, 6, log_gamma, GAMMA_LIMIT, DTYPE)
+
+
+@triton.jit
+def store_one(p_own, p_out, i, value, LIMIT: tl.constexpr, DTYPE: tl.constexpr):
+    """The gradient to raw parameter i."""
+    tl.store(p_out + i, (value * inside(tl.load(p_own + i).to(DTYPE), LIMIT)).to(p_out.dtype.element_ty))
+
+
+@triton.jit
 def store_params_grad(
     p_params, p_grad, i_b, height, width, dmu_y, dmu_x, dmu_offset, de, log_gamma, delta, inverse, DTYPE: tl.constexpr
 ):
@@ -195,12 +254,11 @@ def store_params_grad(
     g_x = dmu_x * (2.0 * inverse) * (tl.cast(width + 1, DTYPE) * 0.5)
     g_y = dmu_y * (2.0 * inverse) * (tl.cast(height + 1, DTYPE) * 0.5)
     log_delta = dmu_offset * (2.0 * inverse) * delta
-    out = p_grad.dtype.element_ty
-    tl.store(p_out, (g_x * inside(tl.load(p_own).to(DTYPE), G_LIMIT)).to(out))
-    tl.store(p_out + 1, (g_y * inside(tl.load(p_own + 1).to(DTYPE), G_LIMIT)).to(out))
-    tl.store(p_out + 2, (de * inside(tl.load(p_own + 2).to(DTYPE), SIGMA_LIMIT)).to(out))
-    tl.store(p_out + 3, (log_delta * inside(tl.load(p_own + 3).to(DTYPE), DELTA_LIMIT)).to(out))
-    tl.store(p_out + 4, (log_gamma * inside(tl.load(p_own + 4).to(DTYPE), GAMMA_LIMIT)).to(out))
+    store_one(p_own, p_out, 0, g_x, G_LIMIT, DTYPE)
+    store_one(p_own, p_out, 1, g_y, G_LIMIT, DTYPE)
+    store_one(p_own, p_out, 2, de, SIGMA_LIMIT, DTYPE)
+    store_one(p_own, p_out, 3, log_delta, DELTA_LIMIT, DTYPE)
+    store_one(p_own, p_out, 4, log_gamma, GAMMA_LIMIT, DTYPE)
 
 
 @triton.jit

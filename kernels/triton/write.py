@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
-from .rows import column_sums, filters, offsets, product, reach_of, row_sums, seen, window
+from .rows import axes, column_sums, filters, offsets, product, reaches, row_sums, seen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,7 +65,9 @@ def write_kernel(
     stride_channel,
     stride_row,
     stride_pixel,
-    size,
+    size_y,
+    size_x,
+    PARAMS: tl.constexpr,
     POWER: tl.constexpr,
     DTYPE: tl.constexpr,
     DOT: tl.constexpr,
@@ -86,21 +88,23 @@ def write_kernel(
     o_h = i_h + o_row
     # The first row's offset is 64 bits wide, the offset from there 32 (launch.near).
     p_stripe = p_image + i_b * stride_image + i_c * stride_channel + i_h * tl.cast(stride_row, tl.int64)
-    tiles = tl.cdiv(size, BLOCK_N) if TILED else 1
+    tiles = tl.cdiv(size_x, BLOCK_N) if TILED else 1
     for i_pass in range(0, windows * tiles if SEVERAL else 1):
         i_bk = i_b * windows + i_pass // tiles
-        centre_y, centre_x, delta, inverse, log_gamma = window(p_params, i_bk, height, width, size, DTYPE)
+        centre_y, centre_x, delta_y, delta_x, inverse_y, inverse_x, log_gamma = axes(
+            p_params, i_bk, height, width, size_y, size_x, PARAMS, DTYPE
+        )
         o_x = i_pass % tiles * BLOCK_N + tl.arange(0, BLOCK_N)
-        b_mu_x = centre_x + offsets(o_x, size, DTYPE) * delta
-        reach = reach_of(centre_y, centre_x, delta, inverse, log_gamma, DTYPE)
+        b_mu_x = centre_x + offsets(o_x, size_x, DTYPE) * delta_x
+        reach_y, reach_x = reaches(centre_y, centre_x, delta_y, delta_x, inverse_y, inverse_x, log_gamma, DTYPE)
         if SINGLE:
             begin_w, end_w = 0, BLOCK_W
         else:
-            begin_w, end_w = seen(b_mu_x, width, reach, BLOCK_W, DTYPE)
+            begin_w, end_w = seen(b_mu_x, width, reach_x, BLOCK_W, DTYPE)
         first_n, end_n = 0, BLOCK_N
         if not SINGLE or TILED:
             first_n, end_n = filters_of_stripe(
-                centre_y, delta, reach, i_h, height, size, DTYPE, size if TILED else BLOCK_N, BLOCK_N, BLOCK_H
+                centre_y, delta_y, reach_y, i_h, height, size_y, DTYPE, size_y if TILED else BLOCK_N, BLOCK_N, BLOCK_H
             )
         if not SINGLE:
             # A stripe beside the window is all behind its end.
@@ -116,26 +120,26 @@ def write_kernel(
                 m_image = (o_h < height)[:, None] & (o_w < width)[None, :]
                 tl.store(p_stripe + (o_row[:, None] * stride_row + o_w[None, :] * stride_pixel), b_zero, mask=m_image)
         if begin_w < end_w:
-            b_z_x = row_sums(b_mu_x, width, inverse, end_w, BLOCK_N, BLOCK_W, DTYPE, begin_w)
+            b_z_x = row_sums(b_mu_x, width, inverse_x, end_w, BLOCK_N, BLOCK_W, DTYPE, begin_w)
             b_scale = tl.exp(POWER * log_gamma) / b_z_x
-            p_own = p_patch + (i_bk * channels + i_c) * size * size
+            p_own = p_patch + (i_bk * channels + i_c) * size_y * size_x
             b_v = tl.zeros([BLOCK_H, BLOCK_N], DTYPE)
             for i_n in range(first_n if TILED else 0, end_n if TILED else BLOCK_N, BLOCK_N):
                 o_y = i_n + tl.arange(0, BLOCK_N)
-                b_mu_y = centre_y + offsets(o_y, size, DTYPE) * delta
+                b_mu_y = centre_y + offsets(o_y, size_y, DTYPE) * delta_y
                 if SINGLE:
                     begin_h, end_h = 0, BLOCK_H
                 else:
-                    begin_h, end_h = seen(b_mu_y, height, reach, BLOCK_H, DTYPE)
-                b_z_y = column_sums(b_mu_y, height, inverse, end_h, BLOCK_N, BLOCK_H, DTYPE, begin_h)
-                m_patch = (o_y < size)[:, None] & (o_x < size)[None, :]
-                b_patch = tl.load(p_own + (o_y[:, None] * size + o_x[None, :]), mask=m_patch, other=0.0).to(DTYPE)
+                    begin_h, end_h = seen(b_mu_y, height, reach_y, BLOCK_H, DTYPE)
+                b_z_y = column_sums(b_mu_y, height, inverse_y, end_h, BLOCK_N, BLOCK_H, DTYPE, begin_h)
+                m_patch = (o_y < size_y)[:, None] & (o_x < size_x)[None, :]
+                b_patch = tl.load(p_own + (o_y[:, None] * size_x + o_x[None, :]), mask=m_patch, other=0.0).to(DTYPE)
                 b_patch = b_patch * (b_scale[None, :] / b_z_y[:, None])
-                b_f_y = filters(b_mu_y[None, :], o_h[:, None], height, inverse, DTYPE)
+                b_f_y = filters(b_mu_y[None, :], o_h[:, None], height, inverse_y, DTYPE)
                 b_v = product(b_f_y, b_patch, b_v, DOT, PRECISION)
             for i_w in range(begin_w, end_w, BLOCK_W):
                 o_w = i_w + tl.arange(0, BLOCK_W)
-                b_f_x = filters(b_mu_x[:, None], o_w[None, :], width, inverse, DTYPE)
+                b_f_x = filters(b_mu_x[:, None], o_w[None, :], width, inverse_x, DTYPE)
                 m_image = (o_h < height)[:, None] & (o_w < width)[None, :]
                 p_tile = p_stripe + (o_row[:, None] * stride_row + o_w[None, :] * stride_pixel)
                 b_image = tl.zeros([BLOCK_H, BLOCK_W], DTYPE)
@@ -151,8 +155,9 @@ def write_kernel(
 def write_launch(patch: "Tensor", params: "Tensor", image: "Tensor", power: int, precision: str) -> Launch:
     """Shapes as in read.py; image of any strides. Where windows or tiles are summed up, in the image's own dtype."""
     batch, channels, height, width = image.shape
-    windows = params.numel() // (5 * batch)
-    size = patch.shape[-1]
+    windows = params.shape[:-1].numel() // batch
+    sides = patch.shape[-2:]
+    size = max(sides)
     dtype = wide_dtype(patch.dtype)
     blocks = window_blocks("write", size, height, width, dtype, precision)
     stripes = triton.cdiv(height, blocks.constants["BLOCK_H"])
@@ -167,7 +172,9 @@ def write_launch(patch: "Tensor", params: "Tensor", image: "Tensor", power: int,
         "height": height,
         "width": width,
         **image_strides(image),
-        "size": size,
+        "size_y": sides[0],
+        "size_x": sides[1],
+        "PARAMS": params.shape[-1],
         "POWER": power,
         "DTYPE": tl_dtype(dtype),
         "PRECISION": precision,

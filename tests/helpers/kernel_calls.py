@@ -33,12 +33,12 @@ def kernel_results(kernels: ModuleType, params: Tensor, image: Tensor, patch: Te
     size, height, width = patch.shape[2], image.shape[2], image.shape[3]
     read_image, read_params = kernels.read_backward(patch, image, params, power, True)
     write_patch, write_params = kernels.write_backward(image, patch, params, -power)
-    y, x, gamma = kernels.filterbank(params, size, height, width)
+    y, x, gamma = kernels.filterbank(params, (size, size), height, width)
     return {
-        "read": kernels.read(image, params, size, power), "read image": read_image, "read params": read_params,
+        "read": kernels.read(image, params, (size, size), power), "read image": read_image, "read params": read_params,
         "write": kernels.write(patch, params, height, width, -power), "write patch": write_patch, "write params": write_params,
         "y": y, "x": x, "gamma": gamma,
-        "filterbank params": kernels.filterbank_backward(*_slopes(y, x, gamma), params, size, height, width),
+        "filterbank params": kernels.filterbank_backward(*_slopes(y, x, gamma), params, (size, size), height, width),
     }  # fmt: skip
 
 

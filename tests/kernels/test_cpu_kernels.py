@@ -64,7 +64,7 @@ def test_params_of_another_dtype(kernels: ModuleType, dtype: torch.dtype, params
 @pytest.mark.parametrize("kernels", MODULES)
 def test_write_is_the_transpose_of_read(kernels: ModuleType, power: int) -> None:
     params, image, patch = inputs((2, 3, 12, 7, 4))
-    read = (kernels.read(image, params, 4, power) * patch).sum()
+    read = (kernels.read(image, params, (4, 4), power) * patch).sum()
     torch.testing.assert_close(read, (kernels.write(patch, params, 12, 7, power) * image).sum())
     grad_image, _ = kernels.read_backward(patch, image, params, power, True)
     torch.testing.assert_close(grad_image, kernels.write(patch, params, 12, 7, power))
@@ -203,9 +203,12 @@ def test_every_instruction_set(
     check_glimpse(cpu, *low)
     if shape in LARGE and dtype == torch.float32:
         # Pixels that lie apart, and those of half precision, are read by other loops.
-        image, expected = low[1].to(memory_format=torch.channels_last), cpu.read(low[1], low[0], shape[4], 1)
-        torch.testing.assert_close(cpu.read(image, low[0], shape[4], 1), expected)
+        image, expected = low[1].to(memory_format=torch.channels_last), cpu.read(low[1], low[0], (shape[4], shape[4]), 1)
+        torch.testing.assert_close(cpu.read(image, low[0], (shape[4], shape[4]), 1), expected)
         for half in (torch.bfloat16, torch.float16):
             image = low[1].to(half)
-            assert torch.equal(cpu.read(image, low[0], shape[4], 1), cpu.read(image.float(), low[0], shape[4], 1).to(half))
+            assert torch.equal(
+                cpu.read(image, low[0], (shape[4], shape[4]), 1),
+                cpu.read(image.float(), low[0], (shape[4], shape[4]), 1).to(half),
+            )
     torch.testing.assert_close(cpu.lstm_step(*tensors), aten.lstm_step(*tensors))

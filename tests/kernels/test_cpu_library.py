@@ -74,7 +74,7 @@ from fastdraw.kernels import cpu
 assert cpu.unavailable() is None
 torch.set_num_threads(2)
 threads = len(os.listdir("/proc/self/task"))
-cpu.read(torch.rand(256, 1, 28, 28), torch.zeros(256, 5), 12, 1)
+cpu.read(torch.rand(256, 1, 28, 28), torch.zeros(256, 5), (12, 12), 1)
 assert len(os.listdir("/proc/self/task")) == threads + 1
 assert runtimes() == before and len(before) == 1, (before, runtimes())
 """
@@ -92,7 +92,7 @@ torch.set_num_threads(2)
 image, params = torch.rand(256, 1, 28, 28), torch.zeros(256, 5)
 # Compared as bytes: torch's own comparison would wait in the child for threads that it does not have.
 def read():
-    return cpu.read(image, params, 12, 1).numpy().tobytes()
+    return cpu.read(image, params, (12, 12), 1).numpy().tobytes()
 expected = read()
 child = os.fork()
 if child == 0:

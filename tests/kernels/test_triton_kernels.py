@@ -81,7 +81,7 @@ def test_params_of_another_dtype(params_dtype):
 def test_filterbank_windows(row):
     """No finite input gives NaN, and every row sums to one."""
     params = torch.tensor([row], device=DEVICE)
-    y, x, gamma = kernels.filterbank(params, 5, 12, 7)
+    y, x, gamma = kernels.filterbank(params, (5, 5), 12, 7)
     for rows in (y, x):
         assert error(rows.sum(-1), torch.ones(1, 5, dtype=torch.float64)) < 1e-5
     grad = kernels.filterbank_backward(torch.ones_like(y), torch.ones_like(x), torch.ones_like(gamma), params, 5, 12, 7)
@@ -94,7 +94,7 @@ def test_nan_in_params_gives_nan(column):
     params = torch.zeros(2, 5, device=DEVICE)
     params[0, column] = torch.nan
     image, patch = torch.randn(2, 1, 8, 8, device=DEVICE), torch.randn(2, 1, 3, 3, device=DEVICE)
-    results = [kernels.read(image, params, 3, 1), kernels.write(patch, params, 8, 8, -1)]
+    results = [kernels.read(image, params, (3, 3), 1), kernels.write(patch, params, 8, 8, -1)]
     results += [*kernels.write_backward(image, patch, params, -1)]
     for result in results:
         assert result[0].isnan().any()
@@ -105,12 +105,12 @@ def test_nan_in_params_gives_nan(column):
 def test_strides_of_dimensions_of_size_one_mean_nothing(shape):
     plain, params = torch.randn(shape, device=DEVICE), moderate_params(shape[0]).float().to(DEVICE)
     patch = torch.randn(*shape[:2], 3, 3, device=DEVICE)
-    expected = [kernels.read(plain, params, 3, 1), *kernels.write_backward(plain, patch, params, -1)]
+    expected = [kernels.read(plain, params, (3, 3), 1), *kernels.write_backward(plain, patch, params, -1)]
     for odd in (0, 1, 10**12, 2**62):
         strides = [odd if n == 1 else stride for n, stride in zip(shape, plain.stride(), strict=True)]
         image = plain.as_strided(shape, strides)
         assert launch.image_strides(image) == launch.image_strides(plain)
-        actual = [kernels.read(image, params, 3, 1), *kernels.write_backward(image, patch, params, -1)]
+        actual = [kernels.read(image, params, (3, 3), 1), *kernels.write_backward(image, patch, params, -1)]
         assert all(torch.equal(a, e) for a, e in zip(actual, expected, strict=True))
 
 
@@ -119,7 +119,7 @@ def test_released_memory_goes_to_no_kernel():
         tensors = [torch.zeros(1, 1, 4, 4, device=DEVICE), torch.zeros(1, 5, device=DEVICE)]
         tensors[i].untyped_storage().resize_(0)
         with pytest.raises(ValueError, match="expected a tensor in memory"):
-            kernels.read(*tensors, 3, 1)
+            kernels.read(*tensors, (3, 3), 1)
 
 
 def test_tf32_follows_torchs_switch(monkeypatch):
@@ -128,7 +128,7 @@ def test_tf32_follows_torchs_switch(monkeypatch):
     exact = reference.read(image.double(), params.double(), 12)
 
     def read_error() -> float:
-        return error(kernels.read(image.to(DEVICE), params.to(DEVICE), 12, 1), exact)
+        return error(kernels.read(image.to(DEVICE), params.to(DEVICE), (12, 12), 1), exact)
 
     monkeypatch.setattr(launch, "tf32_allowed", lambda: False)
     assert read_error() < 1e-5
@@ -175,7 +175,7 @@ def test_lstm_step_saturated_and_small(fused, monkeypatch):
 def test_launches(launches):
     image, patch = torch.randn(1, 3, 8, 8, device=DEVICE), torch.randn(1, 3, 2, 2, device=DEVICE)
     params = torch.zeros(1, 5, device=DEVICE)
-    kernels.read(image, params, 2, 1)
+    kernels.read(image, params, (2, 2), 1)
     assert launches == ["read_kernel"]
     kernels.read_backward(patch, image, params, 1, True)
     assert launches[1:] == ["write_kernel", "window_grad_kernel"]
@@ -185,8 +185,8 @@ def test_launches(launches):
     assert launches[4:] == ["write_kernel"]
     kernels.write_backward(image, patch, params, -1)
     assert launches[5:] == ["window_grad_kernel"]
-    outputs = kernels.filterbank(params, 2, 8, 8)
-    kernels.filterbank_backward(*outputs, params, 2, 8, 8)
+    outputs = kernels.filterbank(params, (2, 2), 8, 8)
+    kernels.filterbank_backward(*outputs, params, (2, 2), 8, 8)
     assert launches[6:] == ["filterbank_kernel", "filterbank_grad_kernel"]
     x, h = torch.randn(2, 3, device=DEVICE), torch.randn(2, 4, device=DEVICE)
     weights = [torch.randn(16, 3, device=DEVICE), torch.randn(16, 4, device=DEVICE)]
@@ -206,7 +206,7 @@ def test_the_same_bits_twice(dtype):
 
 def test_filterbank_has_no_limit_on_size():
     """More filters than one program's rows, on both axes."""
-    y, x, _ = kernels.filterbank(torch.zeros(1, 5, device=DEVICE), 35, 4, 200)
+    y, x, _ = kernels.filterbank(torch.zeros(1, 5, device=DEVICE), (35, 35), 4, 200)
     blocks = tables.filterbank_blocks(35, 200, torch.float32).constants
     assert blocks["BLOCK_N"] < 35
     assert blocks["BLOCK_A"] < 200

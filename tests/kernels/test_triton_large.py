@@ -73,7 +73,7 @@ def test_what_no_window_sees_is_not_loaded(parts, small_tiles):
     patch = torch.randn(1, 2, size, size, device=DEVICE)
 
     def results(image: Tensor) -> list[Tensor]:
-        return [kernels.read(image, params, size, 1), *kernels.write_backward(image, patch, params, -1)]
+        return [kernels.read(image, params, (size, size), 1), *kernels.write_backward(image, patch, params, -1)]
 
     assert all(torch.equal(a, e) for a, e in zip(results(image), results(clean), strict=True))
     drawn = kernels.write(patch, params, height, width, -1)
@@ -88,7 +88,7 @@ def test_nan_in_params_shows_in_every_pixel(column, small_tiles):
     params[0, column] = torch.nan
     patch, image = torch.ones(1, 1, 3, 3, device=DEVICE), torch.ones(1, 1, 40, 50, device=DEVICE)
     assert kernels.write(patch, params, 40, 50, -1).isnan().all()
-    assert kernels.read(image, params, 3, 1).isnan().all()
+    assert kernels.read(image, params, (3, 3), 1).isnan().all()
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_several_windows_of_images_of_any_strides(size, dtype, few_filters):
     """Each as it is alone, and their images summed; images channels last are taken and given as they lie."""
     image, patch, params = several(size, dtype)
     apart = image.to(memory_format=torch.channels_last)
-    read = kernels.read(apart, params, size, 1)
+    read = kernels.read(apart, params, (size, size), 1)
     drawn = kernels.write(patch, params, 17, 20, -1, torch.channels_last)
     assert drawn.is_contiguous(memory_format=torch.channels_last)
     assert error(drawn, kernels.write(patch, params, 17, 20, -1)) < TOLERANCE[dtype]
@@ -152,7 +152,7 @@ def test_several_windows_of_images_of_any_strides(size, dtype, few_filters):
     total = torch.zeros_like(image, dtype=torch.float32)
     for k in range(2):
         one, part = params[:, k].contiguous(), patch[:, k].contiguous()
-        assert error(read[:, k], kernels.read(image, one, size, 1)) < TOLERANCE[dtype]
+        assert error(read[:, k], kernels.read(image, one, (size, size), 1)) < TOLERANCE[dtype]
         for grad, alone in zip(grads, kernels.write_backward(image, part, one, -1), strict=True):
             assert error(grad[:, k], alone) < TOLERANCE[grad.dtype]
         total += kernels.write(part.float(), one, 17, 20, -1)
@@ -213,7 +213,7 @@ def test_images_of_more_pixels_than_32_bits_count(axis, far_offsets, small_tiles
     assert (launch.near(far) is far) == (axis != "pixels")
 
     def results(image: Tensor) -> list[Tensor]:
-        return [kernels.read(image, params, 3, 1), *kernels.write_backward(image, patch, params, -1)]
+        return [kernels.read(image, params, (3, 3), 1), *kernels.write_backward(image, patch, params, -1)]
 
     assert all(error(a, e) < TOLERANCE[a.dtype] for a, e in zip(results(far), results(image), strict=True))
     if axis != "pixels":
@@ -257,7 +257,7 @@ def test_patches_of_more_numbers_than_32_bits_count(run_last, far_rows):
     params[-1] = window[0]
     images = image.expand(batch, 1, 9, 14)
     run_last(read_launch(images, params, patch, 1, "tf32"), batch)
-    assert torch.equal(patch[-1:], kernels.read(image, window, size, 1))
+    assert torch.equal(patch[-1:], kernels.read(image, window, (size, size), 1))
     grads, drawn = far_rows(torch.float32, batch, 5), far_rows(torch.bfloat16, batch, 1, 9, 14)
     run_last(window_grad_launch(patch, images, params, grads, None, 1, "tf32"), batch)
     assert torch.equal(grads[-1:], kernels.read_backward(patch[-1:], image, window, 1, False)[1])
@@ -272,7 +272,7 @@ def test_filterbanks_of_more_numbers_than_32_bits_count(run_last, far_rows):
     y, x = far_rows(torch.float32, batch, size, height), far_rows(torch.float32, batch, size, width)
     gamma, grads = far_rows(torch.float32, batch), far_rows(torch.float32, batch, 5)
     run_last(filterbank_launch(params, y, x, gamma), batch)
-    banks = kernels.filterbank(window, size, height, width)
+    banks = kernels.filterbank(window, (size, size), height, width)
     assert all(torch.equal(far[-1:], bank) for far, bank in zip((y, x, gamma), banks, strict=True))
     run_last(filterbank_grad_launch(y, x, gamma, params, grads), batch)
-    assert torch.equal(grads[-1:], kernels.filterbank_backward(*banks, window, size, height, width))
+    assert torch.equal(grads[-1:], kernels.filterbank_backward(*banks, window, (size, size), height, width))

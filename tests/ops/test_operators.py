@@ -234,12 +234,12 @@ def test_opcheck(backend: str, device: str) -> None:
     patches = torch.randn(2, 2, 2, 3, 3, device=device).requires_grad_()
     last = plain[1].to(memory_format=torch.channels_last)
     for operator, arguments in [
-        (ops.filterbank.default, (params, 3, 5, 4)),
-        (ops.read.default, (image, params, 3)),
+        (ops.filterbank.default, (params, 3, 3, 5, 4)),
+        (ops.read.default, (image, params, 3, 3)),
         (ops.write.default, (patch, params, 5, 4)),
         (ops.lstm_step.default, tuple(lstm)),
         (ops.filterbank_backward.default, (*grads[:3], plain[0])),
-        (ops.read.default, (image, several, 3)),
+        (ops.read.default, (image, several, 3, 3)),
         (ops.write.default, (patches, several, 5, 4)),
         *((ops.read_backward.default, (grads[3], plain[1], plain[0], *needs)) for needs in NEEDS),
         *((ops.write_backward.default, (grads[4], plain[2], plain[0], *needs)) for needs in NEEDS),

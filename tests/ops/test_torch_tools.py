@@ -188,10 +188,10 @@ assert flop_registry[torch.ops.fastdraw.read] is not first
 del old, model, results, loss
 gc.collect()
 params = torch.zeros(2, 5, requires_grad=True)
-torch.ops.fastdraw.read(x, params, 3, "auto").sum().backward()
+torch.ops.fastdraw.read(x, params, 3, 3, "auto").sum().backward()
 with torch.autocast("cpu", torch.bfloat16):
     again(x, noise).loss.backward()
-print(torch.func.vmap(lambda p: torch.ops.fastdraw.read(x, p, 3, "auto"))(torch.zeros(4, 2, 5)).shape)
+print(torch.func.vmap(lambda p: torch.ops.fastdraw.read(x, p, 3, 3, "auto"))(torch.zeros(4, 2, 5)).shape)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     assert done.stdout == "torch.Size([4, 2, 1, 3, 3])\n", done.stderr

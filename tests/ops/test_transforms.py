@@ -248,7 +248,7 @@ def test_an_operator_itself_refuses_forward_mode() -> None:
     with fa.dual_level():
         refused = pytest.raises(RuntimeError, match=r'no forward-mode derivative.*fastdraw.backend\("reference"\)')
         with refused:
-            torch.ops.fastdraw.read(image, fa.make_dual(params.detach(), params.detach()), N, "aten")
+            torch.ops.fastdraw.read(image, fa.make_dual(params.detach(), params.detach()), N, N, "aten")
         with refused:
             patch.backward(fa.make_dual(torch.ones_like(patch), torch.ones_like(patch)))
 
