@@ -19,9 +19,9 @@ class GaussianGlimpse(nn.Module):
         patch = glimpse(image, params)                # [B, C, 12, 12]; or [B, K, C, 12, 12]
         drawn = glimpse.write(patch, params, (H, W))  # [B, C, H, W]; K windows are summed
 
-    size  N >= 1, samples along each side. The module has no weights: `params` come from a layer of yours, and say where the
-          window stands, how far its samples lie apart, how wide each one is, and by what the patch is multiplied; see
-          `fastdraw.read` for their order and `fastdraw.reference.window` for what they mean in pixels.
+    size  N >= 1, samples along each side, or (N_y, N_x). The module has no weights: `params` come from a layer of yours, and
+          say where the window stands, how far its samples lie apart, how wide each one is, and by what the patch is
+          multiplied; see `fastdraw.read` for their order and `fastdraw.reference.window` for what they mean in pixels.
 
     How it differs from what PyTorch and torchvision have:
 
@@ -30,7 +30,7 @@ class GaussianGlimpse(nn.Module):
     differ. Here each sample is a Gaussian average whose width is one of the params: with sigma at half the stride or more
     nothing is passed over, and the window is drawn by everything within a few sigma. At the image's edge grid_sample mixes
     padding in; here the weights of the pixels that exist sum to one. grid_sample takes any grid, rotated or bent; this window
-    is upright, with one stride and one width for both axes.
+    is upright, with one stride and one width for both axes, or with its own for each: params of 7 numbers.
 
     `torchvision.ops.roi_align` averages several bilinear samples a cell, which tempers aliasing. It has no gradient to the
     boxes, so it cannot learn where to look. Neither of the two has a transpose that draws.
@@ -38,9 +38,10 @@ class GaussianGlimpse(nn.Module):
     Raises TypeError or ValueError, naming the argument, as `fastdraw.read` and `fastdraw.write` do.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int | tuple[int, int]) -> None:
         super().__init__()
-        self.size = checks.check_size("size", size)
+        rows, columns = checks.check_sides("size", size)
+        self.size = rows if rows == columns else (rows, columns)
 
     if TYPE_CHECKING:
 
@@ -52,8 +53,9 @@ class GaussianGlimpse(nn.Module):
 
     def write(self, patch: Tensor, params: Tensor, image_size: tuple[int, int]) -> Tensor:
         """`fastdraw.write`: patch [B, C, N, N] or [B, K, C, N, N], params [B, 5] or [B, K, 5] -> image [B, C, H, W]."""
-        if isinstance(patch, Tensor) and (patch.dim() < 2 or patch.shape[-2:] != (self.size, self.size)):
-            raise checks.expected("patch", f"shape [..., {self.size}, {self.size}]", patch)
+        sides = checks.check_sides("size", self.size)
+        if isinstance(patch, Tensor) and (patch.dim() < 2 or patch.shape[-2:] != sides):
+            raise checks.expected("patch", f"shape [..., {sides[0]}, {sides[1]}]", patch)
         return write(patch, params, image_size)
 
     def extra_repr(self) -> str:

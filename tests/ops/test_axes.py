@@ -106,6 +106,18 @@ def test_one_filter_has_no_stride(backend: str, device: str) -> None:
     assert torch.equal(*patches)
 
 
+def test_a_rectangular_glimpse() -> None:
+    glimpse = fastdraw.GaussianGlimpse((2, 5))
+    image, params = torch.rand(2, 1, 9, 12), own_params(2, 3).float()
+    patch = glimpse(image, params)
+    assert patch.shape == (2, 3, 1, 2, 5)
+    assert torch.equal(patch, fastdraw.read(image, params, (2, 5)))
+    assert glimpse.write(patch, params, (9, 12)).shape == image.shape
+    with pytest.raises(ValueError, match=r"patch: expected shape \[..., 2, 5\]"):
+        glimpse.write(patch.mT, params, (9, 12))
+    assert str(glimpse) == "GaussianGlimpse(size=(2, 5))"
+
+
 def test_a_window_by_hand() -> None:
     """sigma and stride of x are those of the columns; the stride's unit is the larger side's."""
     params = torch.tensor([[0.0, 0.0, 0.0, 2.0, 0.5, 0.0, 0.0]], dtype=torch.float64)
