@@ -73,6 +73,8 @@ $(VENV)/installed: $(SOURCES)
 	$(BIN)/pip install -q --upgrade "pip>=24"
 	$(BIN)/pip install -q $(TORCH) numpy
 	test "$$(uname)" != Linux || $(BIN)/pip install -q --no-deps $(TRITON)
+	@# As this project's distribution was called before.
+	$(BIN)/pip uninstall -q -q -y fastdraw
 	$(BIN)/pip install -q -e ".[dev]"
 	touch $@
 

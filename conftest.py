@@ -24,7 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("benchmark"):
         return
     if not config.pluginmanager.hasplugin("benchmark"):
-        raise pytest.UsageError("--benchmark needs pytest-benchmark: pip install 'fastdraw[bench]'")
+        raise pytest.UsageError("--benchmark needs pytest-benchmark: pip install 'fastdraw-torch[bench]'")
     if config.getoption("numprocesses", None):
         raise pytest.UsageError("--benchmark measures times: run it in one process, without -n")
     if config.args_source is not pytest.Config.ArgsSource.ARGS:
@@ -33,6 +33,17 @@ def pytest_configure(config: pytest.Config) -> None:
     theirs = ("--benchmark-log", "--benchmark-m")
     if not any(a.startswith("--benchmark-") and not a.startswith(theirs) for a in map(str, config.invocation_params.args)):
         config.option.benchmark_quiet = True
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Said before the measuring, not only beside the figures: plain ATen is not what is to be measured."""
+    if not config.getoption("benchmark"):
+        return None
+    import torch
+
+    from fastdraw import dispatch
+
+    return dispatch.slower("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -11,6 +11,9 @@ from benchmarks import checkout
 
 checkout.activate()
 
+import torch  # noqa: E402
+
+from fastdraw import dispatch  # noqa: E402
 from fastdraw.profile import machine  # noqa: E402
 from fastdraw.profile.machine import output_of  # noqa: E402
 
@@ -25,6 +28,13 @@ def describe() -> dict[str, Any]:
 def line(found: dict[str, Any]) -> str:
     """One line for the head of a table."""
     return f"{machine.line(found)} ({found['commit'] or 'commit unknown'})"
+
+
+def warn() -> None:
+    """Says on stderr, before anything is measured, that the fast kernels are missing."""
+    slower = dispatch.slower("cuda" if torch.cuda.is_available() else "cpu")
+    if slower is not None:
+        print(f"benchmarks: {slower}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ checkout.activate()
 import torch  # noqa: E402
 
 import fastdraw  # noqa: E402
+from benchmarks import environment  # noqa: E402
 from fastdraw import checks  # noqa: E402
 from fastdraw.ops import gate  # noqa: E402
 
@@ -85,4 +86,6 @@ def main(turns: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=60)
-    main(parser.parse_args().turns)
+    turns = parser.parse_args().turns
+    environment.warn()
+    main(turns)

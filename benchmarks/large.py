@@ -84,9 +84,12 @@ def plot(found: dict[str, Any], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time of a glimpse against the size of its image.")
-    parser.add_argument("--out", type=Path, default=checkout.ROOT / "docs", help="folder for large.png and large.json")
+    parser.add_argument(
+        "--out", type=checkout.folder, default=checkout.ROOT / "docs", help="folder for large.png and large.json"
+    )
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
+    environment.warn()
     found = measure()
     (out / "large.json").write_text(json.dumps(found, indent=1) + "\n")
     plot(found, out / "large.png")

@@ -141,6 +141,8 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         print(json.dumps(_measure(*json.loads(sys.argv[1]))))
     else:
+        from benchmarks import environment
         from fastdraw.profile import table
 
+        environment.warn()
         print(table.markdown([result(*case) for case in CASES]))

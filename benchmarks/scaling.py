@@ -167,11 +167,15 @@ def plot(found: dict[str, Any], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
-    parser.add_argument("--out", type=Path, default=checkout.ROOT / "docs", help="folder for scaling.png and scaling.json")
+    parser.add_argument(
+        "--out", type=checkout.folder, default=checkout.ROOT / "docs", help="folder for scaling.png and scaling.json"
+    )
     parser.add_argument("--plot-only", action="store_true", help="draw the figures that scaling.json holds")
     options = parser.parse_args()
     file = options.out / "scaling.json"
+    options.out.mkdir(parents=True, exist_ok=True)
     if not options.plot_only:
+        environment.warn()
         file.write_text(json.dumps(measure(), indent=1) + "\n")
     plot(json.loads(file.read_text()), options.out / "scaling.png")
 

@@ -2,10 +2,10 @@
 
 A digit of 28 x 28 pixels lies somewhere in a black image of 60 x 60. A small network looks at it three times through
 fastdraw.read, each time through a window that it places itself, and tells the digit. Nobody tells it where the digit is.
-Needs pip install "fastdraw[train]" for the images.
+Needs pip install "fastdraw-torch[train]" for the images.
 """
 
-import sys
+import argparse
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,9 @@ def scattered(images: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    steps = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("steps", nargs="?", type=int, default=1000, help="training steps; default: %(default)s")
+    steps = parser.parse_args().steps
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
     splits = data.load("digits")

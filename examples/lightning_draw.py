@@ -1,9 +1,10 @@
 """fastdraw.DRAW under Lightning:  python examples/lightning_draw.py [steps]
 
-Needs pip install lightning "fastdraw[train]". Several devices, bf16 and gradient accumulation are the Trainer's arguments.
+Needs pip install lightning "fastdraw-torch[train]". Several devices, bf16 and gradient accumulation are the
+Trainer's arguments.
 """
 
-import sys
+import argparse
 
 import lightning
 import torch
@@ -39,10 +40,13 @@ def loader(images: torch.Tensor, shuffle: bool) -> DataLoader:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("steps", nargs="?", type=int, default=1000, help="training steps; default: %(default)s")
+    steps = parser.parse_args().steps
     lightning.seed_everything(0)
     splits = data.load("digits")
     trainer = lightning.Trainer(
-        max_steps=int(sys.argv[1]) if len(sys.argv) > 1 else 1000,
+        max_steps=steps,
         gradient_clip_val=10.0,
         check_val_every_n_epoch=10,
         logger=False,

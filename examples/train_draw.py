@@ -1,16 +1,19 @@
 """A training loop of one's own with fastdraw.DRAW in it:  python examples/train_draw.py [steps]
 
-On 1,437 handwritten digits; needs pip install "fastdraw[train]" for the images. Saves the model to the folder draw-digits.
+On 1,437 handwritten digits; needs pip install "fastdraw-torch[train]" for the images. Saves the model to the folder
+draw-digits.
 """
 
-import sys
+import argparse
 
 import torch
 
 import fastdraw
 from fastdraw import data
 
-steps = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("steps", nargs="?", type=int, default=1000, help="training steps; default: %(default)s")
+steps = parser.parse_args().steps
 device = "cuda" if torch.cuda.is_available() else "cpu"
 torch.manual_seed(0)
 splits = data.load("digits")

@@ -6,6 +6,7 @@ import os as _os
 if not _os.path.isdir(_os.path.join(__path__[0], "kernels")):
     __path__.append(_os.path.dirname(__path__[0]))
 
+from fastdraw import installed as _installed
 from fastdraw import reference
 from fastdraw._version import __version__
 from fastdraw.classifier import DRAWClassifier
@@ -19,6 +20,11 @@ from fastdraw.outputs import DRAWOutput, FilterBank, Trajectory, Window
 from fastdraw.ports import load_port_weights
 from fastdraw.reference import ClassifierOutput
 from fastdraw.sharing import Sampler
+
+if (_mixed := _installed.mixed()) is not None:
+    import warnings as _warnings
+
+    _warnings.warn(_mixed, stacklevel=2)
 
 __all__ = [
     "DRAW",

@@ -118,6 +118,25 @@ def pieces(name: str, device_type: str) -> Pieces:
     return _imported(_PIECES[_usable(name, device_type)])
 
 
+def chosen(device_type: str) -> str:
+    """The backend of calls with tensors on this kind of device. Raises RuntimeError where it cannot run there."""
+    name = current()
+    return name if name == "reference" else _usable(name, device_type)
+
+
+def slower(device_type: str) -> str | None:
+    """None where calls on this kind of device run on its fast kernels; otherwise a sentence that says on what, and why."""
+    fast = {"cuda": "triton", "cpu": "native"}.get(device_type)
+    try:
+        name = chosen(device_type)
+    except RuntimeError as error:
+        return str(error)
+    if fast is None or name == fast:
+        return None
+    why = _unavailable(fast) if _current == "auto" else f"{_current} was chosen"
+    return f"slower than need be: the backend {name} computes on {device_type}, not {fast}: {(why or '').rstrip('.')}"
+
+
 def _usable(name: str, device_type: str) -> str:
     if name == "auto":
         fastest = {"cuda": "triton", "cpu": "native"}.get(device_type, "aten")

@@ -42,15 +42,15 @@ def level() -> int | None:
 
 
 def library() -> str | None:
-    return os.environ.get("FASTDRAW_LIBRARY") or None
+    return _path("FASTDRAW_LIBRARY")
 
 
 def data_dir() -> str | None:
-    return os.environ.get("FASTDRAW_DATA") or None
+    return _path("FASTDRAW_DATA")
 
 
 def cache_dir() -> str | None:
-    return os.environ.get("FASTDRAW_CACHE") or None
+    return _path("FASTDRAW_CACHE")
 
 
 def cache_limit() -> int:
@@ -62,6 +62,10 @@ def cache_limit() -> int:
 
 def triton_interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+def _path(name: str) -> str | None:
+    return os.path.expanduser(os.environ.get(name, "")) or None
 
 
 def _flag(name: str, default: bool) -> bool:

@@ -12,9 +12,10 @@ import os
 import re
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 try:
     import fcntl
@@ -166,7 +167,7 @@ def owned(folder: Path) -> Iterator[None]:
     The system gives the folder free when the process ends, however it ends. Raises OwnedError, naming the other process,
     where there is one; OSError where the folder cannot be written to.
     """
-    made = not folder.exists()
+    made = missing(folder)
     os.makedirs(folder, exist_ok=True)
     try:
         handle = _locked(folder)
@@ -179,9 +180,51 @@ def owned(folder: Path) -> Iterator[None]:
                     os.unlink(folder / LOCK)
                 os.close(handle)
     finally:
-        if made:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        with contextlib.suppress(OSError):
+            for path in made:
+                path.rmdir()
+
+
+def missing(folder: Path) -> list[Path]:
+    """`folder` and those above it that are not there, the innermost first: what `os.makedirs` would make."""
+    return [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+
+
+def expanded(path: Any) -> Any:
+    """`path`, text or Path, with a leading ~ as the home folder, which shells leave alone after `--out=`; None stays None."""
+    return path if path is None else type(path)(os.path.expanduser(path))
+
+
+def check_writable(name: str, path: Path) -> None:
+    """Finds out before long work that a file cannot be written after it. Nothing is made: `write_in` makes missing folders.
+
+    Raises ValueError, naming the argument `name`, where `path` is a folder or lies in what is none or may not be written to.
+    """
+    if path.is_dir():
+        raise ValueError(f"{name}: expected a file, got the folder {path}")
+    above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not above.is_dir() or not (os.access(above, os.W_OK | os.X_OK) or _is_stream(path)):
+        raise ValueError(f"{name}: expected a file in a folder that can be written to, got {path}")
+
+
+def write_in(path: Path, data: bytes) -> None:
+    """As `write_atomically`; the folders that `path` lies in are made where they are missing."""
+    os.makedirs(path.absolute().parent, exist_ok=True)
+    write_atomically(path, data)
+
+
+@contextlib.contextmanager
+def utf8_name(path: Path) -> Iterator[str]:
+    """A name of `path` for libraries that take UTF-8 alone: its own, or that of a link which is there for the time being."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory(prefix="fastdraw-") as folder:
+            link = os.path.join(folder, "link")
+            os.symlink(os.path.abspath(path), link)
+            yield link
+    else:
+        yield str(path)
 
 
 def sync_folder(folder: Path) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from fastdraw import checks, weights
 from fastdraw._version import __version__
 from fastdraw.files import write_together
+from fastdraw.installed import extra
 from fastdraw.text import short
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
@@ -48,7 +49,7 @@ class Pretrained(nn.Module):
 
         Raises ValueError, and leaves what is there, for weights that are not finite, that are not those that the
         configuration means (parametrised, pruned or quantised layers), or that hold no values; TypeError for what is no path,
-        OSError where it cannot be written, ModuleNotFoundError without safetensors (pip install "fastdraw[hub]").
+        OSError where it cannot be written, ModuleNotFoundError without safetensors (pip install "fastdraw-torch[hub]").
         """
         target = Path(weights.check_path("folder", folder))
         save = _optional("safetensors.torch", "save_pretrained").save
@@ -77,7 +78,7 @@ class Pretrained(nn.Module):
     ) -> Self:
         """The model that `save_pretrained` wrote, on `device`, in eval mode, float32 (float64 where it was saved so).
 
-        name_or_path  a folder, or a model on the Hugging Face hub as "user/model" (pip install "fastdraw[hub]")
+        name_or_path  a folder, or a model on the Hugging Face hub as "user/model" (pip install "fastdraw-torch[hub]")
         The other arguments go to huggingface_hub.hf_hub_download, and mean nothing for a folder.
 
         Raises ValueError, naming the file, for files that are missing, damaged, of another model or not finite; nothing that
@@ -189,7 +190,7 @@ def _optional(module: str, purpose: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        message = f'{purpose} needs {package}, which is not installed: pip install "fastdraw[hub]"'
+        message = f"{purpose} needs {package}, which is not installed: {extra('hub')}"
         raise ModuleNotFoundError(message, name=package) from error
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fastdraw.checks import expected
+from fastdraw.files import utf8_name
 from fastdraw.text import short
 
 #: What weights may be stored in.
@@ -35,7 +36,7 @@ def read(file: Path, error: type[ValueError] = ValueError) -> tuple[dict[str, Te
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(file, framework="pt", device="cpu") as opened:
+        with utf8_name(file) as name, safe_open(name, framework="pt", device="cpu") as opened:
             # Cloned: the tensors would otherwise be views of a mapped file that somebody may cut short.
             tensors = {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118
             return tensors, opened.metadata() or {}
@@ -48,7 +49,7 @@ def metadata(file: Path) -> dict[str, str]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(file, framework="pt", device="cpu") as opened:
+        with utf8_name(file) as name, safe_open(name, framework="pt", device="cpu") as opened:
             return opened.metadata() or {}
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError):
         return {}

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks import checkout
 from benchmarks.gpu.processes import gpu
 
 
@@ -24,13 +25,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     calls = parser.add_subparsers(dest="call", required=True, metavar="figures | train")
     figures, train = calls.add_parser("figures"), calls.add_parser("train")
     for call, seconds in ((figures, 300.0), (train, 450.0)):
-        call.add_argument("--out", type=Path, default=Path("results"), help="folder for what comes out; default: results")
+        call.add_argument(
+            "--out", type=checkout.folder, default=Path("results"), help="folder for what comes out; default: results"
+        )
         call.add_argument("--seconds", type=float, default=seconds, help=f"of the whole call; default: {seconds:.0f}")
         call.add_argument("--tiny", action="store_true", help="sizes that a CPU carries: tries the call without a GPU")
         call.add_argument("--commit", help="what is measured, where git cannot be asked")
     figures.add_argument("--only", nargs="+", metavar="WORD", help="only the steps whose names contain one of these")
     train.add_argument("--data-dir", help="folder with binarized_mnist.npz")
-    train.add_argument("--state", type=Path, default=Path(tempfile.gettempdir()) / "fastdraw-train", help="where the run lies")
+    train.add_argument(
+        "--state", type=checkout.folder, default=Path(tempfile.gettempdir()) / "fastdraw-train", help="where the run lies"
+    )
     train.add_argument("--samples", type=int, default=100, help="of the importance-weighted estimate; default: 100")
     train.add_argument("--set", nargs="+", default=[], metavar="OPTION=VALUE", help="options of `fastdraw train`")
     said = parser.parse_args(arguments)

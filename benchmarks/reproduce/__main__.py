@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("experiment", choices=list(EXPERIMENTS))
     parser.add_argument("--data-dir", metavar="FOLDER", help="where the data set lies; otherwise it is downloaded")
-    parser.add_argument("--out", type=Path, default=Path("results/reproduce"), metavar="FOLDER")
+    parser.add_argument("--out", type=checkout.folder, default=Path("results/reproduce"), metavar="FOLDER")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="NUMBER")
     parser.add_argument("--epochs", type=int, help="passes over the training images, if not the recipe's")
     parser.add_argument("--glimpses", type=int, help="glimpses, if not the paper's")

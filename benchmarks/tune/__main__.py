@@ -121,7 +121,9 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=240.0, help="time for all kernels together; default: 240")
     parser.add_argument("--predict", required=True, help="what should change, by how much, and why: kept beside what came")
     parser.add_argument("--confirm", action="store_true", help="time a training step with the proposed rows")
-    parser.add_argument("--out", type=Path, default=Path("results"), help="folder for tune-*.json; default: results")
+    parser.add_argument(
+        "--out", type=checkout.folder, default=Path("results"), help="folder for tune-*.json; default: results"
+    )
     options = parser.parse_args(None if arguments is None else list(arguments))
     if not torch.cuda.is_available():
         print("tuning needs a CUDA device", file=sys.stderr)

@@ -10,9 +10,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastdraw._version import __version__
+from fastdraw.cli.manners import lasting_streams, with_flags
+from fastdraw.installed import extra
 from fastdraw.text import printable, short
 
 if TYPE_CHECKING:
@@ -45,7 +47,8 @@ def main(args: list[str] | None = None) -> int:
     a checkpoint.
     """
     args = sys.argv[1:] if args is None else args
-    return guarded(lambda: _run(args))
+    with lasting_streams():
+        return guarded(lambda: _run(args or ["--help"]))
 
 
 def guarded(work: Callable[[], int]) -> int:
@@ -60,7 +63,7 @@ def guarded(work: Callable[[], int]) -> int:
             return error_line(f'{package} is not installed: pip install "fastdraw[datasets]"', 2)
         if package not in EXTRA:
             raise
-        return error_line(f'{package} is not installed: pip install "fastdraw[train]"', 2)
+        return error_line(f"{package} is not installed: {extra('train')}", 2)
     except (MemoryError, OverflowError) as error:
         return error_line(_too_large(error), 2)
     except RuntimeError as error:
@@ -82,18 +85,29 @@ def guarded(work: Callable[[], int]) -> int:
 
 
 def _run(args: list[str]) -> int:
+    if args == ["info"]:
+        # Needs no package of the extra, since it says what is missing.
+        from fastdraw.cli.info import info
+
+        info()
+        return 0
     import typer
 
     from fastdraw.cli.train import spelled
 
     args = spelled(args) if args[:1] == ["train"] else args
+    group: Any = typer.main.get_command(_app())
     try:
         # Without standalone_mode typer neither prints errors its own way nor exits.
-        code = typer.main.get_command(_app())(args, prog_name="fastdraw", standalone_mode=False)
+        code = group(args, prog_name="fastdraw", standalone_mode=False)
     except typer.Abort:
         return error_line("interrupted", 130)
     except typer.Exit as stop:
         return stop.exit_code
+    except (ValueError, TypeError) as error:
+        if not _is_users(error):
+            raise
+        return error_line(with_flags(str(error), group.commands.get(args[0])), 2)
     except Exception as error:
         # A click exception, in typer's own copy of click or in the package, by what both have.
         if not hasattr(error, "format_message"):
@@ -108,8 +122,6 @@ def _app() -> "typer.Typer":
     app = typer.Typer(
         name="fastdraw",
         help="DRAW (Gregor et al. 2015): train it, and see what it draws.",
-        add_completion=False,
-        no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
     )

@@ -36,7 +36,7 @@ def register(app: "typer.Typer") -> None:
             int | None, typer.Option(metavar="IMAGES", help="Images times samples at once.", show_default="the run's")
         ] = None,
         limit: Annotated[
-            int | None, typer.Option(metavar="IMAGES", help="Evaluate the first so many.", show_default="all")
+            int | None, typer.Option(metavar="IMAGES", help="Evaluate so many, drawn by the seed.", show_default="all")
         ] = None,
         ema: Annotated[bool, typer.Option(help="The moving average of the weights, where the run kept one.")] = True,
         precision: Annotated[
@@ -54,11 +54,12 @@ def register(app: "typer.Typer") -> None:
         of each glimpse; of a classifier the error, and which classes it takes for which. All with standard errors."""
         from fastdraw.evaluation import evaluate_run
         from fastdraw.evaluation.text import lines
-        from fastdraw.files import write_atomically
+        from fastdraw.files import check_writable, expanded, write_in
         from fastdraw.runs.parallel import rank
 
-        if json not in (None, "-") and not Path(str(json)).parent.is_dir():
-            raise ValueError(f"json: expected a file in a folder that there is, got {json}")
+        json = expanded(json)
+        if json not in (None, "-"):
+            check_writable("json", Path(str(json)))
         with _bar() as progress:
             report = evaluate_run(
                 run, data, data_dir, split, samples, batch, limit, ema, precision, seed, device, progress
@@ -71,7 +72,7 @@ def register(app: "typer.Typer") -> None:
             print(text, end="")
             return
         if json is not None:
-            write_atomically(Path(json), text.encode())
+            write_in(Path(json), text.encode())
         for line in lines(report):
             say(line)
 

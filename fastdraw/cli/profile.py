@@ -74,6 +74,7 @@ def register(app: "typer.Typer") -> None:
         ] = False,
     ) -> int:
         """Measure fastdraw's operators on this machine: time, rates, share of the roofline, memory, and the same of others."""
+        from fastdraw.files import expanded
         from fastdraw.profile.command import Options, run
 
         said = {
@@ -97,10 +98,10 @@ def register(app: "typer.Typer") -> None:
                 dtype=dtype,
                 seconds=seconds,
                 peers=peers,
-                json=json,
-                plot=plot,
-                trace=trace,
-                compare=compare,
+                json=expanded(json),
+                plot=expanded(plot),
+                trace=expanded(trace),
+                compare=expanded(compare),
                 fail_slower=fail_slower,
             )
         )

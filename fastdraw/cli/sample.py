@@ -50,10 +50,11 @@ def register(app: "typer.Typer") -> None:
         device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
     ) -> None:
         """Draw images with a trained model, from nothing but noise."""
+        from fastdraw.files import expanded
         from fastdraw.view.saving import save_samples
 
         also = npz, nearest, gif, mp4, data, data_dir, pngs, sys.stderr.isatty()
-        for path in save_samples(run, Path(out), number, seed, labels, device, *also):
+        for path in save_samples(run, Path(expanded(out)), number, seed, labels, device, *also):
             say(path)
 
     app.command("sample")(sample)

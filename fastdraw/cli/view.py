@@ -42,13 +42,14 @@ def register(app: "typer.Typer") -> None:
         device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
     ) -> None:
         """Draw pictures of a trained model, and a page in which to scrub through its glimpses (page.html, for any browser)."""
+        from fastdraw.files import expanded
         from fastdraw.runs.parallel import rank
         from fastdraw.view.saving import view_run
 
         if rank():
             # Few images: the first process draws them, and tells for all.
             return
-        folder = Path(out) if out is not None else None
+        folder = Path(expanded(out)) if out is not None else None
         for path in view_run(
             run,
             what,

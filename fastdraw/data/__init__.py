@@ -3,7 +3,7 @@
     splits = fastdraw.data.load("digits")
     x = fastdraw.data.binarize(splits.train[:100], generator)      # float32 [100, 1, 28, 28] of 0 and 1
 
-`import fastdraw` imports nothing of this. Needs the extra: pip install "fastdraw[train]".
+`import fastdraw` imports nothing of this. Needs the extra: pip install "fastdraw-torch[train]".
 """
 
 from __future__ import annotations

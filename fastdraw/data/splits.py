@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastdraw.installed import extra
+
 
 class DataError(ValueError):
     """A data set that cannot be had or read: one sentence naming the file, what was expected and what came."""
@@ -128,5 +130,5 @@ def needs_extra(purpose: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        message = f'{purpose} needs {error.name}, which is not installed: pip install "fastdraw[train]"'
+        message = f"{purpose} needs {error.name}, which is not installed: {extra('train')}"
         raise ModuleNotFoundError(message, name=error.name) from error

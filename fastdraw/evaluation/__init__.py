@@ -4,7 +4,7 @@
     report = evaluate_run("runs/mnist", samples=50)
     report.result.bound.mean, report.result.importance.mean      # nats per image
 
-`import fastdraw` imports nothing of this. Needs the extra: pip install "fastdraw[train]".
+`import fastdraw` imports nothing of this. Needs the extra: pip install "fastdraw-torch[train]".
 """
 
 from fastdraw.evaluation.bound import Likelihood, likelihood

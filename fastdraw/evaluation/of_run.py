@@ -36,7 +36,8 @@ MADE_AT_ONCE = 1000
 class Report:
     """What was evaluated, and the result: Likelihood of a DRAW, ClassErrors of a classifier.
 
-    averaged: whether the weights are the moving average that the run kept. seed: of noise and binarisation.
+    averaged: whether the weights are the moving average that the run kept. split_images: how many the split has; where fewer
+    were evaluated, the seed drew them. seed: of noise, binarisation and that.
     """
 
     checkpoint: str
@@ -45,6 +46,7 @@ class Report:
     averaged: bool
     data: str
     split: str
+    split_images: int
     seed: int
     batch_size: int
     precision: str
@@ -75,7 +77,7 @@ def evaluate_run(
                     nor opened outside of the run's folder, the present one and data_dir
     split           test, validation or train
     samples         K, of the importance-weighted estimate; 1 for a classifier, which has none
-    limit           evaluate the first so many images of the split
+    limit           evaluate so many images of the split, drawn by the seed: files are often sorted by class
     ema             take the moving average of the weights where the run kept one
     precision       of matrix products: fp32, tf32 (CUDA) or bf16
     progress        called between passes with images times samples, done and in all; what it raises ends the evaluation
@@ -125,9 +127,10 @@ def _evaluated(
     _check_precision(precision, where)
     run = Run(path, data, data_dir, split, seed, str(where), ema, weights, options)
     model = run.model
-    images, labels = _images(run, limit, seed), None
+    rows = _rows(run, limit, seed)
+    images, labels = _images(run, rows, seed), None
     if task == "classify" or getattr(weights.config, "num_classes", None) is not None:
-        labels = _labels(run, len(images))
+        labels = _labels(run, rows)
     autocast, total = torch.bfloat16 if precision == "bf16" else None, len(images) * samples
     together.agree(
         {
@@ -148,7 +151,15 @@ def _evaluated(
         else:
             result = likelihood(model, images, batch, seed, run.binary, samples, labels, autocast, told, together)
     progress(total, total)
-    about = str(file), task, weights.step, ema and bool(weights.ema), str(run.data_name), split
+    about = (
+        str(file),
+        task,
+        weights.step,
+        ema and bool(weights.ema),
+        str(run.data_name),
+        split,
+        len(getattr(run.splits, split)),
+    )
     return Report(*about, seed, batch, precision, result)
 
 
@@ -165,18 +176,26 @@ def _check_precision(precision: str, device: torch.device) -> None:
         raise expected("precision", f"one of {', '.join(known)} on {device.type}", precision)
 
 
-def _images(run: Run, limit: int | None, seed: int) -> Tensor:
-    images = getattr(run.splits, run.split)[:limit]
+def _rows(run: Run, limit: int | None, seed: int) -> Tensor | slice:
+    """Which images of the split: all, or `limit` of them in their own order."""
+    number = len(getattr(run.splits, run.split))
+    if limit is None or limit >= number:
+        return slice(None)
+    return torch.randperm(number, generator=generator(seed, "evaluated part"))[:limit].sort().values
+
+
+def _images(run: Run, rows: Tensor | slice, seed: int) -> Tensor:
+    images = getattr(run.splits, run.split)[rows]
     if run.split == "train" and run.splits.make is not None:
         random = generator(seed, "evaluation composition")
         images = torch.cat([run.splits.make(part, random) for part in images.split(MADE_AT_ONCE)])
     return images
 
 
-def _labels(run: Run, images: int) -> Tensor:
+def _labels(run: Run, rows: Tensor | slice) -> Tensor:
     if run.splits.labels is None:
         raise expected("data", "images whose classes are known", f"{run.data_name}, which has no labels")
-    labels = getattr(run.splits.labels, run.split)[:images]
+    labels = getattr(run.splits.labels, run.split)[rows]
     if (most := int(labels.max())) >= run.config.num_classes:
         raise expected("data", f"classes from 0 to {run.config.num_classes - 1}, as {Path(run.file)} tells them", most)
     return labels

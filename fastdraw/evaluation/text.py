@@ -15,10 +15,12 @@ MOST_CLASSES = 20
 def lines(report: Report) -> list[str]:
     """What was evaluated, then the figures, each +- its standard error."""
     weights = "moving average of the weights" if report.averaged else "weights"
-    first = (
-        f"{report.checkpoint}: {weights} of step {report.step}, {report.result.images} {report.split} images of {report.data}"
-    )
-    result = report.result
+    result, many = report.result, f"{report.result.images}"
+    if result.images < report.split_images:
+        many = f"{result.images} of the {report.split_images}"
+    first = f"{report.checkpoint}: {weights} of step {report.step}, {many} {report.split} images of {report.data}"
+    if result.images < report.split_images:
+        first += f", drawn by seed {report.seed}"
     return [first, *(_likelihood(result) if isinstance(result, Likelihood) else _classes(result))]
 
 

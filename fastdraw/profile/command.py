@@ -11,7 +11,7 @@ from typing import Any
 
 from fastdraw import dispatch
 from fastdraw.checks import expected
-from fastdraw.files import write_atomically
+from fastdraw.files import check_writable, write_in
 from fastdraw.profile import compare, machine, roofline, shapes, table
 from fastdraw.profile.cases import DTYPES, PEERS, STANDARD_PEERS, case, resolved
 from fastdraw.profile.measure import profile, roof
@@ -50,7 +50,7 @@ def run(options: Options, command: list[str] | None = None) -> int:
     old = None if options.compare is None else compare.load(options.compare)
     chosen, device, peers = _checked(options)
     if options.fail_slower and old is None:
-        raise expected("fail-slower", "--compare with it", "none")
+        raise expected("fail_slower", "--compare with it", "none")
     _check_files(options)
     console = Console()
     if not console.is_terminal:
@@ -87,11 +87,12 @@ def run(options: Options, command: list[str] | None = None) -> int:
         table.show_case(console, report["cases"][-1])
     console.print(table.explain(device), style="dim", highlight=False)
     if options.json is not None:
-        write_atomically(options.json, (json.dumps(report, indent=1) + "\n").encode())
+        write_in(options.json, (json.dumps(report, indent=1) + "\n").encode())
     if options.plot is not None:
+        options.plot.absolute().parent.mkdir(parents=True, exist_ok=True)
         roofline.save(report, options.plot)
     if options.trace is not None:
-        write_atomically(options.trace, json.dumps(merged(traces)).encode())
+        write_in(options.trace, json.dumps(merged(traces)).encode())
     for path in (options.json, options.plot, options.trace):
         if path is not None:
             console.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
@@ -147,5 +148,4 @@ def _check_files(options: Options) -> None:
             continue
         if path.suffix.lower() != suffix:
             raise expected(name, f"a name that ends in {suffix}", str(path))
-        if not path.absolute().parent.is_dir() or path.is_dir():
-            raise expected(name, "a file in a folder that exists", str(path))
+        check_writable(name, path)

@@ -22,7 +22,9 @@ def describe() -> dict[str, Any]:
     import torch
 
     import fastdraw
+    from fastdraw import dispatch
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     found: dict[str, Any] = {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -34,6 +36,7 @@ def describe() -> dict[str, Any]:
         "triton": _version("triton"),
         "fastdraw": fastdraw.__version__,
         "backends": fastdraw.backends(),
+        "slower": dispatch.slower(device),
         "float32 products": _products(),
         "device": "cpu",
     }
@@ -54,11 +57,12 @@ def describe() -> dict[str, Any]:
 
 def line(found: dict[str, Any]) -> str:
     """One line for the head of a table."""
+    slower = f"; {found['slower']}" if found.get("slower") else ""
     device = "" if found["device"] == "cpu" else f"{found['device']}, CUDA {found['cuda']}, triton {found['triton']}; "
     return (
         f"{device}{found['cpu']}, {found['cores']} cores, {found['threads']} threads, "
         f"float32 products by {found.get('float32 products') or 'torch.mm'}; Python {found['python']}, "
-        f"torch {found['torch']}, fastdraw {found['fastdraw']}"
+        f"torch {found['torch']}, fastdraw {found['fastdraw']}{slower}"
     )
 
 

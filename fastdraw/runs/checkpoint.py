@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from fastdraw import weights
 from fastdraw._version import __version__
 from fastdraw.checks import expected
-from fastdraw.files import second_name, write_atomically
+from fastdraw.files import expanded, second_name, write_atomically
 from fastdraw.runs.kinds import KINDS, Config, kind, task_of
 from fastdraw.text import short
 
@@ -63,7 +63,7 @@ class Checkpoint:
 
 def locate(path: str | os.PathLike[str]) -> Path:
     """The checkpoint's file, from its own path or that of the run's folder."""
-    path = Path(weights.check_path("path", path))
+    path = expanded(Path(weights.check_path("path", path)))
     return path / NAME if path.is_dir() else path
 
 

@@ -5,7 +5,7 @@
 
     model = fastdraw.train.load_model("runs/digits")
 
-`import fastdraw` imports nothing of this. Needs the extra: pip install "fastdraw[train]".
+`import fastdraw` imports nothing of this. Needs the extra: pip install "fastdraw-torch[train]".
 """
 
 from fastdraw.runs.checkpoint import CheckpointError, load_checkpoint, load_model

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 import torch
 
+from fastdraw.shell import own_command, quoted
 from fastdraw.text import printable
 from fastdraw.train.setup import Setup
 
@@ -130,6 +131,16 @@ def headline(setup: Setup, step: int) -> str:
         f"{begin} {setup.folder}: {len(setup.splits.train)} images of {size}, "
         f"{config.glimpses} glimpses, {weights:,} weights, on {setup.device.type} with {many}{torch.get_num_threads()} threads"
     )
+
+
+def again(setup: Setup) -> str:
+    """The command that goes on with a run; what else it was started with is in its checkpoint."""
+    processes, start = setup.processes, own_command()
+    if processes.size > 1:
+        nodes = processes.size // processes.here
+        many = f" --nnodes {nodes}" if nodes > 1 else ""
+        start = f"torchrun{many} --nproc-per-node {processes.here} -m fastdraw"
+    return f"{start} train --out {quoted(setup.folder)} --resume"
 
 
 def diverged(setup: Setup, step: int, saved: int) -> str:

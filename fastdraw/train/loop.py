@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fastdraw.checks import expected
+from fastdraw.dispatch import slower
 from fastdraw.files import OwnedError, owned, sweep, write_atomically
 from fastdraw.graphed import GraphedStep
 from fastdraw.runs.checkpoint import (
@@ -33,7 +34,7 @@ from fastdraw.runs.parallel import local_rank, lost, processes
 from fastdraw.runs.randomness import DRAWS
 from fastdraw.runs.signals import Interrupted, Interruptions
 from fastdraw.train.batches import Batches
-from fastdraw.train.display import Display, Result, Silent, display, diverged, headline
+from fastdraw.train.display import Display, Result, Silent, again, display, diverged, headline
 from fastdraw.train.metrics import Metrics
 from fastdraw.train.options import TrainOptions
 from fastdraw.train.resume import SUMS, Progress
@@ -138,8 +139,9 @@ class Run:
     def __call__(self, interruptions: Interruptions) -> Result:
         progress = self.progress
         self._take_place()
-        for line in (*self.setup.found, headline(self.setup, self.progress.step)):
-            self.show.note(line)
+        for line in (*self.setup.found, headline(self.setup, self.progress.step), slower(self.device.type)):
+            if line is not None:
+                self.show.note(line)
         self.show.start(progress.step, self.total)
         try:
             while True:
@@ -159,7 +161,7 @@ class Run:
             if isinstance(error, Interrupted) and self._saved != progress.step:
                 self.save()
             self.show.stop()
-            how = "the same command goes on" if self.setup.unattended else "add --resume to go on"
+            how = "the same command goes on" if self.setup.unattended else f"to go on: {again(self.setup)}"
             self.show.note(f"stopped at step {self._saved}; {how}")
             raise
         return Result(self.setup.folder, progress.step, self.validation, test, self.processes.rank)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-from fastdraw.files import append_to, write_atomically
+from fastdraw.files import append_to, utf8_name, write_atomically
 
 NAME = "metrics.jsonl"
 #: Ends the names of TensorBoard's files, which other programs may write to the same folder.
@@ -31,7 +32,10 @@ class Metrics:
         write_atomically(path, b"".join(kept))
         self.lines = len(kept)
         self._file = append_to(path)
-        self._board = SummaryWriter(str(folder), purge_step=step + 1 if step else None, filename_suffix=SUFFIX)
+        self._way = contextlib.ExitStack()
+        self._board = SummaryWriter(
+            self._way.enter_context(utf8_name(folder)), purge_step=step + 1 if step else None, filename_suffix=SUFFIX
+        )
 
     def write(self, record: dict[str, Any]) -> None:
         """One record: step, epoch and split, and the figures that they mean."""
@@ -51,3 +55,4 @@ class Metrics:
     def close(self) -> None:
         self._file.close()
         self._board.close()
+        self._way.close()

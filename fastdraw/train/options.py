@@ -8,6 +8,7 @@ from typing import Any
 
 from fastdraw.checks import check_size, expected
 from fastdraw.config import DRAWConfig
+from fastdraw.files import expanded
 from fastdraw.runs.kinds import Config
 from fastdraw.runs.options import BINARIZE, CHECKS, PRECISIONS, check_choice, check_kind
 from fastdraw.train.recipes import RECIPES, Recipe, choose
@@ -308,6 +309,7 @@ KINDS: dict[str, type] = {
     **dict.fromkeys(("conditional", "deterministic", "overwrite", "skip_test"), bool),
     **dict.fromkeys(("weight_std", "forget_bias", "learning_rate", "clip", "ema", "minutes"), float),
 }
+PATHS = ("data", "data_dir", "out")
 METAVARS: dict[str, str] = {f.name: f.metadata["metavar"] for f in fields(TrainOptions)}
 
 
@@ -323,7 +325,8 @@ def check_option(name: str, value: Any) -> Any:
             raise expected(name, f"at most {MOST:,}", value)
         return value
     if name in KINDS:
-        return check_kind(name, value, KINDS[name])
+        value = check_kind(name, value, KINDS[name])
+        return expanded(value) if name in PATHS else value
     if name in ("read_size", "write_size"):
         return check_filters(name, value)
     if name == "resume":

@@ -4,7 +4,7 @@
     fastdraw.view.save_grid(images, "samples.png")
     fastdraw.view.save_drawing(trajectory, "drawing.mp4", write_size=model.config.write_size)
 
-`import fastdraw` imports nothing of this. Needs the extra: pip install "fastdraw[train]".
+`import fastdraw` imports nothing of this. Needs the extra: pip install "fastdraw-torch[train]".
 """
 
 from fastdraw.view.attention import save_attention, save_attention_film

@@ -71,6 +71,7 @@ def check_free(path: Path) -> None:
 
 def check_room(path: Path, size: int, packed: bool = False) -> None:
     """Refuses what the disk has no room for, even if it packs eight times smaller. Raises OSError as a full disk does."""
-    free = shutil.disk_usage(path.parent).free
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    free = shutil.disk_usage(above).free
     if size // (8 if packed else 1) > free:
         raise expected("number", f"images that fit into {free:,} bytes free for {path}", f"{size:,} bytes")

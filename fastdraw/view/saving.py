@@ -15,6 +15,7 @@ from fastdraw import view
 from fastdraw.checks import check_size, expected
 from fastdraw.data.arrays import check_memory
 from fastdraw.data.bar import bar
+from fastdraw.files import check_writable
 from fastdraw.runs.device import find_device
 from fastdraw.runs.fingerprint import fingerprint
 from fastdraw.runs.parallel import local_rank, processes
@@ -56,6 +57,8 @@ def view_run(
         note(f"fastdraw: no data set, and so no {', '.join(lost)}: {' '.join(str(problem).split())}")
         chosen = left
     folder = folder or run.file.parent / "view"
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"out: expected a folder, got the file {folder}")
     folder.mkdir(parents=True, exist_ok=True)
     for name in chosen:
         yield from there[name].draw(run, folder, number)
@@ -91,6 +94,7 @@ def save_samples(
     number = check_size("number", number)
     if out.suffix.lower() != ".png":
         raise expected("out", "a name that ends in .png", str(out))
+    check_writable("out", out)
     with processes(find_device(device, local_rank()).type == "cuda") as together, contextlib.ExitStack() as files:
         if together.size > 1:
             torch.set_num_threads(together.threads())
@@ -111,6 +115,8 @@ def save_samples(
         columns = pictures.columns(run.model, shown, chosen)
         together.agree({"run": fingerprint(*run.model.state_dict().values()), "configuration": (number, seed, labels)})
         writes: list[samples.Write] = []
+        # Everything that may fail was looked at.
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
         if together.is_first and npz:
             writes.append(files.enter_context(samples.npz(out.with_suffix(".npz"), shape, given)))
         if together.is_first and pngs:

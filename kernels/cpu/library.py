@@ -75,13 +75,17 @@ class PieceFunctions(NamedTuple):
 _OPERANDS = (torch.float32, torch.float64, torch.bfloat16)
 
 
+#: Of a checkout that nothing has installed, or of a copy without the library.
+_NOT_BUILT = "the C++ kernels are not built here; pip install -e . in the checkout builds them"
+
+
 @cache
 def load() -> tuple[ctypes.CDLL | None, str | None]:
     """The library, or a sentence that says why there is none."""
     path = Path(env.library() or FOLDER / "libfastdraw_cpu.so")
     if not path.exists():
         reason = FOLDER / "not_built.txt"
-        return None, reason.read_text().strip() if reason.exists() else "the C++ kernels were left out at install time"
+        return None, reason.read_text().strip() if reason.exists() else _NOT_BUILT
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:

@@ -95,6 +95,12 @@ def test_options_reach_the_evaluation(drawn: Any) -> None:
     assert bounds[2] == pytest.approx(bounds[0], rel=0.01)
     parts = {split: evaluate_run(drawn.folder, split=split, limit=7).result for split in ("train", "validation", "test")}
     assert len({result.bound.mean for result in parts.values()}) == 3
+    # A part is drawn by the seed, since files are often sorted by class, and the report says so.
+    again, other = (evaluate_run(drawn.folder, limit=10, seed=seed).result.bound.mean for seed in (0, 4))
+    assert (again, other) == (bounds[0], bounds[1])
+    report = evaluate_run(drawn.folder, limit=10)
+    assert f"10 of the {report.split_images} test images of digits, drawn by seed 0" in lines(report)[0]
+    assert "of the" not in lines(evaluate_run(drawn.folder, limit=report.split_images))[0]
     told: list[tuple[int, int]] = []
     evaluate_run(drawn.folder, samples=2, limit=10, batch_size=10, progress=lambda *now: told.append(now))
     assert told == [(0, 20), (10, 20), (20, 20)]
@@ -187,13 +193,13 @@ def test_mistakes_are_one_line(drawn: Any, classified: Any, capsys: pytest.Captu
         ([str(tmp_path / "torn.safetensors")], "torn.safetensors: expected a whole safetensors file"),
         ([run, "--split", "tests"], "split: expected train, validation or test, got 'tests'"),
         ([run, "--samples", "0"], "samples: expected at least 1"),
-        ([run, "--batch", "0"], "batch_size: expected at least 1"),
+        ([run, "--batch", "0"], "--batch: expected at least 1"),
         ([run, "--limit", "-3"], "limit: expected at least 1"),
         ([run, "--seed", "-1"], "seed: expected at least 0"),
         ([run, "--precision", "fp16"], "precision: expected one of fp32, bf16 on cpu, got 'fp16'"),
         ([run, "--data", "nowhere"], "data: expected digits"),
         ([run, "--data", str(tmp_path / "other.npz")], "data: expected images of 1x28x28"),
-        ([run, "--json", str(tmp_path / "no" / "file")], "json: expected a file in a folder that there is"),
+        ([run, "--json", str(tmp_path / "other.npz" / "file")], "--json: expected a file in a folder that can be written to"),
         ([classifier, "--samples", "2"], "samples: expected 1 for a classifier"),
         ([classifier, "--data", str(tmp_path / "unlabelled.npz")], "expected images whose classes are known"),
         ([classifier, "--data", str(tmp_path / "more.npz")], "data: expected classes from 0 to 9"),

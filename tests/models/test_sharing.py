@@ -389,6 +389,6 @@ for attempt in (lambda: model.save_pretrained("new"), lambda: load("model"), lam
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120)
     lines = done.stdout.splitlines()
     assert len(lines) == 3, done.stderr
-    assert all(line.endswith('is not installed: pip install "fastdraw[hub]"') for line in lines)
+    assert all(line.endswith('is not installed: pip install "fastdraw-torch[hub]"') for line in lines)
     assert [("safetensors" in line, "huggingface_hub" in line) for line in lines] == [(True, False)] * 2 + [(False, True)]
     assert not (tmp_path / "new").exists()

@@ -25,6 +25,8 @@ def mistake(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     assert errors.startswith("fastdraw: error: ")
     assert errors.count("\n") == 1
     assert "Traceback" not in out
+    # The user typed flags: Python's names for them are written with _.
+    assert not re.match(r"fastdraw: error: [a-z]+_", errors), errors
     return errors
 
 
@@ -68,36 +70,36 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
         ("--bogus", "No such option"),
         ("--epochs", "requires an argument"),
         ("--epochs many", "--epochs"),
-        ("--epochs 0", "epochs: expected at least 1, got 0"),
-        ("--glimpses -3", "glimpses: expected at least 1, got -3"),
-        ("--seed -1", "seed: expected at least 0, got -1"),
-        ("--read-size half", "read_size: expected a number of at least 1, or none, got 'half'"),
-        ("--write-size 0", "write_size: expected a number of at least 1, or none, got '0'"),
-        ("--learning-rate nan", "learning_rate: expected a number above 0, got nan"),
-        ("--clip 0", "clip: expected a number above 0, got 0.0"),
-        ("--binarize always", "binarize: expected one of auto, none, dynamic, got 'always'"),
-        ("--precision fp8", "precision: expected one of fp32, tf32, bf16, got 'fp8'"),
-        ("--precision tf32 --device cpu", "precision: expected fp32 or bf16 on the CPU, which has no tf32, got tf32"),
-        ("--ema 1", "ema: expected a number between 0 and 1, got 1.0"),
-        ("--schedule linear --warmup-steps -1", "warmup_steps: expected at least 0, got -1"),
-        ("--schedule zigzag", "schedule: expected one of constant, linear, cosine, step, got 'zigzag'"),
-        ("--patience 0", "patience: expected at least 1, got 0"),
-        ("--accumulate 0", "accumulate: expected at least 1, got 0"),
-        ("--accumulate 51", "accumulate: expected at most 50, the images of one step, got 51"),
-        ("--task sing", "task: expected one of draw, classify, got 'sing'"),
-        ("--task draw --preset cluttered-mnist", "task: expected classify, which the preset cluttered-mnist is for"),
-        ("--task classify", "latent_size: expected no such option with --task classify, which draws nothing, got 2"),
+        ("--epochs 0", "--epochs: expected at least 1, got 0"),
+        ("--glimpses -3", "--glimpses: expected at least 1, got -3"),
+        ("--seed -1", "--seed: expected at least 0, got -1"),
+        ("--read-size half", "--read-size: expected a number of at least 1, or none, got 'half'"),
+        ("--write-size 0", "--write-size: expected a number of at least 1, or none, got '0'"),
+        ("--learning-rate nan", "--learning-rate: expected a number above 0, got nan"),
+        ("--clip 0", "--clip: expected a number above 0, got 0.0"),
+        ("--binarize always", "--binarize: expected one of auto, none, dynamic, got 'always'"),
+        ("--precision fp8", "--precision: expected one of fp32, tf32, bf16, got 'fp8'"),
+        ("--precision tf32 --device cpu", "--precision: expected fp32 or bf16 on the CPU, which has no tf32, got tf32"),
+        ("--ema 1", "--ema: expected a number between 0 and 1, got 1.0"),
+        ("--schedule linear --warmup-steps -1", "--warmup-steps: expected at least 0, got -1"),
+        ("--schedule zigzag", "--schedule: expected one of constant, linear, cosine, step, got 'zigzag'"),
+        ("--patience 0", "--patience: expected at least 1, got 0"),
+        ("--accumulate 0", "--accumulate: expected at least 1, got 0"),
+        ("--accumulate 51", "--accumulate: expected at most 50, the images of one step, got 51"),
+        ("--task sing", "--task: expected one of draw, classify, got 'sing'"),
+        ("--task draw --preset cluttered-mnist", "--task: expected classify, which the preset cluttered-mnist is for"),
+        ("--task classify", "--latent-size: expected no such option with --task classify, which draws nothing, got 2"),
         ("--conditional --preset cluttered-mnist", "expected no such option with --task classify"),
-        ("--device tpu", "device: expected one of auto, cpu, cuda, got 'tpu'"),
-        ("--initial-canvas blue", "initial_canvas: expected mean, zero or a finite number, got 'blue'"),
-        ("--initial-canvas nan", "initial_canvas: expected mean, zero or a finite number, got 'nan'"),
-        ("--weight-std 0", "weight_std: expected a number above 0, got 0.0"),
-        ("--forget-bias inf", "forget_bias: expected a finite number, got inf"),
-        ("--minutes -1", "minutes: expected a number above 0, got -1.0"),
-        ("--preset imagenet", "preset: expected one of mnist"),
-        ("--batch-size 5000", "batch_size: expected at most"),
-        ("--resume --overwrite", "overwrite: expected no --resume"),
-        ("--resume", "resume: expected a checkpoint in"),
+        ("--device tpu", "--device: expected one of auto, cpu, cuda, got 'tpu'"),
+        ("--initial-canvas blue", "--initial-canvas: expected mean, zero or a finite number, got 'blue'"),
+        ("--initial-canvas nan", "--initial-canvas: expected mean, zero or a finite number, got 'nan'"),
+        ("--weight-std 0", "--weight-std: expected a number above 0, got 0.0"),
+        ("--forget-bias inf", "--forget-bias: expected a finite number, got inf"),
+        ("--minutes -1", "--minutes: expected a number above 0, got -1.0"),
+        ("--preset imagenet", "--preset: expected one of mnist"),
+        ("--batch-size 5000", "--batch-size: expected at most"),
+        ("--resume --overwrite", "--overwrite: expected no --resume"),
+        ("--resume", "--resume: expected a checkpoint in"),
         ("extra", "extra"),
     ],
 )
@@ -188,7 +190,7 @@ for package in sys.argv[1].split():
 """
     command = [sys.executable, "-c", code, " ".join(packages), "train", *TINY, "--out", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    lines = [f'fastdraw: error: {package} is not installed: pip install "fastdraw[train]"' for package in packages]
+    lines = [f'fastdraw: error: {package} is not installed: pip install "fastdraw-torch[train]"' for package in packages]
     assert done.stderr.splitlines() == lines
     assert done.stdout.split() == ["2"] * len(packages)
     assert not (tmp_path / "run").exists()

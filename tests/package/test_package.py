@@ -28,7 +28,7 @@ def python(code: str, **environment: str) -> str:
 
 
 def test_one_version_number() -> None:
-    assert fastdraw.__version__ == version("fastdraw")
+    assert fastdraw.__version__ == version("fastdraw-torch")
     number = re.escape(fastdraw.__version__)
     tracked = [*ROOT.glob("*.toml"), *ROOT.glob("*.py"), *ROOT.glob("*.txt"), *(ROOT / "fastdraw").rglob("*.py")]
     assert [p.name for p in tracked if re.search(rf"[\"']{number}[\"']", p.read_text())] == ["_version.py"]
@@ -91,7 +91,7 @@ def test_everything_works_without_the_native_kernels(tmp_path: Path) -> None:
     ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    (wheel,) = tmp_path.glob("fastdraw-*.whl")
+    (wheel,) = tmp_path.glob("fastdraw_torch-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     for name in ("fastdraw/py.typed", "fastdraw/kernels/cpu/__init__.py", "fastdraw/kernels/triton/__init__.py"):
         assert name in names

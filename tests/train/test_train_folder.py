@@ -147,7 +147,7 @@ def test_two_runs_in_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert main(["train", "--data", "digits", "--threads", "1", "--out", str(folder), *more]) == 2
         out, error = capsys.readouterr()
         assert error.startswith(
-            f"fastdraw: error: out: expected a folder in which nothing else trains, got {folder}: process "
+            f"fastdraw: error: --out: expected a folder in which nothing else trains, got {folder}: process "
         )
         assert (out, error.count("\n")) == ("", 1)
     assert content(folder) == before

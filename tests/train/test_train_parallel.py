@@ -116,7 +116,8 @@ def test_a_signal_to_one_process_ends_all_with_a_checkpoint(forge: Forge, tmp_pa
     assert [forge.wait(process) for process in started] == [128 + signal.SIGTERM] * 2
     step = load_checkpoint(tmp_path / "run").step
     assert step >= 20
-    assert (tmp_path / "log.0").read_text().splitlines()[-1] == f"stopped at step {step}; add --resume to go on"
+    again = f"torchrun --nproc-per-node 2 -m fastdraw train --out {tmp_path / 'run'} --resume"
+    assert (tmp_path / "log.0").read_text().splitlines()[-1] == f"stopped at step {step}; to go on: {again}"
     assert (tmp_path / "log.1").read_text() == ""
 
 
@@ -166,7 +167,7 @@ def test_shares_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_batch_that_processes_cannot_share(forge: Forge, tmp_path: Path) -> None:
     started = forge.together(arguments(tmp_path / "run", batch_size=51), tmp_path / "log")
     assert [forge.wait(process) for process in started] == [2, 2]
-    words = "fastdraw: error: batch_size: expected a multiple of 2, one share for each process, got 51"
+    words = "fastdraw: error: --batch-size: expected a multiple of 2, one share for each process, got 51"
     assert (tmp_path / "log.0").read_text().splitlines()[-1] == words
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 

@@ -137,7 +137,7 @@ def test_view_of_a_classifier(capsys: pytest.CaptureFixture[str], tmp_path: Path
     run = checkpoint(tmp_path / "run", model, binarize="none")
     names = [path.name for path in said(capsys, "view", run, "-n", "3")]
     assert names == ["attention.png", "attention.gif", "attention.mp4", "page.html"]
-    assert "run: expected a model that draws" in mistake(capsys, "sample", run)
+    assert "RUN: expected a model that draws" in mistake(capsys, "sample", run)
     assert "what: expected all, or some of attention, page for this model, got 'kl'" in mistake(
         capsys, "view", run, "--what", "kl"
     )
@@ -197,7 +197,7 @@ def test_a_missing_package_is_one_line(
     for module, what in (("matplotlib.figure", "kl"), ("av", "drawing")):
         monkeypatch.setitem(sys.modules, module, None)
         words = mistake(capsys, "view", run, "--what", what, "-n", "2", "--out", str(tmp_path))
-        assert words == f'fastdraw: error: {module.partition(".")[0]} is not installed: pip install "fastdraw[train]"\n'
+        assert words == f'fastdraw: error: {module.partition(".")[0]} is not installed: pip install "fastdraw-torch[train]"\n'
 
 
 def test_any_number_of_samples_in_files(

@@ -1,0 +1,189 @@
+"""How commands behave with closed streams, strange names, missing packages and folders, and what they say to go on."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastdraw import dispatch
+from fastdraw.cli import COMMANDS, EXTRA, _app, main
+from fastdraw.cli.manners import with_flags
+from fastdraw.shell import quoted
+
+ROOT = Path(__file__).parents[2]
+TINY = "--data digits --glimpses 2 --hidden-size 8 --latent-size 2 --steps 2 --threads 1 --samples 4".split()  # noqa: SIM905
+#: Every folder and file that a command makes, by the option that names it. RUN is a trained run.
+MADE = {
+    "train": ("--out", [*TINY], "checkpoint.safetensors"),
+    "evaluate": ("--json", ["RUN", "--limit", "5"], None),
+    "sample": ("--out", ["RUN", "-n", "2"], None),
+    "view": ("--out", ["RUN", "--what", "samples", "-n", "2"], "samples.png"),
+    "profile": ("--json", ["read", "--shape", "1x1x8x8", "--seconds", "0.001", "--peers", "none"], None),
+}
+
+
+def shell(line: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Runs a line of bash in which `fastdraw` is this one."""
+    line = line.replace("fastdraw ", f"{quoted(sys.executable)} -m fastdraw ", 1)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **environment}
+    return subprocess.run(["bash", "-c", line], cwd=folder, capture_output=True, env=environment, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "run"
+    assert main(["train", *TINY, "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_messages_name_flags(command: str) -> None:
+    """Of every option and argument of every command, by the name that a Python function has for it."""
+    import typer
+
+    group: Any = typer.main.get_command(_app())
+    for parameter in group.commands[command].params:
+        name, rest = with_flags(f"{parameter.name}: expected x, got y", group.commands[command]).split(":", 1)
+        assert rest == " expected x, got y"
+        assert name == parameter.metavar if parameter.param_type_name == "argument" else name in parameter.opts
+        assert "_" not in name
+    assert with_flags("some/file: expected x, got y", group.commands[command]) == "some/file: expected x, got y"
+
+
+@pytest.mark.parametrize("command", MADE)
+def test_folders_are_made_and_home_is_expanded(
+    command: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--out=~/new/folder/x, which bash hands over as it stands; so are RUN and the folders of the environment."""
+    option, args, inside = MADE[command]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(run, tmp_path / "run")
+    name = {"evaluate": "a.json", "profile": "a.json", "sample": "a.png"}.get(command, "a")
+    words = [word.replace("RUN", "~/run") for word in args]
+    monkeypatch.setenv("FASTDRAW_CACHE", "~/cache")
+    assert main([command, *words, f"{option}=~/one/two/{name}"]) == 0
+    made = tmp_path / "one" / "two" / name
+    assert (made / inside if inside else made).exists()
+    assert not list(tmp_path.glob("~*"))
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "sample", "view", "profile"])
+def test_nothing_is_made_where_something_is_missing(
+    command: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    option, args, _ = MADE[command]
+    name = {"evaluate": "a.json", "profile": "a.json", "sample": "a.png"}.get(command, "a")
+    wrong = {
+        "train": ["--batch-size", "50000"],
+        "evaluate": ["--data", "nowhere.npz"],
+        "sample": ["--nearest", "--data", "nowhere.npz"],
+        "view": ["--what", "kl", "--data", "nowhere.npz"],
+        "profile": ["--backend", "none"],
+    }[command]
+    words = [word.replace("RUN", str(run)) for word in args]
+    target = tmp_path / "one" / "two" / name
+    assert main([command, *words, option, str(target), *wrong]) == 2
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    assert main([command, *words, option, str(tmp_path / "file" / name)]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert "Traceback" not in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("closed", ["| true", ">&- 2>&-"])
+def test_a_closed_stdout_does_no_harm(closed: str, tmp_path: Path) -> None:
+    """Training goes on, no file gets what was meant for the terminal, and nothing is complained of."""
+    done = shell(f"set -o pipefail; fastdraw train {' '.join(TINY)} --log-every 1 --out run {closed}", tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert {"checkpoint.safetensors", "drawing.gif", "samples.png"} <= {path.name for path in (tmp_path / "run").iterdir()}
+    done = shell(f"set -o pipefail; fastdraw evaluate run --limit 5 --json - {closed}", tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_names_that_are_not_utf8(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In every command, and what is said about them is what a shell takes."""
+    name = os.fsdecode(b"run \xff '\xe4")
+    folder = tmp_path / name
+    assert main(["train", *TINY, "--out", str(folder)]) == 0
+    assert main(["train", "--resume", "--steps", "3", "--out", str(folder)]) == 0
+    assert main(["evaluate", str(folder), "--limit", "5", "--json", str(folder / name)]) == 0
+    assert main(["sample", str(folder), "-n", "2", "--out", str(folder / f"{name}.png"), "--npz", "--gif", "--mp4"]) == 0
+    assert main(["view", str(folder), "-n", "2"]) == 0
+    assert main(["evaluate", str(folder / "none" / name)]) == 2
+    assert "run \\udcff '" in "".join(capsys.readouterr())
+    echoed = subprocess.run(["bash", "-c", f"printf %s {quoted(folder)}"], capture_output=True).stdout
+    assert echoed == os.fsencode(folder)
+
+
+def test_a_terminal_without_unicode(tmp_path: Path) -> None:
+    done = shell(f"fastdraw train {' '.join(TINY)} --out 'run ä'", tmp_path, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"run \\xe4" in done.stdout
+
+
+def test_what_is_said_after_an_interruption_goes_on(tmp_path: Path) -> None:
+    """The very line, in a shell: in a folder whose name needs quotes, with options that only the checkpoint holds."""
+    done = shell(f"fastdraw train {' '.join(TINY)} --steps 3000 --minutes 0.005 --out 'a run'", tmp_path)
+    assert done.returncode == 142, done.stderr
+    first, again = re.search(rb"stopped at step (\d+); to go on: (.*)\n", done.stdout).groups()  # type: ignore[union-attr]
+    done = subprocess.run(["bash", "-c", again], cwd=tmp_path, capture_output=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"resuming a run" in done.stdout if int(first) else b"training a run" in done.stdout
+    assert b"step 3000/3000" in done.stdout
+
+
+def test_alone_it_is_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    out, errors = capsys.readouterr()
+    assert errors == ""
+    assert all(command in out for command in COMMANDS)
+
+
+def test_info_needs_no_extra(tmp_path: Path) -> None:
+    code = "import sys; sys.modules.update(dict.fromkeys(sys.argv[1].split())); from fastdraw.cli import main; main(['info'])"
+    done = subprocess.run([sys.executable, "-c", code, " ".join(EXTRA)], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert "on cpu: " in done.stdout
+
+
+def test_the_shell_completes(tmp_path: Path) -> None:
+    words = {"_FASTDRAW_COMPLETE": "complete_bash", "COMP_WORDS": "fastdraw train --lear", "COMP_CWORD": "2"}
+    assert shell("fastdraw ", tmp_path, **words).stdout.split() == [b"--learning-rate"]
+
+
+def test_a_missing_fast_backend_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert dispatch.slower("cpu") is None
+    assert main(["train", *TINY, "--out", str(tmp_path / "fast")]) == 0
+    assert "slower than need be" not in capsys.readouterr().out
+    for backend in ("aten", "reference"):
+        with dispatch.backend(backend):
+            words = f"slower than need be: the backend {backend} computes on cpu, not native: {backend} was chosen"
+            assert dispatch.slower("cpu") == words
+            assert main(["train", *TINY, "--out", str(tmp_path / backend)]) == 0
+            assert words in capsys.readouterr().out
+            assert main(["profile", "read", "--shape", "1x1x8x8", "--seconds", "0.001", "--peers", "none"]) == 0
+            assert words in " ".join(capsys.readouterr().out.split())
+            assert main(["info"]) == 0
+            assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("script", ["drawing", "glimpse_classifier", "lightning_draw", "train_draw"])
+def test_examples_explain_themselves(script: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    if script == "lightning_draw":
+        pytest.importorskip("lightning")
+    file = ROOT / "examples" / f"{script}.py"
+    monkeypatch.setattr(sys, "argv", [str(file), "--help"])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(file), run_name="__main__")
+    assert stopped.value.code == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "usage:" in out
+    assert f"python examples/{script}.py" in out
