@@ -63,8 +63,8 @@ class Checkpoint:
 
 def locate(path: str | os.PathLike[str]) -> Path:
     """The checkpoint's file, from its own path or that of the run's folder."""
-    path = expanded(Path(weights.check_path("path", path)))
-    return path / NAME if path.is_dir() else path
+    file = expanded(Path(weights.check_path("path", path)))
+    return file / NAME if file.is_dir() else file
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
