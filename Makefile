@@ -1,5 +1,6 @@
 # make demo   sets everything up, trains on handwritten digits for a minute or two, and draws some
 # make test   sets everything up and runs every check that needs no GPU
+# make packages  the sdist and the wheel, installed and used
 # make emulate  Triton's kernels as machine code for sm_80 and sm_90, executed without a GPU; an hour and a half on two busy cores
 # make sanitize  random calls of the C++ kernels under AddressSanitizer; LONG=1 runs more of them, and the kernels' tests
 # make gpu    on a machine with a GPU: tests and figures, then the paper's MNIST model trained; uses that machine's python3,
@@ -25,7 +26,7 @@ SOURCES := pyproject.toml setup.py CMakeLists.txt $(wildcard kernels/cpu/*.cpp k
 # Tensors of more elements than 32 bits count have no room for the emulator's notes on each.
 EMULATED := triton and not 32_bits
 
-.PHONY: demo test sanitize lint test-triton emulate benchmark gpu clean
+.PHONY: demo test sanitize packages lint test-triton emulate benchmark gpu clean
 
 demo: $(VENV)/installed
 	$(BIN)/fastdraw train --data digits --out runs/demo --overwrite
@@ -39,6 +40,10 @@ test: $(VENV)/installed lint
 # The C++ kernels with AddressSanitizer and UndefinedBehaviorSanitizer: random calls at every instruction set.
 sanitize: $(VENV)/installed
 	$(BIN)/python tests/sanitize.py $(if $(LONG),3000 4000 tests)
+
+# The sdist and the wheel, each installed into an environment with nothing but what it asks for, and used there.
+packages: $(VENV)/installed
+	$(BIN)/python tests/packages.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -1,22 +1,33 @@
 """Packages and where they lie, and the C++ kernels; everything else stands in pyproject.toml.
 
-FASTDRAW_BUILD=0 leaves the C++ kernels out. FASTDRAW_BUILD=1 makes it an error if they cannot be built; otherwise fastdraw is
-installed without them, and kernels/cpu/not_built.txt says why.
+FASTDRAW_HOME is the repository's address, FASTDRAW_REF the tag or branch: where they are told, the metadata has addresses, and
+README's links and pictures lead there from a package index. FASTDRAW_BUILD=0 leaves the C++ kernels out. FASTDRAW_BUILD=1 makes
+it an error if they cannot be built; otherwise fastdraw is installed without them, and kernels/cpu/not_built.txt says why.
 """
 
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
 SOURCES = ROOT / "kernels" / "cpu"
+HOME, REF = os.environ.get("FASTDRAW_HOME", "").rstrip("/"), os.environ.get("FASTDRAW_REF") or "main"
 KERNELS = "fastdraw.kernels.cpu.libfastdraw_cpu"
+
+
+class PlainWheel(bdist_wheel):
+    """Tagged for what it holds: a library for one platform with a plain C interface, which no Python version is part of."""
+
+    def get_tag(self) -> "tuple[str, str, str]":
+        return "py3", "none", super().get_tag()[2]
 
 
 class BuildKernels(build_ext):
@@ -103,7 +114,29 @@ def run(command: "list[str]") -> "str | None":
     return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else f"{command[0]} failed")
 
 
+def described() -> str:
+    """README, its links and pictures absolute where the repository's address is known."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    if not HOME:
+        return text
+
+    def absolute(link: "re.Match[str]") -> str:
+        return f"{link[1]}({HOME}/{'raw' if link[1].startswith('!') else 'blob'}/{REF}/{link[2]})"
+
+    return re.sub(r"(!?\[[^\]]*\])\((?!https?:|#)([^)\s]+)\)", absolute, text)
+
+
+def addresses() -> "dict[str, str]":
+    if not HOME:
+        return {}
+    pages = {"Documentation": "docs", "Changelog": "CHANGELOG.md"}
+    return {"Source": HOME, "Issues": f"{HOME}/issues", **{name: f"{HOME}/blob/{REF}/{at}" for name, at in pages.items()}}
+
+
 setup(
+    long_description=described(),
+    long_description_content_type="text/markdown",
+    project_urls=addresses(),
     packages=[
         *find_packages(include=["fastdraw", "fastdraw.*"]),
         # No Python in it: the page's own files.
@@ -116,5 +149,5 @@ setup(
     package_data={"fastdraw": ["py.typed"], "fastdraw.view.page": ["*"]},
     exclude_package_data={"fastdraw.kernels.cpu": ["*.cpp", "*.h", "levels.txt", ".gitignore"]},
     ext_modules=[Extension(KERNELS, sources=[], optional=True)],
-    cmdclass={"build_ext": BuildKernels},
+    cmdclass={"bdist_wheel": PlainWheel, "build_ext": BuildKernels},
 )

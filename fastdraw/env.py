@@ -11,6 +11,7 @@ FASTDRAW_GEMM          float32 products of lstm_step on the CPU: auto (default: 
 FASTDRAW_LEVEL         instruction set of the C++ kernels: 0 any machine, 1 AVX2, 2 AVX-512; default: the highest that runs.
 FASTDRAW_LIBRARY       a file that stands in for the C++ library: one with sanitizers, for tests.
 FASTDRAW_BUILD         read by setup.py: 0 leaves the C++ kernels out, 1 makes their failing to build an error.
+FASTDRAW_HOME, FASTDRAW_REF  read by setup.py: the repository's address and the tag, for a package index.
 TRITON_INTERPRET       Triton's own: 1 runs Triton kernels on CPU tensors, slowly, for tests.
 """
 
