@@ -1,8 +1,10 @@
 """Packages and where they lie, and the C++ kernels; everything else stands in pyproject.toml.
 
+FASTDRAW_BUILD=0 leaves the C++ kernels out. FASTDRAW_BUILD=1 makes it an error if they cannot be built; otherwise fastdraw is
+installed without them, and kernels/cpu/not_built.txt says why.
+
 FASTDRAW_HOME is the repository's address, FASTDRAW_REF the tag or branch: where they are told, the metadata has addresses, and
-README's links and pictures lead there from a package index. FASTDRAW_BUILD=0 leaves the C++ kernels out. FASTDRAW_BUILD=1 makes
-it an error if they cannot be built; otherwise fastdraw is installed without them, and kernels/cpu/not_built.txt says why.
+README's links and pictures lead there from a package index.
 """
 
 import os

@@ -60,7 +60,7 @@ def guarded(work: Callable[[], int]) -> int:
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in ("datasets", "pyarrow"):
-            return error_line(f'{package} is not installed: pip install "fastdraw[datasets]"', 2)
+            return error_line(f"{package} is not installed: {extra('datasets')}", 2)
         if package not in EXTRA:
             raise
         return error_line(f"{package} is not installed: {extra('train')}", 2)

@@ -19,6 +19,7 @@ import torch
 from fastdraw.data import decoded, pictures, workers
 from fastdraw.data.bar import bar
 from fastdraw.data.splits import DataError, Labels, Splits, deal
+from fastdraw.installed import extra
 
 PREFIX = "hf:"
 #: Files that its library reads, by their suffixes, and what it calls them.
@@ -80,7 +81,7 @@ def _library() -> Any:
     try:
         import datasets
     except ModuleNotFoundError as error:
-        message = f'data sets of the hub need {error.name}, which is not installed: pip install "fastdraw[datasets]"'
+        message = f"data sets of the hub need {error.name}, which is not installed: {extra('datasets')}"
         raise ModuleNotFoundError(message, name=error.name) from error
     return datasets
 

@@ -16,9 +16,9 @@ from fastdraw.cli import main
 from fastdraw.evaluation import Mean, class_errors, evaluate_run, likelihood, of_run
 from fastdraw.evaluation.text import lines
 from fastdraw.runs.checkpoint import NAME, load_checkpoint, load_model, save_checkpoint
+from fastdraw.runs.run import Run
 from fastdraw.train import TrainOptions, train
 from fastdraw.train.display import Display
-from fastdraw.view.run import Run
 
 SMALL: dict[str, Any] = {"data": "digits", "glimpses": 3, "hidden_size": 12, "read_size": "4", "steps": 6, "threads": 1}
 
