@@ -1,5 +1,6 @@
 # make demo   sets everything up, trains on handwritten digits for a minute or two, and draws some
 # make test   sets everything up and runs every check that needs no GPU
+# make docs  the site, in site/
 # make packages  the sdist and the wheel, installed and used
 # make emulate  Triton's kernels as machine code for sm_80 and sm_90, executed without a GPU; an hour and a half on two busy cores
 # make sanitize  random calls of the C++ kernels under AddressSanitizer; LONG=1 runs more of them, and the kernels' tests
@@ -26,7 +27,7 @@ SOURCES := pyproject.toml setup.py CMakeLists.txt $(wildcard kernels/cpu/*.cpp k
 # Tensors of more elements than 32 bits count have no room for the emulator's notes on each.
 EMULATED := triton and not 32_bits
 
-.PHONY: demo test sanitize packages lint test-triton emulate benchmark gpu clean
+.PHONY: demo test sanitize packages docs lint test-triton emulate benchmark gpu clean
 
 demo: $(VENV)/installed
 	$(BIN)/fastdraw train --data digits --out runs/demo --overwrite
@@ -44,6 +45,11 @@ sanitize: $(VENV)/installed
 # The sdist and the wheel, each installed into an environment with nothing but what it asks for, and used there.
 packages: $(VENV)/installed
 	$(BIN)/python tests/packages.py
+
+# The site, in site/: whatever mkdocs warns of, a dead link among it, is an error.
+docs: $(VENV)/installed
+	$(BIN)/pip install -q "mkdocs>=1.6,<2" "mkdocs-material>=9.6" "mkdocstrings[python]>=0.29"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
