@@ -70,7 +70,9 @@ def piece_subjects(setting: str, batch: int | None, precision: str) -> list[Subj
         """The table that this kernel's launch takes its row from."""
         if piece_tables.canvas_blocks(kernel, shape.read_size, shape.write_size, shape, kind).small:
             return piece_tables.SMALL_CANVAS_ROWS, kernel, few
-        return piece_tables.CANVAS_ROWS, kernel, kind
+        more = f"{kernel}_more"
+        own = more if few == "rebuild" and (more, kind) in piece_tables.CANVAS_ROWS else kernel
+        return piece_tables.CANVAS_ROWS, own, kind
 
     tables = {
         "cell": (piece_tables.PRODUCT_ROWS, "cell", operands),
