@@ -85,6 +85,9 @@ def guarded(work: Callable[[], int]) -> int:
 
 
 def _run(args: list[str]) -> int:
+    if args == ["--version"]:
+        print(f"fastdraw {__version__}")
+        return 0
     if args == ["info"]:
         # Needs no package of the extra, since it says what is missing.
         from fastdraw.cli.info import info

@@ -148,11 +148,12 @@ def test_alone_it_is_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(command in out for command in COMMANDS)
 
 
-def test_info_needs_no_extra(tmp_path: Path) -> None:
-    code = "import sys; sys.modules.update(dict.fromkeys(sys.argv[1].split())); from fastdraw.cli import main; main(['info'])"
+def test_info_and_version_need_no_extra(tmp_path: Path) -> None:
+    code = "import sys; sys.modules.update(dict.fromkeys(sys.argv[1].split())); from fastdraw.cli import main; main(['--version']); main(['info'])"
     done = subprocess.run([sys.executable, "-c", code, " ".join(EXTRA)], cwd=tmp_path, capture_output=True, text=True)
     assert done.stderr == ""
     assert "on cpu: " in done.stdout
+    assert re.match(r"fastdraw [\d.]+\n", done.stdout)
 
 
 def test_the_shell_completes(tmp_path: Path) -> None:
