@@ -149,7 +149,12 @@ def test_alone_it_is_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_info_and_version_need_no_extra(tmp_path: Path) -> None:
-    code = "import sys; sys.modules.update(dict.fromkeys(sys.argv[1].split())); from fastdraw.cli import main; main(['--version']); main(['info'])"
+    code = """
+import sys
+sys.modules.update(dict.fromkeys(sys.argv[1].split()))
+from fastdraw.cli import main
+print(main(["--version"]), main(["info"]))
+"""
     done = subprocess.run([sys.executable, "-c", code, " ".join(EXTRA)], cwd=tmp_path, capture_output=True, text=True)
     assert done.stderr == ""
     assert "on cpu: " in done.stdout
