@@ -85,7 +85,9 @@ def with_flags(message: str, command: Any) -> str:
     if parameter is None:
         return message
     if parameter.param_type_name == "argument":
-        name = parameter.make_metavar(None) if parameter.metavar is None else parameter.metavar
+        name = parameter.metavar or ""
+        # "[read|write|...]..." lists what it takes, and is no name.
+        name = name if name.isidentifier() else parameter.name
     else:
         name = max(parameter.opts, key=len)
     return name + message[len(found[1]) :]

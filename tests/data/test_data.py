@@ -236,5 +236,5 @@ def test_images_and_binarize():
 
 def test_without_scikit_learn_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "sklearn.datasets", None)
-    with pytest.raises(ModuleNotFoundError, match=r'digits needs sklearn.*pip install "fastdraw\[train\]"'):
+    with pytest.raises(ModuleNotFoundError, match=r'digits needs sklearn.*pip install "fastdraw-torch\[train\]"'):
         data.load("digits")

@@ -111,7 +111,7 @@ def test_a_named_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 
     monkeypatch.setattr(datasets, "load_dataset", fails)
     assert main(["train", "--data", "hf:somebody/pets", "--out", str(tmp_path / "run")]) == 2
-    words = "fastdraw: error: data: expected hf:somebody/pets from the Hugging Face hub, got: no route to host\n"
+    words = "fastdraw: error: --data: expected hf:somebody/pets from the Hugging Face hub, got: no route to host\n"
     assert capsys.readouterr().err == words
     with pytest.raises(DataError, match="expected hf:OWNER/NAME, got hf:pets"):
         data.load("hf:pets")

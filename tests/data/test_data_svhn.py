@@ -278,7 +278,7 @@ def test_without_the_extra(tmp_path, monkeypatch, module, name):
     (tmp_path / "chardata.mat").write_bytes(chardata_bytes(40, 7))
     monkeypatch.setitem(sys.modules, module, None)
     source, folder = (tmp_path / name, None) if name == "chardata.mat" else (name, tmp_path)
-    with pytest.raises(ModuleNotFoundError, match=rf'needs {module}, .*pip install "fastdraw\[train\]"'):
+    with pytest.raises(ModuleNotFoundError, match=rf'needs {module}, .*pip install "fastdraw-torch\[train\]"'):
         data.load(source, folder)
 
 

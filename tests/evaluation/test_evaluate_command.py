@@ -165,7 +165,7 @@ def test_confusion_counts_what_was_told_by_class() -> None:
 def test_what_is_printed(drawn: Any, classified: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     text = tell(capsys, str(drawn.folder), "-k", "3", "--limit", "20", "--json", str(file))
-    assert "moving average of the weights of step 6, 20 test images of digits" in text
+    assert "moving average of the weights of step 6, 20 of the 180 test images of digits, drawn by seed 3" in text
     figures = json.loads(file.read_text())
     result = figures["result"]
     for name, word in (

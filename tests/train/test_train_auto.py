@@ -143,8 +143,8 @@ def test_a_process_that_differs_is_named(forge: Forge, tmp_path: Path) -> None:
     other = tmp_path / "other.npz"
     np.savez(other, train=pixels(200, 9, 8) // 2, validation=pixels(20, 9, 8), test=pixels(10, 9, 8))
     for change, words in (
-        ({"batch_size": 40}, "batch_size: expected the same in all processes of this run, 20 as in the first one"),
-        ({"data": other}, "data: expected the same in all processes of this run, training images"),
+        ({"batch_size": 40}, "--batch-size: expected the same in all processes of this run, 20 as in the first one"),
+        ({"data": other}, "--data: expected the same in all processes of this run, training images"),
     ):
         started = forge.different(
             [arguments(tmp_path / "run", **args), arguments(tmp_path / "run", **{**args, **change})], tmp_path / "log"
@@ -163,7 +163,7 @@ def test_the_launcher_says_what_the_worker_says(tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "fastdraw"]
     args = [*torchrun, *arguments(tmp_path / "run", data=tmp_path / "none", resume="auto")]
     ended = subprocess.run(args, capture_output=True, text=True, timeout=120)
-    reason = "fastdraw: error: data: expected digits, mnist,"
+    reason = "fastdraw: error: --data: expected digits, mnist,"
     assert ended.returncode == 1
     # Once by the worker and once by the launcher.
     assert ended.stderr.count(reason) == 2

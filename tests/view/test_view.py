@@ -306,6 +306,6 @@ def test_missing_folder_is_an_os_error(tmp_path):
 
 def test_without_pillow_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "PIL", None)
-    with pytest.raises(ModuleNotFoundError, match=r'PIL.*pip install "fastdraw\[train\]"') as caught:
+    with pytest.raises(ModuleNotFoundError, match=r'PIL.*pip install "fastdraw-torch\[train\]"') as caught:
         view.save_grid(torch.zeros(1, 1, 4, 4), tmp_path / "grid.png")
     assert caught.value.name == "PIL"
