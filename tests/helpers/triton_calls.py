@@ -17,7 +17,7 @@ def check(shape: tuple[int, ...], params: Tensor, power: int, dtype: torch.dtype
     given = (params.to(params_dtype), image.to(dtype), patch.to(dtype))
     on_device = [tensor.to(DEVICE) for tensor in given]
     actual = kernel_results(kernels, *on_device, power)
-    check_results(actual, *given, power)
+    check_results(actual, *given, power, rounds_filters=dtype in (torch.float16, torch.bfloat16))
     skipped, alone = kernels.read_backward(on_device[2], on_device[1], on_device[0], power, False)
     assert skipped is None
     assert torch.equal(alone, actual["read params"])
