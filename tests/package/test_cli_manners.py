@@ -53,7 +53,9 @@ def test_messages_name_flags(command: str) -> None:
     for parameter in group.commands[command].params:
         name, rest = with_flags(f"{parameter.name}: expected x, got y", group.commands[command]).split(":", 1)
         assert rest == " expected x, got y"
-        assert name == parameter.metavar if parameter.param_type_name == "argument" else name in parameter.opts
+        # An argument whose metavar lists its values goes by its own name.
+        own = parameter.metavar if (parameter.metavar or "").isidentifier() else parameter.name
+        assert name == own if parameter.param_type_name == "argument" else name in parameter.opts
         assert "_" not in name
     assert with_flags("some/file: expected x, got y", group.commands[command]) == "some/file: expected x, got y"
 
