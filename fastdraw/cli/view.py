@@ -43,12 +43,8 @@ def register(app: "typer.Typer") -> None:
     ) -> None:
         """Draw pictures of a trained model, and a page in which to scrub through its glimpses (page.html, for any browser)."""
         from fastdraw.files import expanded
-        from fastdraw.runs.parallel import rank
         from fastdraw.view.saving import view_run
 
-        if rank():
-            # Few images: the first process draws them, and tells for all.
-            return
         folder = Path(expanded(out)) if out is not None else None
         for path in view_run(
             run,

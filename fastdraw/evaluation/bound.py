@@ -13,7 +13,7 @@ The expected estimate falls with K, from the bound at K = 1 to -log p(x) (Burda 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,23 +78,26 @@ def likelihood(
             "none for this model" if model.config.num_classes is None else "class numbers, which this model is conditioned on"
         )
         raise expected("labels", what, labels)
-    found: list[tuple[Tensor, ...]] = []
-    done, device = 0, model.initial_canvas.device
-    for start, x, known in held_out(images, batch_size, seed, binarize, device, labels, together):
-        logs: list[Tensor] = []
-        for first in range(0, samples, at_once := max(1, batch_size // len(x))):
-            between(done)
-            some = range(first, min(first + at_once, samples))
-            noises = [evaluation_noise(model.config, seed, start, len(x), x.device, sample) for sample in some]
-            reconstruction, kl, ratio = _pass(model, x, noises, known, autocast)
-            if first == 0:
-                of_one = reconstruction[0], kl[:, 0]
-            logs.append(ratio - reconstruction)
-            done += len(x) * len(some)
-        log_w = torch.cat(logs)
-        effective = (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()
-        found.append((*of_one, math.log(samples) - log_w.logsumexp(0), effective))
-    reconstructions, kls, estimates, effectives = zip(*in_order(together, found), strict=True)
+    device = model.initial_canvas.device
+
+    def parts() -> Iterator[tuple[Tensor, ...]]:
+        done = 0
+        for start, x, known in held_out(images, batch_size, seed, binarize, device, labels, together):
+            logs: list[Tensor] = []
+            for first in range(0, samples, at_once := max(1, batch_size // len(x))):
+                between(done)
+                some = range(first, min(first + at_once, samples))
+                noises = [evaluation_noise(model.config, seed, start, len(x), x.device, sample) for sample in some]
+                reconstruction, kl, ratio = _pass(model, x, noises, known, autocast)
+                if first == 0:
+                    of_one = reconstruction[0], kl[:, 0]
+                logs.append(ratio - reconstruction)
+                done += len(x) * len(some)
+            log_w = torch.cat(logs)
+            effective = (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()
+            yield *of_one, math.log(samples) - log_w.logsumexp(0), effective
+
+    reconstructions, kls, estimates, effectives = zip(*in_order(together, parts()), strict=True)
     reconstruction, kl = torch.cat(reconstructions), torch.cat(kls, 1)
     return Likelihood(
         bound=Mean.of(reconstruction + kl.sum(0)),

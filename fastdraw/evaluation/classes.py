@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -56,15 +56,18 @@ def class_errors(
     check_held_out(reference.DRAWClassifier, model, images, labels)
     batch_size = check_size("batch_size", batch_size)
     classes = model.config.num_classes
-    found: list[tuple[Tensor, ...]] = []
-    done, device = 0, model.initial_hidden.device
-    for _, x, known in held_out(images, batch_size, seed, binarize, device, labels, together):
-        between(done)
-        done += len(x)
-        with torch.autocast(x.device.type, autocast, enabled=autocast is not None):
-            logits = model(x.to(model.initial_hidden.dtype)).logits
-        found.append((cross_entropy(logits.double(), known["labels"], reduction="none"), logits.argmax(1)))
-    nats, told = zip(*in_order(together, found), strict=True)
+    device = model.initial_hidden.device
+
+    def parts() -> Iterator[tuple[Tensor, ...]]:
+        done = 0
+        for _, x, known in held_out(images, batch_size, seed, binarize, device, labels, together):
+            between(done)
+            done += len(x)
+            with torch.autocast(x.device.type, autocast, enabled=autocast is not None):
+                logits = model(x.to(model.initial_hidden.dtype)).logits
+            yield cross_entropy(logits.double(), known["labels"], reduction="none"), logits.argmax(1)
+
+    nats, told = zip(*in_order(together, parts()), strict=True)
     pairs = labels.to(told[0].device) * classes + torch.cat(told)
     confusion = pairs.bincount(minlength=classes**2).view(classes, classes)
     right, each = confusion.diagonal().tolist(), confusion.sum(1).tolist()

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -149,11 +151,21 @@ class Processes:
 ALONE = Processes(None)
 
 
-def in_order(together: Processes, parts: list[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
-    """What `held_out` was made of by all processes, in the order of its batches, on the CPU, on all of them."""
+def in_order(together: Processes, parts: Iterable[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
+    """What all processes make of `held_out`, in the order of its batches, on the CPU, on all of them.
+
+    An interruption of one, while it makes its `parts`, is one of all, once they have made theirs.
+    """
     if together.group is None:
-        return parts
-    shares = together.gather([tuple(tensor.cpu() for tensor in part) for part in parts])
+        return list(parts)
+    came, own = 0, []
+    try:
+        own = [tuple(tensor.cpu() for tensor in part) for part in parts]
+    except Interrupted as error:
+        came = error.signum
+    if came := together.largest(came):
+        raise Interrupted(came)
+    shares = together.gather(own)
     return [share[i] for i in range(len(shares[0])) for share in shares if i < len(share)]
 
 
@@ -183,6 +195,7 @@ def processes(cuda: bool) -> Iterator[Processes]:
         with lost():
             # Gloo in any case: control messages are read by the host.
             store, rank, size = next(dist.rendezvous("env://", timeout=MEETING))
+            store = dist.PrefixStore(attempt(store, rank, size), store)
             backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
             dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     try:
@@ -190,6 +203,38 @@ def processes(cuda: bool) -> Iterator[Processes]:
     finally:
         if mine:
             dist.destroy_process_group()
+
+
+def attempt(store: dist.Store, rank: int, size: int) -> str:
+    """A name for what these processes of one run do together, which all of them give, and none of those before them.
+
+    torchrun keeps one store over all restarts, so that what a dead process left there would be taken for its successor's. Nor
+    do restarts tell: each agent counts its own. So the first process calls those that answer, until one of every rank has.
+    Raises ProcessLost where not all come within MEETING.
+    """
+    mine, here = uuid.uuid4().hex, set[int]()
+    until = time.monotonic() + MEETING.total_seconds()
+    if rank > 0:
+        store.set(f"fastdraw/{rank}", mine)
+    while time.monotonic() < until:
+        if rank > 0:
+            if store.check([f"fastdraw/{mine}"]):
+                called = store.get(f"fastdraw/{mine}").decode()
+                store.set(f"fastdraw/{called}/{rank}", "here")
+                if store.check([f"fastdraw/{called}/all"]):
+                    return called
+        else:
+            for other in set(range(1, size)) - here:
+                if store.check([f"fastdraw/{mine}/{other}"]):
+                    here.add(other)
+                elif store.check([f"fastdraw/{other}"]):
+                    # Perhaps a dead one's name, and later that of a successor.
+                    store.set(f"fastdraw/{store.get(f'fastdraw/{other}').decode()}", mine)
+            if len(here) == size - 1:
+                store.set(f"fastdraw/{mine}/all", "")
+                return mine
+        time.sleep(0.01)
+    raise ProcessLost(f"not all {size} processes of this run came within {MEETING.seconds // 60} minutes")
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from fastdraw.runs.checkpoint import Checkpoint, load_checkpoint, locate, model_
 from fastdraw.runs.held_out import to_input
 from fastdraw.runs.kinds import task_of
 from fastdraw.runs.options import check_kind, image_size, told
+from fastdraw.runs.parallel import ALONE, Processes
 from fastdraw.runs.randomness import generator
 
 
@@ -27,7 +28,7 @@ class Run:
     sent the file: a data set that only they name is not downloaded, nor opened outside of the folders of the call, which are
     the run's, the present one and data_dir. split: train, validation or test. seed: decides which images are shown.
     ema: whether to take the moving average of the weights where the run kept one. saved, options: what the file holds, where
-    that is read already, and the run's options, where the file itself does not hold them.
+    that is read already, and the run's options, where the file itself does not hold them. together: who shares the work.
     """
 
     def __init__(
@@ -41,10 +42,11 @@ class Run:
         ema: bool = True,
         saved: Checkpoint | None = None,
         options: dict[str, Any] | None = None,
+        together: Processes = ALONE,
     ) -> None:
         if split not in ("train", "validation", "test"):
             raise expected("split", "train, validation or test", split)
-        self.path, self.file, self.split, self.seed = path, locate(path), split, seed
+        self.path, self.file, self.split, self.seed, self.together = path, locate(path), split, seed, together
         checkpoint = load_checkpoint(path) if saved is None else saved
         self.options: dict[str, Any] = told(self.file, checkpoint) if options is None else options
         self.model, self.task = model_of(checkpoint, device, ema).eval(), task_of(checkpoint.config)

@@ -62,7 +62,7 @@ def train(options: TrainOptions, explicit: Collection[str] | None = None, show: 
         raise expected("options", "TrainOptions", options, TypeError)
     interruptions = Interruptions(options.minutes)
     with processes(find_device(options.device, local_rank()).type == "cuda") as together, contextlib.ExitStack() as stack:
-        folder = run_folder(options)
+        folder = run_folder(options, together.is_first)
         if together.is_first:
             _own(stack, folder, options.resume == "auto")
             sweep(folder)
@@ -101,7 +101,7 @@ class Run:
         self.model, self.optimizer, self.device, self.average = setup.model, setup.optimizer, setup.device, setup.average
         options, self.names = setup.options, SUMS[setup.options.task or "draw"]
         self.autocast = torch.bfloat16 if options.precision == "bf16" else None
-        self.task: Task = Classify(options, self.autocast)
+        self.task: Task = Classify(options, self.processes, self.autocast)
         if options.task == "draw":
             self.task = Draw(options, self.processes, self.device, self.autocast)
         self.progress, self.sums = Progress(), torch.zeros(len(self.names), dtype=torch.float64, device=self.device)
@@ -230,13 +230,8 @@ class Run:
     def validate(self, interruptions: Interruptions) -> None:
         """Evaluates, draws samples, and makes a checkpoint that says so."""
         self._finite(self.sums, self.progress.step - 1)
-
-        def work() -> Any:
-            result = self._evaluate("validation", self.evaluated, interruptions)
-            self.task.samples(self.evaluated, self.setup.folder)
-            return result
-
-        self.validation = self.processes.first(work)
+        self.validation = self._evaluate("validation", self.evaluated, interruptions)
+        self.processes.first(lambda: self.task.samples(self.evaluated, self.setup.folder))
         self.progress.validated = self.progress.step
         if self.validation is not None and self.progress.judge(getattr(self.validation, self.task.score)):
             self._save_best()
@@ -250,18 +245,12 @@ class Run:
             fresh = False
         elif not fresh:
             self.show.note(f"finished at step {progress.step} already; raise --epochs or --steps to go on")
-
-        def work() -> Any:
-            model = self._finalist()
-            test = None if self.options.skip_test else self._evaluate("test", model, interruptions, write=fresh)
-            if self.validation is None or model is not self.evaluated:
-                self.validation = self._evaluate("validation", model, interruptions, write=False)
-            if fresh:
-                self.task.finish(model, self.setup.folder)
-            return test, self.validation
-
-        test, self.validation = self.processes.first(work)
+        model = self._finalist()
+        test = None if self.options.skip_test else self._evaluate("test", model, interruptions, write=fresh)
+        if self.validation is None or model is not self.evaluated:
+            self.validation = self._evaluate("validation", model, interruptions, write=False)
         if fresh:
+            self.processes.first(lambda: self.task.finish(model, self.setup.folder))
             progress.tested = progress.step
             self.save()
         return test
@@ -306,16 +295,19 @@ class Run:
         step = self.progress.best_step
         if self.options.patience is None or step in (-1, self.progress.step):
             return self.evaluated
-        try:
-            best = load_checkpoint(self.setup.folder / BEST)
-        except (OSError, CheckpointError):
-            return self.evaluated
-        if best.step != step or best.config != self.model.config:
+        best = self.processes.first(self._best)
+        if best is None or best.step != step or best.config != self.model.config:
             return self.evaluated
         self.show.note(f"the best weights are those of step {step}, in {self.setup.folder / BEST}: they are tested")
         model = kind(self.options.task or "draw").model.from_config(best.config).to(self.device)
         model.load_state_dict(best.model)
         return model
+
+    def _best(self) -> Checkpoint | None:
+        try:
+            return load_checkpoint(self.setup.folder / BEST)
+        except (OSError, CheckpointError):
+            return None
 
     def _evaluate(self, split: str, model: nn.Module, interruptions: Interruptions, write: bool = True) -> Any:
         images, labels = getattr(self.setup.splits, split), self.setup.splits.labels

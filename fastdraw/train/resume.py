@@ -59,8 +59,8 @@ class Found(NamedTuple):
 
 
 def last_run(folder: Path) -> Found | None:
-    """What `--resume auto` goes on from: the last checkpoint, or where that is damaged the one before it; None where there is
-    none, and where the run's only one is damaged, so that nothing is lost by beginning again.
+    """What `--resume` goes on from: the last checkpoint, or where that is damaged the one before it; None where there is
+    none, and where the run's only one is damaged, so that nothing is lost where `--resume auto` begins again.
 
     Raises CheckpointError where what is there is whole, but none to go on from.
     """

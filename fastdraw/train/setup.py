@@ -77,12 +77,15 @@ class Setup:
         }
 
 
-def run_folder(said: TrainOptions) -> Path:
-    """Where the run is, or will be. Raises ValueError, before anything is made, where there can be none."""
+def run_folder(said: TrainOptions, first: bool = True) -> Path:
+    """Where the run is, or will be. Raises ValueError, before anything is made, where there can be none.
+
+    first: whether this is the first process, which alone needs to see what is in it.
+    """
     folder = Path(said.out or Path("runs") / _name(said.data))
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out: expected a folder, got the file {folder}")
-    if said.resume is True and not (folder / checkpoint.NAME).exists():
+    if first and said.resume is True and not any((folder / name).exists() for name in (checkpoint.NAME, checkpoint.PREVIOUS)):
         raise ValueError(f"resume: expected a checkpoint in {folder}, got none: leave --resume out to begin there")
     return folder
 
@@ -95,7 +98,7 @@ def prepare(said: TrainOptions, explicit: Collection[str] | None, processes: Pro
     # Missing, it must be missed before anything is written.
     import torch.utils.tensorboard
 
-    folder = run_folder(said)
+    folder = run_folder(said, processes.is_first)
     common = {name: value for name, value in said.to_dict().items() if name not in OWN}
     processes.agree({"version": f"fastdraw {__version__}, torch {torch.__version__}", **common})
     # The first process reads for all: the others may be on machines that do not have the folder.
@@ -117,8 +120,12 @@ def prepare(said: TrainOptions, explicit: Collection[str] | None, processes: Pro
     options = replace(options.resolved(splits.image_shape, torch.get_num_threads()), out=str(folder))
     _check_batch(options, len(train), processes)
     config = options.config(splits.image_shape, _classes(options, splits))
-    seen = fingerprint(splits.train, splits.labels and splits.labels.train)
-    processes.agree({"device": device.type, "data": f"training images {seen}", "configuration": config})
+    seen, held_out = fingerprint(splits.train, splits.labels and splits.labels.train), ""
+    if processes.size > 1:
+        of = splits.labels and (splits.labels.validation, splits.labels.test)
+        held_out = fingerprint(splits.validation, splits.test, *(of or ()))
+    same = f"training images {seen}, others {held_out}"
+    processes.agree({"device": device.type, "data": same, "configuration": config})
     if saved is not None:
         _check_same_run(saved, config, seen, folder)
     splits = _on_device(splits, device, options)
@@ -139,9 +146,10 @@ def prepare(said: TrainOptions, explicit: Collection[str] | None, processes: Pro
 
 def _run_there(said: TrainOptions, folder: Path) -> Found | None:
     """The run to go on with; None where one is to begin, for which there is room then."""
-    if said.resume is True:
-        return Found(*saved_run(folder))
     run = last_run(folder) if said.resume else None
+    if run is None and said.resume is True:
+        # Says what is wrong with the only one.
+        return Found(*saved_run(folder))
     if run is None:
         # A run whose only checkpoint is damaged has nothing left to lose.
         _check_free(folder, said.overwrite or (bool(said.resume) and os.path.lexists(folder / checkpoint.NAME)))

@@ -54,7 +54,7 @@ class Task(Protocol):
         """Takes a step and gives its figures, in the order of SUMS."""
 
     def evaluate(self, model: Any, images: Tensor, labels: Tensor | None, between: Callable[[], None]) -> Any:
-        """`between` is called between batches; what it raises ends the evaluation."""
+        """Shared by the processes. `between` is called between batches; what it raises ends the evaluation."""
 
     def samples(self, model: Any, folder: Path) -> None:
         """The pictures that go with each evaluation."""
@@ -92,6 +92,7 @@ class Draw:
             labels=labels,
             autocast=self.autocast,
             between=lambda done: between(),
+            together=self.processes,
         )
         bound, parts = found.bound, (found.reconstruction.mean, found.kl.mean)
         return Evaluation(bound.mean, bound.standard_error, *parts, found.images)
@@ -106,6 +107,7 @@ class Draw:
 @dataclass
 class Classify:
     options: TrainOptions
+    processes: Processes
     autocast: torch.dtype | None
     score = "error"
 
@@ -117,9 +119,8 @@ class Classify:
     def evaluate(self, model: Any, images: Tensor, labels: Tensor | None, between: Callable[[], None]) -> Classification:
         assert labels is not None
         o, binarize = self.options, self.options.binarize == "dynamic"
-        found = class_errors(
-            model, images, labels, o.eval_batch, o.seed, binarize, self.autocast, between=lambda done: between()
-        )
+        how = o.eval_batch, o.seed, binarize, self.autocast, lambda done: between(), self.processes
+        found = class_errors(model, images, labels, *how)
         return Classification(found.error.mean, found.error.standard_error, found.cross_entropy.mean, found.images)
 
     def samples(self, model: Any, folder: Path) -> None: ...

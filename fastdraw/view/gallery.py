@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
+from fastdraw.runs.parallel import in_order
 from fastdraw.runs.run import Run
 from fastdraw.view import pictures
 from fastdraw.view.attention import save_attention, save_attention_film
@@ -29,7 +30,9 @@ ROWS = 6
 
 def samples(run: Run, folder: Path, count: int) -> list[Path]:
     path = folder / "samples.png"
-    save_grid(pictures.draw(run.model, count, run.seed), path, columns=pictures.columns(run.model, count))
+    drawn = list(pictures.drawn(run.model, count, run.seed, together=run.together))
+    if drawn:
+        save_grid(torch.cat(drawn), path, columns=pictures.columns(run.model, count))
     return [path]
 
 
@@ -68,12 +71,16 @@ def reconstructions(run: Run, folder: Path, count: int) -> list[Path]:
 @torch.inference_mode()
 def kl(run: Run, folder: Path, count: int) -> list[Path]:
     x, labels = run.images(KL_IMAGES)
-    noise, given, parts = run.noise("kl", len(x)), run.given(labels), []
-    for start in range(0, len(x), BATCH):
-        rows = slice(start, start + BATCH)
-        parts.append(run.model(x[rows], noise[:, rows], **{name: value[rows] for name, value in given.items()}).kl)
-    path = folder / "kl.png"
-    save_kl(torch.cat(parts, 1), path, f"{run.splits.name}, {run.split} images")
+    noise, given, together = run.noise("kl", len(x)), run.given(labels), run.together
+
+    def parts() -> Iterator[tuple[torch.Tensor]]:
+        for start in range(BATCH * together.rank, len(x), BATCH * together.size):
+            rows = slice(start, start + BATCH)
+            yield (run.model(x[rows], noise[:, rows], **{name: value[rows] for name, value in given.items()}).kl,)
+
+    path, found = folder / "kl.png", torch.cat([part for (part,) in in_order(together, parts())], 1)
+    if together.is_first:
+        save_kl(found, path, f"{run.splits.name}, {run.split} images")
     return [path]
 
 
@@ -143,21 +150,23 @@ def _attended(run: Run, count: int):
 class Picture(NamedTuple):
     """draw(run, folder, count) gives the files it wrote.
 
-    data: whether it needs the data set: yes; no; or more, where it shows more with it.
+    data: whether it needs the data set: yes; no; or more, where it shows more with it. shared: whether all of the run's
+    processes draw it together, of which the first one writes; few images are the first one's alone.
     """
 
     draw: Callable[[Run, Path, int], list[Path]]
     data: str
+    shared: bool = False
 
 
 #: What can be drawn of a model, by task and name, in the order in which it is.
 PICTURES: dict[str, dict[str, Picture]] = {
     "draw": {
-        "samples": Picture(samples, "no"),
+        "samples": Picture(samples, "no", shared=True),
         "drawing": Picture(drawing, "no"),
         "reconstructions": Picture(reconstructions, "yes"),
         "windows": Picture(strip, "yes"),
-        "kl": Picture(kl, "yes"),
+        "kl": Picture(kl, "yes", shared=True),
         "nearest": Picture(nearest_images, "yes"),
         "page": Picture(page, "more"),
     },

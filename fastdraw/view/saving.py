@@ -18,7 +18,7 @@ from fastdraw.data.bar import bar
 from fastdraw.files import check_writable
 from fastdraw.runs.device import find_device
 from fastdraw.runs.fingerprint import fingerprint
-from fastdraw.runs.parallel import local_rank, processes
+from fastdraw.runs.parallel import ALONE, Processes, local_rank, processes
 from fastdraw.runs.run import Run
 from fastdraw.view import gallery, picture, pictures, samples
 
@@ -37,11 +37,19 @@ def view_run(
 ) -> Iterator[Path]:
     """Draws a run's pictures, and yields the path of each once it is there; see `fastdraw view --help` for the arguments.
 
+    Started by torchrun in several processes, these share the images, and the first one writes and yields.
     Where everything is asked for and the data set cannot be had, `note` is told so in one line and the rest is drawn.
     Raises ValueError or OSError for what a user can mend.
     """
     number = check_size("number", number)
-    run = _open(path, data, data_dir, split, seed, device)
+    with processes(find_device(device, local_rank()).type == "cuda") as together:
+        if together.size > 1:
+            torch.set_num_threads(together.threads())
+        run = _open(path, data, data_dir, split, seed, device, together)
+        yield from _pictures(run, what, folder, number, note if together.is_first else lambda line: None)
+
+
+def _pictures(run: Run, what: str, folder: Path | None, number: int, note: Callable[[str], None]) -> Iterator[Path]:
     _check_room(run, number)
     there = gallery.PICTURES[run.task]
     chosen = list(there) if what == "all" else [name.strip() for name in what.split(",")]
@@ -59,9 +67,22 @@ def view_run(
     folder = folder or run.file.parent / "view"
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out: expected a folder, got the file {folder}")
-    folder.mkdir(parents=True, exist_ok=True)
+    if run.together.is_first:
+        folder.mkdir(parents=True, exist_ok=True)
+    if run.together.size > 1:
+        shown = any(there[name].shared and there[name].data != "no" for name in chosen)
+        run.together.agree(
+            {
+                "run": fingerprint(*run.model.state_dict().values()),
+                "configuration": (chosen, number, run.seed),
+                "data": fingerprint(getattr(run.splits, run.split)) if shown else None,
+            }
+        )
     for name in chosen:
-        yield from there[name].draw(run, folder, number)
+        if run.together.is_first:
+            yield from there[name].draw(run, folder, number)
+        elif there[name].shared:
+            there[name].draw(run, folder, number)
 
 
 #: Images in the picture of the samples, at most.
@@ -154,9 +175,17 @@ def save_samples(
         yield beside
 
 
-def _open(path: str | os.PathLike[str], data: str | None, data_dir: str | None, split: str, seed: int, device: str) -> Run:
+def _open(
+    path: str | os.PathLike[str],
+    data: str | None,
+    data_dir: str | None,
+    split: str,
+    seed: int,
+    device: str,
+    together: Processes = ALONE,
+) -> Run:
     check_size("seed", seed, least=0)
-    return Run(path, data, data_dir, split, seed, str(find_device(device, local_rank())))
+    return Run(path, data, data_dir, split, seed, str(find_device(device, local_rank())), together=together)
 
 
 def _check_room(run: Run, number: int) -> None:

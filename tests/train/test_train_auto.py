@@ -19,11 +19,11 @@ import pytest
 import torch
 from datafiles import pixels
 from forge import Forge
-from training import arguments, assert_same_run, lines, records, run, wait_until, without_timing
+from training import SMALL, Quiet, arguments, assert_same_run, lines, records, run, wait_until, without_timing
 
 from fastdraw.cli.train import spelled
 from fastdraw.runs.checkpoint import NAME, PREVIOUS
-from fastdraw.train import CheckpointError, load_checkpoint
+from fastdraw.train import CheckpointError, TrainOptions, load_checkpoint, train
 
 LOST = "fastdraw: error: lost the connection to another process of this run, which says why itself"
 distributed = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without torch.distributed")
@@ -91,7 +91,17 @@ def assert_same_end(one: Path, other: Path) -> None:
     assert without_timing(one)[-2:] == without_timing(other)[-2:]
 
 
-def test_a_checkpoint_cut_in_half(tmp_path: Path) -> None:
+class Noted(Quiet):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.mark.parametrize("resume", ["auto", True])
+def test_a_checkpoint_cut_in_half(tmp_path: Path, resume: str | bool) -> None:
     """The one before it is gone on from, and the run ends as the undisturbed one."""
     args = small(tmp_path, 13)
     run(tmp_path / "whole", **args)
@@ -99,17 +109,21 @@ def test_a_checkpoint_cut_in_half(tmp_path: Path) -> None:
     file = tmp_path / "cut" / NAME
     assert load_checkpoint(tmp_path / "cut" / PREVIOUS).step < 10
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(CheckpointError, match="whole safetensors file"):
-        run(tmp_path / "cut", **{**args, "resume": True})
-    assert run(tmp_path / "cut", **args).step == 13
+    show = Noted()
+    train(TrainOptions(**{**SMALL, **args, "out": str(tmp_path / "cut"), "resume": resume}), {"resume", "steps"}, show)
+    (line,) = [line for line in show.lines if line.startswith(f"going on from {PREVIOUS}, of step ")]
+    assert f"{file}: expected a whole safetensors file" in line
+    assert load_checkpoint(tmp_path / "cut").step == 13
     assert_same_end(tmp_path / "whole", tmp_path / "cut")
-    # With neither, the run begins again.
+    # With neither, the run begins again where that is asked for.
     for name in (NAME, PREVIOUS):
         whole = (tmp_path / "cut" / name).read_bytes()
         (tmp_path / "cut" / name).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match=PREVIOUS):
-        run(tmp_path / "cut", **args)
+        run(tmp_path / "cut", **{**args, "resume": resume})
     (tmp_path / "cut" / PREVIOUS).unlink()
+    with pytest.raises(CheckpointError, match="whole safetensors file"):
+        run(tmp_path / "cut", **{**args, "resume": True})
     assert run(tmp_path / "cut", **args).step == 13
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
@@ -136,19 +150,34 @@ def test_another_number_of_processes_goes_on(forge: Forge, tmp_path: Path) -> No
         assert last[record["step"], record["split"]]["nats"] == pytest.approx(record["nats"], rel=2e-3)
 
 
+#: `fastdraw ARGS`, of another version where that is the first argument.
+OLDER = """
+import os, sys
+from fastdraw.cli import main
+from fastdraw.train import setup
+if sys.argv[1] == "older":
+    del sys.argv[1]
+    setup.__version__ = "0.0.1"
+os._exit(main(sys.argv[1:]))
+"""
+
+
 @distributed
 def test_a_process_that_differs_is_named(forge: Forge, tmp_path: Path) -> None:
-    """Other options, or other images under the same name: found before anything is trained."""
-    args = small(tmp_path, 4)
-    other = tmp_path / "other.npz"
+    """Other options, other images under the same name, or another version: found before anything is trained."""
+    args, (script, other, held_out) = small(tmp_path, 4), (tmp_path / name for name in ("older.py", "1.npz", "2.npz"))
+    script.write_text(OLDER)
     np.savez(other, train=pixels(200, 9, 8) // 2, validation=pixels(20, 9, 8), test=pixels(10, 9, 8))
-    for change, words in (
-        ({"batch_size": 40}, "--batch-size: expected the same in all processes of this run, 20 as in the first one"),
-        ({"data": other}, "--data: expected the same in all processes of this run, training images"),
+    np.savez(held_out, train=pixels(200, 9, 8), validation=pixels(20, 9, 8), test=pixels(10, 9, 8) // 2)
+    own = arguments(tmp_path / "run", **args)
+    for theirs, words in (
+        ([*own, "--batch-size=40"], "--batch-size: expected the same in all processes of this run, 20 as in the first one"),
+        ([*own, f"--data={other}"], "--data: expected the same in all processes of this run, training images"),
+        ([*own, f"--data={held_out}"], "--data: expected the same in all processes of this run, training images"),
+        (own, "version: expected the same in all processes of this run, fastdraw "),
     ):
-        started = forge.different(
-            [arguments(tmp_path / "run", **args), arguments(tmp_path / "run", **{**args, **change})], tmp_path / "log"
-        )
+        both = [[str(script), *own], [str(script), *(["older"] if theirs is own else []), *theirs]]
+        started = forge.different(both, tmp_path / "log", script=True)
         assert [forge.wait(process) for process in started] == [2, 2]
         for rank in (0, 1):
             last = (tmp_path / f"log.{rank}").read_text().splitlines()[-1]

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import torch
 from forge import Forge
 from training import arguments, lines, records, run, wait_until
 
-from fastdraw.runs.parallel import Processes, ProcessLost, launched, lost
+from fastdraw.runs.parallel import Processes, ProcessLost, attempt, launched, lost
 from fastdraw.train import load_checkpoint
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without torch.distributed")
@@ -142,6 +144,42 @@ def test_the_death_of_one_process_ends_all(forge: Forge, tmp_path: Path) -> None
     last = (tmp_path / "log.0").read_text().splitlines()[-1]
     assert last == "fastdraw: error: lost the connection to another process of this run, which says why itself"
     assert load_checkpoint(tmp_path / "run").step >= 18
+
+
+def test_each_attempt_has_a_name_of_its_own() -> None:
+    """In one store, as torchrun keeps it over all restarts, whatever those before left there and however many they were."""
+    store, names = torch.distributed.HashStore(), set()
+    for size in (3, 2, 4, 4):
+        with ThreadPoolExecutor(size) as pool:
+            # The first process finds a dead one's name before its successor has come.
+            found = [pool.submit(attempt, store, rank, size) for rank in range(size) if not time.sleep(0.05)]
+            (name,) = {each.result(60) for each in found}
+        assert name not in names
+        names.add(name)
+        for rank in range(1, 4):
+            store.set(f"fastdraw/{rank}", f"dead after {name}")
+
+
+def test_a_restart_finds_what_the_dead_left(forge: Forge, tmp_path: Path) -> None:
+    """One store over three attempts: each process, come late, must not be taken for its predecessor, which had an address."""
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    args, log = {"epochs": 10000, "checkpoint_every": 5, "evaluate_every": 1000, "resume": "auto"}, tmp_path / "log"
+
+    def start(rank: int, **changes: int) -> int:
+        its = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", **where}
+        return forge.start(arguments(tmp_path / "run", **{**args, **changes}), Path(f"{log}.{rank}"), **its)
+
+    for late in (1, 0):
+        before, other = lines(tmp_path / "run"), start(1 - late)
+        time.sleep(0.5)
+        started = other, start(late)
+        wait_until(lambda before=before: lines(tmp_path / "run") > before + 2)  # type: ignore[misc]
+        os.kill(started[0], signal.SIGKILL)
+        assert [forge.wait(process) for process in started] == [-signal.SIGKILL, 1]
+    step = load_checkpoint(tmp_path / "run").step
+    started = start(0, steps=step + 3), start(1, steps=step + 3)
+    assert [forge.wait(process) for process in started] == [0, 0], Path(f"{log}.0").read_text()
 
 
 def test_what_counts_as_a_lost_process() -> None:
