@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +121,86 @@ def test_a_named_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert capsys.readouterr().err == words
     with pytest.raises(DataError, match="expected hf:OWNER/NAME, got hf:pets"):
         data.load("hf:pets")
+
+
+def test_arrow_files(tmp_path: Path) -> None:
+    """As their library saves them."""
+    images = pixels(20, 6, 5)
+    rows(images).save_to_disk(tmp_path / "pets")
+    splits = data.load(tmp_path / "pets")
+    assert [len(part) for part in splits[:3]] == [16, 2, 2]
+    assert splits.classes == ("cat", "dog")
+    assert {image.tobytes() for part in splits[:3] for image in part.numpy()} == {image.tobytes() for image in images}
+
+
+class Hub(BaseHTTPRequestHandler):
+    """What `datasets` asks the hub for: what a repository holds, and its files."""
+
+    REVISION = "a" * 40
+    protocol_version = "HTTP/1.1"
+    files: dict[str, bytes]
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        path, name = self.path.partition("?")[0], self.path.rpartition("/")[2]
+        self.asked.append(path)
+        there: bool = path.startswith(("/api/datasets/somebody/pets", "/datasets/somebody/pets/"))
+        body, about = b"{}", {"X-Error-Code": "EntryNotFound"}
+        if there and "/resolve/" in path:
+            there = name in self.files
+            if there:
+                body, about = self.files[name], {"ETag": f'"{name}"', "X-Repo-Commit": self.REVISION}
+        elif there and "/tree/" in path:
+            whole = not path.endswith("/data")
+            found = [{"type": "file", "path": n, "size": len(b), "oid": "b" * 40} for n, b in self.files.items() if whole]
+            body = json.dumps(found).encode()
+        elif there:
+            siblings = [{"rfilename": name} for name in self.files]
+            body = json.dumps({"id": "somebody/pets", "sha": self.REVISION, "siblings": siblings}).encode()
+        self.send_response(200 if there else 404)
+        for key, value in {**about, "Content-Length": str(len(body))}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *args: Any) -> None: ...
+
+
+#: Prints what became of each of two names.
+LOADS = """
+import sys
+from fastdraw import data
+for name in sys.argv[1:]:
+    try:
+        splits = data.load(name)
+        print(name, *map(len, splits[:3]), splits.classes, int(splits.train.sum()))
+    except data.DataError as error:
+        print(error)
+"""
+
+
+def test_a_server_of_the_hub(tmp_path: Path) -> None:
+    """Through the library's own requests, which HF_ENDPOINT turns to a server here; what it has is not fetched again."""
+    parts = {"train": pixels(12, 6, 5), "validation": pixels(3, 6, 5, seed=1), "test": pixels(4, 6, 5, seed=2)}
+    for name, images in parts.items():
+        rows(images).to_parquet(tmp_path / f"{name}-00000-of-00001.parquet")
+    Hub.files, Hub.asked = {file.name: file.read_bytes() for file in tmp_path.glob("*.parquet")}, []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    own = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "theirs")}
+    environment = {**{name: value for name, value in os.environ.items() if not name.startswith("HF_")}, **own}
+    command = [sys.executable, "-c", LOADS, "hf:somebody/pets", "hf:somebody/pets", "hf:somebody/none"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
+    server.shutdown()
+    server.server_close()
+    first, second, none = ended.stdout.splitlines()
+    assert first == second == f"hf:somebody/pets 12 3 4 ('cat', 'dog') {parts['train'].sum()}"
+    assert none.startswith("data: expected hf:somebody/none from the Hugging Face hub, got: ")
+    fetched = [path.rpartition("/")[2] for path in Hub.asked if path.endswith(".parquet")]
+    assert {name: fetched.count(name) for name in Hub.files} == dict.fromkeys(Hub.files, 2)
 
 
 def test_which_paths_are_of_the_library(tmp_path: Path) -> None:
