@@ -8,8 +8,6 @@ import pytest
 
 from benchmarks import checkout
 
-checkout.activate()
-
 _BENCHMARKS = checkout.ROOT / "benchmarks"
 
 

@@ -1,8 +1,7 @@
-"""Makes this checkout importable as it stands, without installing it."""
+"""Where this checkout is, and folders as command lines name them."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -11,9 +10,3 @@ ROOT = Path(__file__).resolve().parents[1]
 def folder(text: str) -> Path:
     """A path of the command line; shells leave the ~ of --out=~/results alone."""
     return Path(text).expanduser()
-
-
-def activate() -> None:
-    """Safe to call twice. A fastdraw that is installed is still found first."""
-    if str(ROOT) not in sys.path:
-        sys.path.append(str(ROOT))

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks import environment
 from benchmarks.cases import DEVICE
-from benchmarks.clock import advance
+from benchmarks.clock import advance, clock
 from benchmarks.proof import prove
 from fastdraw.profile import table
 from fastdraw.profile.cases import Case
@@ -21,6 +21,10 @@ from fastdraw.profile.measure import measured, reason
 from fastdraw.profile.timing import Runner, turns_in
 
 _RESULTS = pytest.StashKey[list[table.Result]]()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    item.add_marker(pytest.mark.benchmark(timer=clock))
 
 
 @pytest.fixture

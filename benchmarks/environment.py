@@ -7,15 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks import checkout
-
-checkout.activate()
-
-import torch  # noqa: E402
-
-from fastdraw import dispatch  # noqa: E402
-from fastdraw.profile import machine  # noqa: E402
-from fastdraw.profile.machine import output_of  # noqa: E402
+from fastdraw import dispatch
+from fastdraw.profile import machine
+from fastdraw.profile.machine import output_of
 
 
 def describe() -> dict[str, Any]:

@@ -16,13 +16,9 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-from benchmarks import checkout
+import torch
 
-checkout.activate()
-
-import torch  # noqa: E402
-
-import fastdraw  # noqa: E402
+import fastdraw
 
 #: Calls of one piece in one turn.
 CALLS = 200

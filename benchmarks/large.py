@@ -14,18 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import checkout
+import torch
+from torch import Tensor
 
-checkout.activate()
-
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
-
-import fastdraw  # noqa: E402
-from benchmarks import environment  # noqa: E402
-from benchmarks.cases import DEVICE  # noqa: E402
-from fastdraw.profile.shapes import Glimpses  # noqa: E402
-from fastdraw.profile.timing import HostRunner, Variant, take_turns  # noqa: E402
+import fastdraw
+from benchmarks import checkout, environment
+from benchmarks.cases import DEVICE
+from fastdraw.profile.shapes import Glimpses
+from fastdraw.profile.timing import HostRunner, Variant, take_turns
 
 #: Name, backend, whether the image wants a gradient, colour and line. The dense form is left out where it takes too long.
 LINES = [

@@ -16,10 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import checkout
-
-checkout.activate()
-
-from fastdraw.kernels.cpu import pages  # noqa: E402
+from fastdraw.kernels.cpu import pages
 
 #: Figures of each setting; the median counts.
 _ROUNDS = 3

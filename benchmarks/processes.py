@@ -31,9 +31,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import checkout, kills
-
-checkout.activate()
+from benchmarks import kills
 
 SHARE = 128
 #: Of the three that are taken in turn, the median counts.

@@ -13,18 +13,14 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from benchmarks import checkout
+import torch
 
-checkout.activate()
-
-import torch  # noqa: E402
-
-import fastdraw  # noqa: E402
-from benchmarks import environment, memory  # noqa: E402
-from benchmarks.cases import DEVICE  # noqa: E402
-from fastdraw import reference  # noqa: E402
-from fastdraw.profile import machine, table  # noqa: E402
-from fastdraw.profile.timing import HostRunner, Variant, take_turns, turns_in  # noqa: E402
+import fastdraw
+from benchmarks import checkout, environment, memory
+from benchmarks.cases import DEVICE
+from fastdraw import reference
+from fastdraw.profile import machine, table
+from fastdraw.profile.timing import HostRunner, Variant, take_turns, turns_in
 
 #: The paper's MNIST model with a quarter of its glimpses and read and write alike.
 BASE = {"batch": 64, "glimpses": 16, "hidden": 256, "side": 28, "patch": 5}

@@ -6,11 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import checkout
-
-checkout.activate()
-
-from fastdraw.profile import table  # noqa: E402
+from fastdraw.profile import table
 
 if __name__ == "__main__":
     logged = [json.loads(line) for line in Path(sys.argv[1]).read_text().splitlines()]

@@ -12,14 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.clock import clock
 from benchmarks.conftest import record, take_turns
 from fastdraw.data.composed import CLUTTERED, CLUTTERED_60, TWO_DIGITS, Composer, Layout
 from fastdraw.data.crops import RandomCrops
 from fastdraw.profile import figures
 from fastdraw.profile.timing import HostRunner, Variant
-
-pytestmark = pytest.mark.benchmark(timer=clock)
 
 BATCH = 128
 #: As many digits as MNIST has to train on: pieces come from anywhere in 39 MB. What is on them costs nothing.

@@ -6,14 +6,9 @@ import subprocess
 import sys
 import time
 
-import pytest
-
 from benchmarks.checkout import ROOT
-from benchmarks.clock import clock
 from benchmarks.conftest import record, take_turns
 from fastdraw.profile import figures
-
-pytestmark = pytest.mark.benchmark(timer=clock)
 
 
 class Process:

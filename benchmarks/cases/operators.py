@@ -8,11 +8,11 @@ from torch import Tensor
 import fastdraw
 from benchmarks.cases import DEVICE, fastdraw_backends
 from fastdraw import reference
-from fastdraw.profile import cases, cost, peers
-from fastdraw.profile.cases import Case, glimpse_function, operator_case
+from fastdraw.profile import cases, cost
+from fastdraw.profile.cases import Case, operator_case
+from fastdraw.profile.cost import Cost
 from fastdraw.profile.peers import Peer
-from fastdraw.profile.shapes import Step
-from fastdraw.testing import Function
+from fastdraw.profile.shapes import Glimpses, Step
 
 
 def window_params(batch: int) -> Tensor:
@@ -20,36 +20,38 @@ def window_params(batch: int) -> Tensor:
     return torch.randn(batch, 5, dtype=torch.float64) * 0.5 + torch.tensor([0.0, 0.0, -0.5, -0.5, 0.0], dtype=torch.float64)
 
 
-def _compiled(plain: Function, wanted: bool) -> list[Peer]:
-    return [Peer("torch.compile", torch.compile(plain, dynamic=False))] if wanted and DEVICE == "cuda" else []
+class SmallGlimpses(Glimpses):
+    """With such windows. The least cost is that of dense ones."""
+
+    @property
+    def text(self) -> str:
+        return f"{self.batch}x{self.channels}x{self.height}x{self.width}, N={self.size}"
+
+    def params(self) -> Tensor:
+        return window_params(self.batch)
+
+    def cost(self, e: int) -> Cost:
+        least = cost.read if self.operator == "read" else cost.write
+        return least(self.batch, self.channels, self.height, self.width, self.size, e)
 
 
-def read_case(b: int, c: int, h: int, w: int, n: int, precision: str = "float32", compiled: bool = False) -> Case:
-    return _glimpse("read", b, c, h, w, n, precision, compiled)
+def read_case(*sides: int, precision: str = "float32", compiled: bool = False) -> Case:
+    """sides: B, C, H, W, N. compiled: also by torch.compile, on a CUDA device."""
+    return _case(SmallGlimpses("read", *sides), precision, ["einsum"] * (DEVICE == "cuda"), compiled)
 
 
-def write_case(b: int, c: int, h: int, w: int, n: int, precision: str = "float32", compiled: bool = False) -> Case:
-    return _glimpse("write", b, c, h, w, n, precision, compiled)
+def write_case(*sides: int, precision: str = "float32", compiled: bool = False) -> Case:
+    return _case(SmallGlimpses("write", *sides), precision, ["einsum"] * (DEVICE == "cuda"), compiled)
 
 
-def _glimpse(operator: str, b: int, c: int, h: int, w: int, n: int, precision: str, compiled: bool) -> Case:
-    """The least cost is that of dense windows."""
-    own, plain = (glimpse_function(module, operator, n, (h, w)) for module in (fastdraw, reference))
-    dense = peers.einsum_read(n) if operator == "read" else peers.einsum_write((h, w))
-    least, first = (cost.read, (b, c, h, w)) if operator == "read" else (cost.write, (b, c, n, n))
-    return operator_case(
-        f"{operator} {b}x{c}x{h}x{w}, N={n}",
-        f"forward and backward, gradients to {'image' if operator == 'read' else 'patch'} and params",
-        lambda e: least(b, c, h, w, n, e),
-        own,
-        plain,
-        [Peer("reference", plain), *([Peer("einsum", dense)] if DEVICE == "cuda" else []), *_compiled(plain, compiled)],
-        lambda: [torch.rand(first), window_params(b)],
-        precision,
-        DEVICE,
-        fastdraw_backends(),
-        wide=[1],
-    )
+def lstm_case(*sides: int, precision: str = "float32", compiled: bool = False) -> Case:
+    """sides: B, inputs, hidden units."""
+    return _case(Step(*sides), precision, ["LSTMCell"], compiled)
+
+
+def _case(shape: Glimpses | Step, precision: str, peers: list[str], compiled: bool) -> Case:
+    names = ["reference", *peers, *["compile"] * (compiled and DEVICE == "cuda")]
+    return cases.case(shape, precision, DEVICE, fastdraw_backends(), names)
 
 
 def filterbank_case(b: int, h: int, w: int, n: int, compiled: bool = False) -> Case:
@@ -62,14 +64,9 @@ def filterbank_case(b: int, h: int, w: int, n: int, compiled: bool = False) -> C
         lambda e: cost.filterbank(b, h, w, n, e),
         lambda params: fastdraw.filterbank(params, n, (h, w)),
         plain,
-        [Peer("reference", plain), *_compiled(plain, compiled)],
+        [Peer("reference", plain), *[cases.compiled(plain, DEVICE)] * (compiled and DEVICE == "cuda")],
         lambda: [window_params(b)],
         "float32",
         DEVICE,
         fastdraw_backends(),
     )
-
-
-def lstm_case(b: int, i: int, h: int, precision: str = "float32", compiled: bool = False) -> Case:
-    names = ["reference", "LSTMCell", *(["compile"] if compiled and DEVICE == "cuda" else [])]
-    return cases.case(Step(b, i, h), precision, DEVICE, fastdraw_backends(), names)

@@ -16,11 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import checkout
-
-checkout.activate()
-
-import torch  # noqa: E402
+import torch
 
 Table = dict[str, dict[str, float]]
 

@@ -15,15 +15,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import checkout
-
-checkout.activate()
-
-from benchmarks.reproduce.experiments import EXPERIMENTS  # noqa: E402
-from benchmarks.reproduce.runner import Said, _test  # noqa: E402
-from benchmarks.reproduce.settings import options_of  # noqa: E402
-from fastdraw.runs import checkpoint  # noqa: E402
-from fastdraw.train import DivergedError, Interrupted, TrainOptions, train  # noqa: E402
+from benchmarks.reproduce.experiments import EXPERIMENTS
+from benchmarks.reproduce.runner import Said, _test
+from benchmarks.reproduce.settings import options_of
+from fastdraw.runs import checkpoint
+from fastdraw.train import DivergedError, Interrupted, TrainOptions, train
 
 EXPERIMENT = "mnist"
 #: On top of the experiment's. A step of 128 images takes no longer than one of 100: there are as many programs as

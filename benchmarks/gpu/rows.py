@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import checkout
 from benchmarks.gpu.processes import answers
 
 #: Side of the square product that says what the chip's bfloat16 rate is.
@@ -48,8 +47,6 @@ def batch(case: str, tiny: bool) -> int:
 
 def main(case_name: str, name: str, tiny: bool) -> None:
     answer = answers()
-    checkout.activate()
-
     from benchmarks.cases import DEVICE
     from benchmarks.proof import prove
     from fastdraw.profile.measure import reason

@@ -11,8 +11,6 @@ os.environ["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"
 
 import torch
 
-from benchmarks.checkout import activate
-
 #: (B, C, H, W, N): the smallest; primes, one over a power of two; two of the paper's.
 SHAPES = [(1, 1, 1, 1, 1), (3, 2, 17, 33, 7), (2, 1, 28, 28, 5), (1, 3, 54, 54, 12)]
 DTYPES = [torch.float32, torch.bfloat16]
@@ -89,5 +87,4 @@ def differentiate(function, *inputs: torch.Tensor) -> None:
 
 
 if __name__ == "__main__":
-    activate()
     main()

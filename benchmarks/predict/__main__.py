@@ -16,15 +16,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benchmarks import checkout
+import fastdraw
 
-checkout.activate()
-
-import fastdraw  # noqa: E402
-
-from .assumptions import CHIP, Chip  # noqa: E402
-from .recorded import AUTOCAST, Launch, Setting, Torch, recorded  # noqa: E402
-from .timing import Prediction, predicted  # noqa: E402
+from .assumptions import CHIP, Chip
+from .recorded import AUTOCAST, Launch, Setting, Torch, recorded
+from .timing import Prediction, predicted
 
 SETTINGS = (
     *("mnist:128", "mnist:2048", "mnist:128:tf32", "mnist:128:float32", "svhn:128", "cifar10:128", "cluttered-mnist:128"),

@@ -15,12 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import checkout
-
-checkout.activate()
-
-from benchmarks.reproduce.experiments import EXPERIMENTS  # noqa: E402
-from benchmarks.reproduce.settings import options_of  # noqa: E402
-from fastdraw.cli import error_line, guarded  # noqa: E402
+from benchmarks.reproduce.experiments import EXPERIMENTS
+from benchmarks.reproduce.settings import options_of
+from fastdraw.cli import error_line, guarded
 
 
 class _Parser(argparse.ArgumentParser):

@@ -11,22 +11,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks import checkout
-
-checkout.activate()
-
-from benchmarks import environment  # noqa: E402
-from benchmarks.reproduce import pictures, results  # noqa: E402
-from benchmarks.reproduce.experiments import EXPERIMENTS  # noqa: E402
-from fastdraw.checks import check_size, expected  # noqa: E402
-from fastdraw.evaluation import evaluate_run  # noqa: E402
-from fastdraw.files import write_atomically  # noqa: E402
-from fastdraw.runs import checkpoint  # noqa: E402
-from fastdraw.runs.run import Run  # noqa: E402
-from fastdraw.runs.signals import TIME_IS_UP  # noqa: E402
-from fastdraw.train import Interrupted, TrainOptions, train  # noqa: E402
-from fastdraw.train.options import DEFAULTS  # noqa: E402
-from fastdraw.train.resume import continued, saved_run  # noqa: E402
+from benchmarks import environment
+from benchmarks.reproduce import pictures, results
+from benchmarks.reproduce.experiments import EXPERIMENTS
+from fastdraw.checks import check_size, expected
+from fastdraw.evaluation import evaluate_run
+from fastdraw.files import write_atomically
+from fastdraw.runs import checkpoint
+from fastdraw.runs.run import Run
+from fastdraw.runs.signals import TIME_IS_UP
+from fastdraw.train import Interrupted, TrainOptions, train
+from fastdraw.train.options import DEFAULTS
+from fastdraw.train.resume import continued, saved_run
 
 #: What a seed's folder has once its test images were evaluated.
 TESTED = "test.json"

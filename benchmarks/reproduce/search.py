@@ -17,15 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import checkout
-
-checkout.activate()
-
-from benchmarks import environment  # noqa: E402
-from benchmarks.reproduce.settings import options_of  # noqa: E402
-from fastdraw.cli import guarded  # noqa: E402
-from fastdraw.evaluation import evaluate_run  # noqa: E402
-from fastdraw.train import TrainOptions, train  # noqa: E402
+from benchmarks import environment
+from benchmarks.reproduce.settings import options_of
+from fastdraw.cli import guarded
+from fastdraw.evaluation import evaluate_run
+from fastdraw.train import TrainOptions, train
 
 
 def run(name: str, options: dict[str, Any], images: int) -> dict[str, Any]:

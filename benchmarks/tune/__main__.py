@@ -20,14 +20,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from benchmarks import checkout
-
-checkout.activate()
-
-import torch  # noqa: E402
-
-from benchmarks.tune import rows  # noqa: E402
-from benchmarks.tune.rows import Subject, Timing  # noqa: E402
+from benchmarks.tune import rows
+from benchmarks.tune.rows import Subject, Timing
 
 #: Values of each field of a row, whatever kind of row it is. A field that is not here stays.
 VALUES: dict[str, tuple[Any, ...]] = {

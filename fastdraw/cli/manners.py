@@ -13,7 +13,7 @@ from typing import Any
 #: What a stream says whose reader has gone: `| head`, a terminal that was closed.
 _GONE = (errno.EPIPE, errno.EIO, errno.EBADF)
 #: Arguments of Python functions by the names that commands have for them.
-_NAMES = {"batch_size": "batch", "path": "run", "shapes": "shape"}
+_NAMES = {"batch_size": "batch", "path": "run"}
 
 
 class Lasting:

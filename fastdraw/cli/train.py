@@ -1,18 +1,18 @@
 """`fastdraw train`."""
 
-# Annotations are objects here, not strings: typer reads them.
-import inspect
-from dataclasses import fields
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from fastdraw.cli import error_line, say, tell_launcher
+from fastdraw.cli.command import of_options
 
 if TYPE_CHECKING:
     import typer
 
 
 def register(app: "typer.Typer") -> None:
-    app.command("train")(_command(_train))
+    from fastdraw.train.options import TrainOptions
+
+    app.command("train")(of_options(_train, TrainOptions))
 
 
 def _train(options: Any, explicit: set[str]) -> int:
@@ -52,36 +52,3 @@ def spelled(args: list[str]) -> list[str]:
     if out and out[-1] == "--resume":
         out[-1] = "--resume=yes"
     return out
-
-
-def _command(function: Any) -> Any:
-    """`function(options, explicit)` as typer wants it: with one parameter for each field of TrainOptions."""
-    import typer
-
-    from fastdraw.train.options import TrainOptions
-
-    def command(ctx: typer.Context, **values: Any) -> None:
-        explicit = {name for name in values if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"}
-        code = function(TrainOptions(**values), explicit)
-        if code:
-            raise typer.Exit(code)
-
-    hints = get_type_hints(TrainOptions)
-    parameters = [inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)]
-    for f in fields(TrainOptions):
-        about = typer.Option(
-            f"--{f.name.replace('_', '-')}",
-            help=f.metadata["help"],
-            rich_help_panel=f.metadata["panel"],
-            metavar=f.metadata["metavar"],
-            show_default=f.metadata["shown"] or True,
-        )
-        # What is True, False or a word is a word here.
-        spelled_out = f.name == "resume"
-        hint: Any = Annotated[str if spelled_out else hints[f.name], about]
-        default = "no" if spelled_out else f.default
-        parameters.append(inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint))
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in parameters}
-    command.__doc__ = function.__doc__
-    return command

@@ -169,7 +169,7 @@ def glimpse_case(
     if s.operator == "read" and "grid_sample" in names:
         points = peers.grid_sample_read(size, s.stride)
         others.append(Peer("~ grid_sample", points, approximate="a mean of bilinear samples, without sigma"))
-    others += [_compiled(plain, device)] if "compile" in names else []
+    others += [compiled(plain, device)] if "compile" in names else []
     if "jax" in names:
         others.append(Peer("jax.jit", peers.JaxGlimpse(s.operator, size, image_size), differentiates=True))
 
@@ -209,7 +209,7 @@ def _step(s: Step, precision: str, device: str, backends: Sequence[str], names: 
 
     others = [Peer("nn.LSTMCell", peers.lstm_cell, narrow=True)] if "LSTMCell" in names else []
     others += [Peer("reference", plain)] if "reference" in names else []
-    others += [_compiled(plain, device)] if "compile" in names else []
+    others += [compiled(plain, device)] if "compile" in names else []
 
     def own(x: Tensor, h: Tensor, c: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
         return fastdraw.lstm_step(x, (h, c), *weights)
@@ -217,7 +217,7 @@ def _step(s: Step, precision: str, device: str, backends: Sequence[str], names: 
     return operator_case(f"lstm {s.text}", s.measured, s.cost, own, plain, others, make, precision, device, backends, wide=[2])
 
 
-def _compiled(plain: Function, device: str) -> Peer:
+def compiled(plain: Function, device: str) -> Peer:
     # What its C++ does on a CPU is no operator of torch's.
     return Peer("torch.compile", torch.compile(plain, dynamic=False), calls_seen=device != "cpu")
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from fastdraw import dispatch
@@ -15,29 +13,10 @@ from fastdraw.files import check_writable, write_in
 from fastdraw.profile import compare, machine, roofline, shapes, table
 from fastdraw.profile.cases import DTYPES, PEERS, STANDARD_PEERS, case, resolved
 from fastdraw.profile.measure import profile, roof
+from fastdraw.profile.options import Options
 from fastdraw.profile.shapes import Shape
 from fastdraw.profile.trace import Event, merged
 from fastdraw.runs.device import find_device
-
-
-@dataclass
-class Options:
-    """As `fastdraw profile --help` explains them."""
-
-    operators: list[str] = field(default_factory=list)
-    #: Their sides, as --shape has them, and what was said with them: the names of shapes.OPTIONS.
-    shapes: list[str] = field(default_factory=list)
-    said: dict[str, Any] = field(default_factory=dict)
-    backend: str = "auto"
-    device: str = "auto"
-    dtype: str = "float32"
-    seconds: float = 0.4
-    peers: str = "standard"
-    json: Path | None = None
-    plot: Path | None = None
-    trace: Path | None = None
-    compare: str | None = None
-    fail_slower: bool = False
 
 
 def run(options: Options, command: list[str] | None = None) -> int:
@@ -113,7 +92,7 @@ def _checked(options: Options) -> tuple[list[Shape], str, tuple[str, ...]]:
         raise expected("seconds", "a number above 0 and below 3600", options.seconds)
     _check_backend(options.backend, device)
     peers = _peers(options.peers)
-    return shapes.chosen(options.operators, options.shapes, options.said), device, peers
+    return shapes.chosen(options.operators or [], options.shape or [], options.of_shape), device, peers
 
 
 def _check_backend(name: str, device: str) -> None:

@@ -8,7 +8,7 @@ an LSTM step) are left out: they are below a tenth of the rest, but for the filt
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from fastdraw.config import ClassifierConfig, DRAWConfig
@@ -59,22 +59,13 @@ def write(b: int, c: int, h: int, w: int, n: int, e: int) -> Cost:
     return Cost(moved, "e(2BCHW + 3BCN²) + 60B", computed, "2BC(3NHW + 4N²W)", 2)
 
 
-def large_read(b: int, c: int, k: int, n: int, seen: int, band: int, e: int, pixels: int) -> Cost:
-    """K windows of which each sees S x S pixels and each filter s of them along its axis. `pixels`: those of a channel's
-    gradient, which is written; 0 where none is wanted.
+def read_support(b: int, c: int, k: int, n: int, seen: Support, e: int, pixels: int) -> Cost:
+    """K windows of each image. `seen`: what they see, summed up over all; a window sees S x S pixels and each of its filters
+    s of them along its axis. pixels: those of a channel's gradient, which is written; 0 where none is wanted.
 
     Forward: the S^2 pixels read, F_Y I (NsS) and F_X^T (N^2 s). Backward: the pixels again, F_Y I (NsS), P F_X (N^2 s), its
     product with I (NsS), P^T F_Y I (N^2 s); with the image's gradient F_Y^T of P F_X (NsS).
     """
-    every = Support(b * k * seen**2, b * k * n * band * seen, b * k * n**2 * band)
-    written, products = (" + BCHW", "4") if pixels else ("", "3")
-    formulas = f"e(2BKCS² + 2BKCN²{written}) + 60BK", f"2BKC({products}NsS + 3N²s)"
-    least = read_support(b, c, k, n, every, e, pixels)
-    return replace(least, bytes_formula=formulas[0], operations_formula=formulas[1])
-
-
-def read_support(b: int, c: int, k: int, n: int, seen: Support, e: int, pixels: int) -> Cost:
-    """As large_read, for windows of which each sees what it sees; `seen` is the sum over all of them."""
     moved = e * (2 * c * seen.pixels + 2 * b * k * c * n**2 + b * c * pixels) + 60 * b * k
     computed = 2 * c * ((4 if pixels else 3) * seen.first + 3 * seen.second)
     written, products = (" + BCHW", "4") if pixels else ("", "3")

@@ -16,6 +16,7 @@ from fastdraw.checks import check_size, expected
 from fastdraw.config import DRAWConfig
 from fastdraw.profile import cost
 from fastdraw.profile.cost import Cost, Support
+from fastdraw.profile.options import OF_SHAPE
 
 #: Pixels further from a filter than this many sigma add nothing that float32 (or half precision, summed in it) could hold.
 REACH = math.sqrt(2 * 20.0)
@@ -147,16 +148,10 @@ class Drawing:
 
 Shape = Glimpses | Step | Drawing
 
-#: By operator: the sides that --shape gives, and the options that go with it.
+#: By operator: the sides that --shape gives.
 SIDES = {name: "BxCxHxW (batch, channels, height, width)" for name in ("read", "write", "draw")}
 SIDES["lstm"] = "BxIxh (batch, inputs, hidden units)"
-OPTIONS = {
-    "read": ("size", "window", "windows", "params_only"),
-    "write": ("size", "window", "windows"),
-    "lstm": (),
-    "draw": ("glimpses", "hidden_size", "latent_size", "read_size", "write_size"),
-}
-OPERATORS = tuple(OPTIONS)
+OPERATORS = tuple(OF_SHAPE)
 
 #: The paper's MNIST and SVHN, and one and sixteen megapixels with a window that sees a part of them.
 MNIST = DRAWConfig((1, 28, 28), glimpses=64, hidden_size=256, latent_size=100, read_size=2, write_size=5)
@@ -179,7 +174,7 @@ def made(operator: str, sides: str, said: Mapping[str, Any]) -> Shape:
         numbers = []
     if len(numbers) != SIDES[operator].split()[0].count("x") + 1 or min(numbers) < 1:
         raise expected("shape", f"{SIDES[operator]} for {operator}", sides)
-    options = {name: value for name, value in said.items() if name in OPTIONS[operator]}
+    options = {name: value for name, value in said.items() if name in OF_SHAPE[operator]}
     if operator == "lstm":
         return Step(*numbers)
     if operator == "draw":
@@ -203,8 +198,8 @@ def chosen(operators: Sequence[str], sides: Sequence[str], said: Mapping[str, An
     for option, value in said.items():
         if not sides:
             raise expected(option.replace("_", "-"), "--shape with it", value)
-        if not any(option in OPTIONS[name] for name in names):
-            takes = [name for name in OPERATORS if option in OPTIONS[name]]
+        if not any(option in OF_SHAPE[name] for name in names):
+            takes = [name for name in OPERATORS if option in OF_SHAPE[name]]
             raise expected(option.replace("_", "-"), f"{' or '.join(takes)} to be measured", ", ".join(names))
     if not sides:
         return list(itertools.chain.from_iterable(STANDARD[name] for name in names))

@@ -1,4 +1,5 @@
-"""The options of a run that evaluation and pictures take as well: what their values must be, and what a checkpoint says.
+"""How a command's options are written down; and those of a run that evaluation and pictures take as well: what their
+values must be, and what a checkpoint says.
 
 Each check raises ValueError or TypeError naming option, expectation and what came.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
+from dataclasses import field
 from functools import partial
 from numbers import Real
 from pathlib import Path
@@ -20,6 +22,12 @@ BINARIZE = ("auto", "none", "dynamic")
 PRECISIONS = ("fp32", "tf32", "bf16")
 #: Pixels, or filters, along a side.
 LARGEST_SIDE = 1 << 16
+
+
+def option(default: Any, panel: str | None, help: str, shown: str | None = None, metavar: str | None = None) -> Any:
+    """A field of the dataclass that a command makes its options of. `shown` is what help gives as the default where the
+    default is found later."""
+    return field(default=default, metadata={"panel": panel, "help": help, "shown": shown, "metavar": metavar})
 
 
 def check_image_size(value: Any) -> str:

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 from fastdraw.checks import check_size, expected
 from fastdraw.config import DRAWConfig
 from fastdraw.files import expanded
 from fastdraw.runs.kinds import Config
-from fastdraw.runs.options import BINARIZE, CHECKS, PRECISIONS, check_choice, check_kind
+from fastdraw.runs.options import BINARIZE, CHECKS, PRECISIONS, check_choice, check_kind, option
 from fastdraw.train.recipes import RECIPES, Recipe, choose
 from fastdraw.train.schedule import SHAPES
 from fastdraw.train.values import check_canvas, check_filters, check_resume
 
 DATA, MODEL, OPTIMISATION, MACHINE, OUTPUT = "Data", "Model", "Optimisation", "Machine", "Output"
-
-
-def option(default: Any, panel: str, help: str, shown: str | None = None, metavar: str | None = None) -> Any:
-    """One option. `shown` is what help gives as the default where the default is found later."""
-    return field(default=default, metadata={"panel": panel, "help": help, "shown": shown, "metavar": metavar})
 
 
 @dataclass(frozen=True)

