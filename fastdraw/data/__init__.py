@@ -21,6 +21,7 @@ from fastdraw import env
 from fastdraw.checks import check_pair
 from fastdraw.data import cifar10, composed, digits, folder, hub, idx, matlab, mnist, npz, omniglot, svhn
 from fastdraw.data.arrays import as_images, resized
+from fastdraw.data.decoding import How
 from fastdraw.data.splits import DataError, Labels, Make, Splits, binarize, complete, images
 from fastdraw.data.summary import found
 
@@ -103,13 +104,13 @@ def load(
     if name == "digits":
         splits = digits.load()
     elif name.startswith(hub.PREFIX):
-        splits = _noted(hub.load_named(name, image_size, skip_bad, download, progress))
+        splits = _noted(hub.load_named(name, How(image_size, skip_bad, progress), download))
     elif name in _SETS:
         splits = _SETS[name].load(_data_folder(name, data_dir), download, progress)
     else:
         if not name:
             raise DataError("data: expected a name or a path, got an empty one")
-        splits = _noted(_load_path(Path(name), image_size, skip_bad, progress))
+        splits = _noted(_load_path(Path(name), How(image_size, skip_bad, progress)))
     if image_size is None or image_size == splits.image_shape[1:]:
         return splits
     if splits.make is not None:
@@ -158,13 +159,13 @@ def _data_folder(name: str, data_dir: str | os.PathLike[str] | None) -> Path | N
     return Path(data_dir)
 
 
-def _load_path(path: Path, image_size: tuple[int, int] | None, skip_bad: bool, progress: bool) -> Splits:
+def _load_path(path: Path, how: How) -> Splits:
     plain, _, column = (str(path), "", "") if path.exists() else str(path).rpartition("#")
     of_hub = hub.files(Path(plain)) if plain else None
     if of_hub is not None:
-        return hub.load_files(Path(plain), column, *of_hub, image_size, skip_bad, progress)
+        return hub.load_files(Path(plain), column, *of_hub, how)
     if path.is_dir():
-        return folder.load(path, image_size, skip_bad, progress)
+        return folder.load(path, how)
     try:
         # A pipe would be waited for.
         if path.exists() and not path.is_file():

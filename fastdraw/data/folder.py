@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import os
 import re
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -16,8 +14,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import torch
 
-from fastdraw.data import decoded, pictures, workers
-from fastdraw.data.bar import Report, bar
+from fastdraw.data import decoded, pictures
+from fastdraw.data.decoding import How, cut, decode, listed
 from fastdraw.data.splits import DataError, Labels, Splits, deal
 
 #: A folder of one of these names holds that part.
@@ -50,8 +48,6 @@ _OTHERS = (
     ".pdf",
     ".npy",
 )
-#: Files named in a message; of more, their number.
-_NAMED = 20
 
 
 @dataclass
@@ -66,17 +62,13 @@ class Found:
         self.left_out.setdefault(reason, []).append(str(name))
 
     def notes(self) -> list[str]:
-        return [f"left out: {_listed(names)} ({reason})" for reason, names in self.left_out.items()]
+        return [f"left out: {listed(names)} ({reason})" for reason, names in self.left_out.items()]
 
 
-def load(path: Path, image_size: tuple[int, int] | None = None, skip_bad: bool = False, progress: bool = False) -> Splits:
+def load(path: Path, how: How) -> Splits:
     """Every image under `path`; grey where more than half of them are, RGB otherwise. Decoded once, and kept in the cache.
 
     Folders named train, val and test (and the like) are the splits; other folders are classes. Raises DataError.
-
-    image_size: (height, width) that each is brought to, by the largest middle part of that form; None: all must have one size.
-    skip_bad:   leave out files that cannot be read. Otherwise they are named, all at once.
-    progress:   whether to show a bar on stderr.
     """
     found = find(path)
     if not found.files:
@@ -85,18 +77,14 @@ def load(path: Path, image_size: tuple[int, int] | None = None, skip_bad: bool =
     places = _places(path, found)
     files = list(places)
 
-    def make(out: BinaryIO) -> tuple[tuple[int, ...], dict[str, Any]]:
-        return _decoded(path, files, places, image_size, skip_bad, progress, found, out)
-
     # What could not be read at all may be there the next time.
-    key = blake2b(repr((FORMAT, image_size, skip_bad, found.bad)).encode(), digest_size=16)
+    key = blake2b(repr((FORMAT, how.image_size, how.skip_bad, found.bad)).encode(), digest_size=16)
     for file in files:
         key.update(f"\n{file.relative_to(path).as_posix()} {_stamp(file)}".encode(errors="surrogateescape"))
-    pixels, about = decoded.kept(key.hexdigest(), make)
+    pixels, about = decoded.kept(key.hexdigest(), partial(_decoded, path, files, places, how, found))
     dealt = _dealt(path, [places[files[i]] for i in about["read"]])
     remarks = tuple(note for note in (*dealt.notes[:1], *about["notes"], *dealt.notes[1:]) if note)
-    bounds = [0, *itertools.accumulate(map(len, dealt.rows))]
-    train, validation, test = (torch.from_numpy(pixels[start:stop]) for start, stop in itertools.pairwise(bounds))
+    train, validation, test = cut(pixels, [len(rows) for rows in dealt.rows])
     labels = None
     if dealt.labels is not None:
         labels = Labels(*(torch.from_numpy(dealt.labels[rows]) for rows in dealt.rows))
@@ -116,62 +104,24 @@ def _stamp(file: Path) -> str:
 
 
 def _decoded(
-    path: Path,
-    files: list[Path],
-    places: dict[Path, Place],
-    image_size: tuple[int, int] | None,
-    skip_bad: bool,
-    progress: bool,
-    found: Found,
-    out: BinaryIO,
+    path: Path, files: list[Path], places: dict[Path, Place], how: How, found: Found, out: BinaryIO
 ) -> tuple[tuple[int, ...], dict[str, Any]]:
     """Writes the pixels to `out`, one split after the other. Tells the numbers of the files that were read, and notes."""
-    with bar(f"looking at {path.name}", progress) as report:
-        seen = workers.each(lambda i: pictures.look(files[i], image_size), len(files), report)
-    looks = {file: look for file, look in zip(files, seen, strict=True) if not isinstance(look, DataError)}
-    found.bad += [str(error) for error in seen if isinstance(error, DataError)]
-    mode = "L" if 2 * sum(look.grey for look in looks.values()) > len(looks) else "RGB"
-    ink, light = (sum(look.ink[i] for look in looks.values()) for i in (0, 1))
-    # Dark ink is seen on white, light ink on black.
-    ground = 255 if ink and light / ink < 128 else 0
-    read: list[Path] = []
-    shape: tuple[int, ...] = (0, 0, 0)
-    if looks:
-        # In the order of their names; where each belongs is known once all are read.
-        with _scratch() as scratch, bar(f"decoding {path.name}", progress) as report:
-            read, shape = _unpacked(list(looks), mode, image_size, ground, found, scratch, report)
-            _check_read(path, read, found, skip_bad)
-            row = int(np.prod(shape))
-            dealt = _dealt(path, [places[file] for file in read])
-            where = {file: i for i, file in enumerate(looks)}
-            for i in np.concatenate(dealt.rows):
-                scratch.seek(where[read[i]] * row)
-                out.write(scratch.read(row))
-    _check_read(path, read, found, skip_bad)
+
+    def order(read: list[int]) -> Iterable[int]:
+        return np.concatenate(_dealt(path, [places[files[i]] for i in read]).rows)
+
+    made = decode(files.__getitem__, len(files), str(path), how, found.bad, order, out)
     for why in found.bad:
         found.leave("cannot be read", why)
-    frames = {file: looks[file].frames for file in read if looks[file].frames > 1}
+    frames = {files[i]: made.looks[i].frames for i in made.read if made.looks[i].frames > 1}
     if frames:
         names = [str(file.relative_to(path)) for file in frames]
-        found.leave(f"{sum(frames.values()) - len(frames)} frames or pages after the first", _listed(names))
-    turned = sum(looks[file].grey != (mode == "L") for file in read)
-    converted = [f"{turned} {'colour images turned grey' if mode == 'L' else 'grey images given three channels'}"] * bool(
-        turned
-    )
-    number = {file: i for i, file in enumerate(files)}
-    return (len(read), *shape), {"read": [number[file] for file in read], "notes": [*found.notes(), *converted]}
-
-
-def _check_read(path: Path, read: list[Path], found: Found, skip_bad: bool) -> None:
-    # They begin with the file.
-    found.bad.sort()
-    if found.bad and not skip_bad:
-        raise DataError(
-            f"{path}: expected images that can be read, got {len(found.bad)} that cannot: {_listed(found.bad, '; ')}; "
-            "skip_bad (--skip-bad) leaves them out"
-        )
-    if not read:
-        raise DataError(f"{path}: expected images that can be read, got none: {_listed(found.bad, '; ')}")
+        found.leave(f"{sum(frames.values()) - len(frames)} frames or pages after the first", listed(names))
+    notes, turned = found.notes(), sum(made.looks[i].grey != made.grey for i in made.read)
+    if turned:
+        notes.append(f"{turned} {'colour images turned grey' if made.grey else 'grey images given three channels'}")
+    return (len(made.read), *made.shape), {"read": made.read, "notes": notes}
 
 
 def find(path: Path) -> Found:
@@ -242,50 +192,6 @@ def _part(name: str) -> str | None:
     return next((part for part, names in _PARTS.items() if names.fullmatch(name)), None)
 
 
-def _unpacked(
-    files: list[Path],
-    mode: str,
-    image_size: tuple[int, int] | None,
-    ground: int,
-    found: Found,
-    scratch: BinaryIO,
-    report: Report,
-) -> tuple[list[Path], tuple[int, ...]]:
-    """Writes each file's pixels to its place in `scratch`. Gives those that could be read, and the shape [C, H, W] of all."""
-    handle = scratch.fileno()
-
-    def put(i: int) -> tuple[int, ...]:
-        image = pictures.decode(files[i], mode, image_size, ground)
-        # Not through a mapping, to which a full disk is no error but a signal. Others may have another size: seen below.
-        pixels, at = image.tobytes(), i * image.size
-        while pixels:
-            done = os.pwrite(handle, pixels, at)
-            pixels, at = pixels[done:], at + done
-        return image.shape
-
-    shapes = workers.each(put, len(files), report)
-    found.bad += [str(error) for error in shapes if isinstance(error, DataError)]
-    good = [(file, shape) for file, shape in zip(files, shapes, strict=True) if not isinstance(shape, DataError)]
-    if not good:
-        return [], (0, 0, 0)
-    (first, shape), other = good[0], [each for each in good if each[1] != good[0][1]]
-    if other:
-        (file, (_, h, w)), (_, height, width) = other[0], shape
-        more = f", and {len(other) - 1} more of other sizes" if len(other) > 1 else ""
-        raise DataError(
-            f"{file}: expected the size of {first.name}, {height} x {width} (height x width), got {h} x {w}{more}; "
-            "image_size brings all to one"
-        )
-    return [file for file, _ in good], shape
-
-
-@contextlib.contextmanager
-def _scratch() -> Iterator[BinaryIO]:
-    """A file without a name in the cache, gone with whoever has it open."""
-    with tempfile.TemporaryFile(dir=decoded.folder()) as file:
-        yield file
-
-
 class Dealt(NamedTuple):
     """rows: of train, validation and test, the numbers of their images. labels: of all images, where there are any."""
 
@@ -316,7 +222,7 @@ def _dealt(path: Path, places: list[Place]) -> Dealt:
     rows = {part: np.flatnonzero(which == part) for part in ("train", "validation", "test")}
     if labels is not None:
         missing = [name for i, name in enumerate(known) if not (labels[rows["train"]] == i).any()]
-        notes += [f"no image to train on of the classes {_listed(missing)}"] * bool(missing)
+        notes += [f"no image to train on of the classes {listed(missing)}"] * bool(missing)
     empty = [part for part, its in rows.items() if not len(its)]
     train = rows["train"]
     for part, chosen in deal(len(train), empty, path.resolve().name).items() if empty else ():
@@ -324,9 +230,3 @@ def _dealt(path: Path, places: list[Place]) -> Dealt:
     told = f"{' and '.join(empty)} dealt out of train" if empty else ""
     named = tuple(known) if labels is not None else None
     return Dealt(list(rows.values()), labels, named, [told, *notes])
-
-
-def _listed(names: list[str], between: str = ", ") -> str:
-    """Names, or some of them and how many more."""
-    more = f"{between}and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return between.join(names[:_NAMED]) + more

@@ -8,16 +8,15 @@ into the same kind of mapped file as a folder's.
 
 from __future__ import annotations
 
-import itertools
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import torch
 
-from fastdraw.data import decoded, pictures, workers
-from fastdraw.data.bar import bar
+from fastdraw.data import decoded, pictures
+from fastdraw.data.decoding import How, cut, decode, listed
 from fastdraw.data.splits import DataError, Labels, Splits, deal
 from fastdraw.installed import extra
 
@@ -44,25 +43,23 @@ def files(path: Path) -> tuple[str, list[Path]] | None:
     return kinds[0], sorted(file for file in there if KINDS.get(file.suffix.lower()) == kinds[0])
 
 
-def load_named(name: str, image_size: tuple[int, int] | None, skip_bad: bool, download: bool, progress: bool) -> Splits:
+def load_named(name: str, how: How, download: bool) -> Splits:
     """hf:OWNER/NAME. Raises DataError where it cannot be had, or holds no images."""
     library = _library()
     rest, _, column = name.removeprefix(PREFIX).partition("#")
     repository, _, configuration = rest.partition("@")
     if repository.count("/") != 1 or not all(repository.split("/")):
         raise DataError(f"data: expected hf:OWNER/NAME, got {name}")
-    how = library.DownloadConfig(local_files_only=not download)
+    local = library.DownloadConfig(local_files_only=not download)
     try:
-        found = library.load_dataset(repository, configuration or None, download_config=how)
+        found = library.load_dataset(repository, configuration or None, download_config=local)
     except Exception as error:
         # It raises whatever requests, fsspec, pyarrow and its own builders do.
         raise DataError(f"data: expected {name} from the Hugging Face hub, got: {' '.join(str(error).split())}") from error
-    return _splits(found, column, name, repository.rpartition("/")[2], image_size, skip_bad, progress)
+    return _splits(found, column, name, repository.rpartition("/")[2], how)
 
 
-def load_files(
-    path: Path, column: str, kind: str, there: list[Path], image_size: tuple[int, int] | None, skip_bad: bool, progress: bool
-) -> Splits:
+def load_files(path: Path, column: str, kind: str, there: list[Path], how: How) -> Splits:
     """Parquet or Arrow files; those whose names, or folders' names, begin as a split's are of that split."""
     by_split: dict[str, list[str]] = {}
     for file in there:
@@ -74,7 +71,7 @@ def load_files(
         found = library.load_dataset(kind, data_files=by_split)
     except Exception as error:
         raise DataError(f"{path}: expected {kind} files, got: {' '.join(str(error).split())}") from error
-    return _splits(found, column, str(path), path.stem, image_size, skip_bad, progress)
+    return _splits(found, column, str(path), path.stem, how)
 
 
 def _library() -> Any:
@@ -86,9 +83,7 @@ def _library() -> Any:
     return datasets
 
 
-def _splits(
-    found: Any, column: str, where: str, name: str, image_size: tuple[int, int] | None, skip_bad: bool, progress: bool
-) -> Splits:
+def _splits(found: Any, column: str, where: str, name: str, how: How) -> Splits:
     there = {s: next((found[n] for n in names if n in found), None) for s, names in _SPLITS.items()}
     if there["train"] is None and len(found) == 1:
         # Whatever the only split is called.
@@ -104,19 +99,15 @@ def _splits(
     if missing:
         rows.update((split, ("train", its)) for split, its in deal(len(parts["train"]), missing, name).items())
     every = [(split, rows[split][0], int(i)) for split in _SPLITS for i in rows[split][1]]
-    key = blake2b(repr((1, image_size, skip_bad, image, missing)).encode(), digest_size=16)
+    key = blake2b(repr((1, how.image_size, how.skip_bad, image, missing)).encode(), digest_size=16)
     for split, part in parts.items():
         # The library's own name for just these rows.
         key.update(f"\n{split} {part._fingerprint} {len(part)}".encode())
-
-    def make(out: BinaryIO) -> tuple[tuple[int, ...], dict[str, Any]]:
-        return _decoded(parts, every, image, where, image_size, skip_bad, progress, out)
-
-    pixels, about = decoded.kept(key.hexdigest(), make)
+    pixels, about = decoded.kept(key.hexdigest(), partial(_decoded, parts, every, image, where, how))
     read, notes = [every[n] for n in about["read"]], list(about["notes"])
     which = np.array([split for split, _, _ in read])
-    bounds = [0, *itertools.accumulate(int((which == split).sum()) for split in _SPLITS)]
-    train, validation, test = (torch.from_numpy(pixels[start:stop]) for start, stop in itertools.pairwise(bounds))
+    counts = [int((which == split).sum()) for split in _SPLITS]
+    train, validation, test = cut(pixels, counts)
     labels = None
     if label is not None:
         known = {split: np.asarray(part[label], np.int64) for split, part in parts.items()}
@@ -124,7 +115,7 @@ def _splits(
         if (numbers < 0).any():
             notes.append(f"no labels: some of {label} are not told")
         else:
-            labels = Labels(*(torch.from_numpy(numbers[start:stop]) for start, stop in itertools.pairwise(bounds)))
+            labels = Labels(*cut(numbers, counts))
     if missing:
         notes.insert(0, f"{' and '.join(missing)} dealt out of train")
     classes = tuple(features[label].names) if labels is not None and label is not None else None
@@ -152,14 +143,7 @@ def _label(features: Any) -> str | None:
 
 
 def _decoded(
-    parts: dict[str, Any],
-    every: list[tuple[str, str, int]],
-    image: str,
-    where: str,
-    image_size: tuple[int, int] | None,
-    skip_bad: bool,
-    progress: bool,
-    out: BinaryIO,
+    parts: dict[str, Any], every: list[tuple[str, str, int]], image: str, where: str, how: How, out: BinaryIO
 ) -> tuple[tuple[int, ...], dict[str, Any]]:
     """Writes the pixels of all splits to `out`, one split after the other. Tells the rows that were read, and notes."""
     library = _library()
@@ -177,41 +161,10 @@ def _decoded(
             raise DataError(f"{name}: expected an image, got none")
         return pictures.Encoded(name, content)
 
-    # In this process: Arrow's threads do not outlive a fork.
-    with bar(f"looking at {where}", progress) as report:
-        looks = workers.each(lambda n: pictures.look(of(n), image_size), len(every), report, 1)
-    good = [look for look in looks if not isinstance(look, DataError)]
-    mode = "L" if 2 * sum(look.grey for look in good) > len(good) else "RGB"
-    ink, light = (sum(look.ink[i] for look in good) for i in (0, 1))
-    ground = 255 if ink and light / ink < 128 else 0
     bad: list[str] = []
-    read: list[int] = []
-    shape: tuple[int, ...] | None = None
-
-    def put(n: int) -> None:
-        nonlocal shape
-        if isinstance(looks[n], DataError):
-            raise looks[n]
-        pixels = pictures.decode(of(n), mode, image_size, ground)
-        if shape is not None and pixels.shape != shape:
-            sizes = f"{list(shape[1:])} (height, width) as the first, got {list(pixels.shape[1:])}"
-            raise ValueError(f"{of(n).name}: expected {sizes}; image_size brings all to one")
-        shape = pixels.shape
-        out.write(pixels.tobytes())
-        read.append(n)
-
-    with bar(f"decoding {where}", progress) as report:
-        try:
-            results = workers.each(put, len(every), report, 1)
-        except ValueError as error:
-            raise DataError(str(error)) from error
-    bad = [str(result) for result in results if isinstance(result, DataError)]
-    if bad and not skip_bad:
-        raise DataError(
-            f"{where}: expected images that can be read, got {len(bad)} that cannot: {'; '.join(bad[:20])}; "
-            "skip_bad (--skip-bad) leaves them out"
-        )
-    if shape is None or len({every[n][0] for n in read}) < len(_SPLITS):
+    # In this process: Arrow's threads do not outlive a fork. The splits stand one after the other already.
+    made = decode(of, len(every), where, how, bad, lambda read: range(len(read)), out, 1)
+    if len({every[n][0] for n in made.read}) < len(_SPLITS):
         raise DataError(f"{where}: expected images in every split, got none that can be read in some")
-    notes = [f"left out: {'; '.join(bad[:20])} (cannot be read)"] * bool(bad)
-    return (len(read), *shape), {"read": read, "notes": notes}
+    notes = [f"left out: {listed(bad, '; ')} (cannot be read)"] * bool(bad)
+    return (len(made.read), *made.shape), {"read": made.read, "notes": notes}
