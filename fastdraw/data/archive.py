@@ -7,13 +7,12 @@ member may take, so that no header, long name or list of holes fills the memory.
 
 from __future__ import annotations
 
-import gzip
 import tarfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from fastdraw.data.arrays import check_unpacked
+from fastdraw.data.arrays import check_unpacked, reading, unzipped
 from fastdraw.data.splits import DataError
 
 #: Bytes that all headers of one member may have; long names and extended headers are a few hundred.
@@ -28,19 +27,9 @@ def members(path: Path, names: Collection[str], largest: int) -> Iterator[tuple[
     Raises DataError: an archive that is damaged or unpacks to far more than its size, a member that is missing, too large or
     no plain file.
     """
-    try:
-        with open(path, "rb") as raw:
-            packed = raw.read(2) == b"\x1f\x8b"
-            raw.seek(0)
-            with gzip.GzipFile(fileobj=raw) if packed else raw as file:
-                yield from _members(_Allowance(file, path), path, names, largest)
-    except DataError:
-        raise
-    # What a damaged archive raises hangs on how it was packed, and on where it is damaged.
-    except Exception as error:
-        if isinstance(error, OSError) and error.strerror:
-            raise DataError(f"{path}: expected a readable .tar archive, got: {error.strerror}") from error
-        raise DataError(f"{path}: expected a whole .tar archive, plain or gzipped, got a damaged one ({error})") from error
+    what = "a whole .tar archive, plain or gzipped"
+    with reading(path, what, ".tar archive"), unzipped(path) as file:
+        yield from _members(_Allowance(file, path), path, names, largest)
 
 
 def _members(file: _Allowance, path: Path, names: Collection[str], largest: int) -> Iterator[tuple[str, bytes]]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +26,36 @@ LARGEST_LABEL = (1 << 16) - 1
 
 #: A file's arrays of uint8 from so many bytes on are mapped where they are stored as they are, and never held in memory.
 MAPPED = 1 << 28
+
+
+@contextlib.contextmanager
+def reading(where: object, what: str = "a readable file", kind: str = "file") -> Iterator[None]:
+    """Whatever goes wrong within it is a DataError: at damaged bytes libraries raise anything. what: that was expected, where
+    it is not the system that has a word for what is wrong with the `kind`."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise DataError(f"{where}: expected a readable {kind}, got: {error.strerror}") from error
+        raise DataError(f"{where}: expected {what}, got a damaged one ({error})") from error
+
+
+def read_bytes(file: Path, kind: str = "file") -> bytes:
+    """Raises DataError."""
+    with reading(file, kind=kind):
+        return file.read_bytes()
+
+
+@contextlib.contextmanager
+def unzipped(path: Path) -> Iterator[Any]:
+    """The file, open for reading; where it is gzipped, what it unpacks to."""
+    with open(path, "rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        with gzip.GzipFile(fileobj=raw) if packed else raw as file:
+            yield file
 
 
 def check_unpacked(where: str, file: Path | int, size: int) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fastdraw.data import archive, npz
+from fastdraw.data.arrays import read_bytes
 from fastdraw.data.download import fetch, original
 from fastdraw.data.splits import DataError, Parts, Splits, complete
 
@@ -29,7 +30,7 @@ def load(folder: Path | None, download: bool, progress: bool) -> Splits:
     names = [name for files in FILES.values() for name in files]
     batches = None if folder is None else _batches(folder)
     if batches is not None:
-        found = {name: _bytes(batches / name) for name in names}
+        found = {name: read_bytes(batches / name) for name in names}
     elif folder is None or (folder / ARCHIVE[0]).exists():
         path = fetch(*ARCHIVE, MIRRORS, download, progress) if folder is None else original(folder / ARCHIVE[0], ARCHIVE[1])
         wanted = {f"{FOLDER}/{name}": name for name in names}
@@ -54,13 +55,6 @@ def _from_small(path: Path) -> Parts:
     if any(pixels.shape[1:] != (3, 32, 32) for pixels, _ in parts.values()):
         raise DataError(f"{path}: expected images of shape [3, 32, 32], got others")
     return parts
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: expected a readable file, got: {error.strerror or error}") from error
 
 
 def _rows(files: list[tuple[str, bytes]]) -> tuple[np.ndarray, np.ndarray]:

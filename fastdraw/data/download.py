@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
+from fastdraw.data.arrays import reading
 from fastdraw.data.bar import Report, bar
 from fastdraw.data.cache import cache_folder, filling, settle
 from fastdraw.data.splits import DataError, needs_extra
@@ -83,12 +84,9 @@ def fetch(
 def md5_of(file: Path) -> str:
     """Raises DataError."""
     found = hashlib.md5(usedforsecurity=False)
-    try:
-        with open(file, "rb") as content:
-            while block := content.read(1 << 20):
-                found.update(block)
-    except OSError as error:
-        raise DataError(f"{file}: expected a readable file, got: {error.strerror or error}") from error
+    with reading(file), open(file, "rb") as content:
+        while block := content.read(1 << 20):
+            found.update(block)
     return found.hexdigest()
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fastdraw.data import archive
-from fastdraw.data.arrays import check_memory
+from fastdraw.data.arrays import check_memory, read_bytes
 from fastdraw.data.bar import bar
 from fastdraw.data.splits import DataError, needs_extra
 
@@ -74,11 +74,7 @@ def _contents(source: Path, part: str, names: dict[str, int]) -> Iterator[tuple[
             yield wanted[member], content
         return
     for name in names:
-        file = source / name
-        try:
-            yield name, file.read_bytes()
-        except OSError as error:
-            raise DataError(f"{file}: expected a readable image, got: {error.strerror or error}") from error
+        yield name, read_bytes(source / name, "image")
 
 
 def read_boxes(path: Path, text: str = BOXES, progress: bool = False) -> dict[str, Box]:

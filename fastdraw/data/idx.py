@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import math
 import struct
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastdraw.data.arrays import check_unpacked
+from fastdraw.data.arrays import check_unpacked, reading, unzipped
 from fastdraw.data.splits import DataError
 
 _UNSIGNED_BYTE = 8
@@ -18,21 +17,8 @@ _UNSIGNED_BYTE = 8
 
 def read(path: Path, dimensions: tuple[int, ...] = (3, 4)) -> np.ndarray:
     """uint8 of the shape that the header states, with one of these numbers of dimensions. Raises DataError."""
-    try:
-        with open(path, "rb") as raw:
-            zipped = raw.read(2) == b"\x1f\x8b"
-            raw.seek(0)
-            if not zipped:
-                return _read(raw, path, dimensions)
-            with gzip.GzipFile(fileobj=raw) as file:
-                return _read(file, path, dimensions)
-    except DataError:
-        raise
-    # What a damaged file raises hangs on where it is damaged.
-    except Exception as error:
-        if isinstance(error, OSError) and error.strerror:
-            raise DataError(f"{path}: expected a readable file, got: {error.strerror}") from error
-        raise DataError(f"{path}: expected a whole gzip file, got a truncated or damaged one ({error})") from error
+    with reading(path, "a whole gzip file"), unzipped(path) as file:
+        return _read(file, path, dimensions)
 
 
 def md5_of(array: np.ndarray) -> str:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fastdraw.data.arrays import check_unpacked
+from fastdraw.data.arrays import check_unpacked, reading
 from fastdraw.data.splits import DataError, needs_extra
 
+_WHOLE = "a whole .mat file"
 #: Of MATLAB's classes, those of plain numbers.
 _NUMBERS = ("double", "single", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "logical")
 
@@ -20,16 +21,15 @@ def names(path: Path) -> dict[str, tuple[int, ...]]:
     """The shapes of the arrays of numbers in the file, by name; nothing is unpacked. Raises DataError."""
     with needs_extra("a .mat file"):
         from scipy.io import whosmat
-    try:
+    with reading(path, _WHOLE):
         _check_elements(path)
-        there = [(name, shape) for name, shape, kind in whosmat(path) if kind in _NUMBERS]
+        try:
+            there = [(name, shape) for name, shape, kind in whosmat(path) if kind in _NUMBERS]
+        except NotImplementedError:
+            raise DataError(f"{path}: expected a .mat file of version 7.2 or older, got one of version 7.3 (HDF5)") from None
         if len(dict(there)) < len(there) or any(size < 0 for _, shape in there for size in shape):
             raise ValueError("a name that comes twice, or a negative size")
         return dict(there)
-    except DataError:
-        raise
-    except Exception as error:
-        raise _unreadable(path, error) from error
 
 
 def read(path: Path, *wanted: str) -> list[np.ndarray]:
@@ -42,11 +42,9 @@ def read(path: Path, *wanted: str) -> list[np.ndarray]:
             raise DataError(f"{path}: expected an array of numbers named {name}, got {', '.join(there) or 'none'}")
         # Eight bytes are the most that a number has.
         check_unpacked(f"{path}: {name}", path, 8 * math.prod(there[name]))
-    try:
+    with reading(path, _WHOLE):
         arrays = loadmat(path, variable_names=list(wanted))
         return [np.asarray(arrays[name]) for name in wanted]
-    except Exception as error:
-        raise _unreadable(path, error) from error
 
 
 def _check_elements(path: Path) -> None:
@@ -72,12 +70,3 @@ def _check_elements(path: Path) -> None:
 
 #: The kind of an element that holds another one, packed by zlib.
 _COMPRESSED = 15
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    """scipy in the face of damaged bytes raises anything; to the user it is one thing."""
-    if isinstance(error, OSError) and error.strerror:
-        return DataError(f"{path}: expected a readable file, got: {error.strerror}")
-    if isinstance(error, NotImplementedError):
-        return DataError(f"{path}: expected a .mat file of version 7.2 or older, got one of version 7.3 (HDF5)")
-    return DataError(f"{path}: expected a whole .mat file, got a damaged one or another kind of file ({error})")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fastdraw.data import idx, npz
-from fastdraw.data.arrays import as_images, as_labels
+from fastdraw.data.arrays import as_images, as_labels, reading
 from fastdraw.data.download import fetch, original
 from fastdraw.data.splits import DataError, Parts, Splits, complete
 
@@ -123,10 +123,8 @@ def _check_original(parts: Parts, folder: Path) -> None:
 
 def _from_text(path: Path) -> np.ndarray:
     """Lines of 784 digits 0 or 1 with single spaces between them -> uint8 [n, 1, 28, 28], 0 and 255."""
-    try:
+    with reading(path):
         text = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise DataError(f"{path}: expected a readable file, got: {error.strerror or error}") from error
     if not len(text) or len(text) % (2 * 784):
         raise DataError(f"{path}: expected lines of {2 * 784} bytes, got {len(text):,} bytes")
     lines = text.reshape(-1, 784, 2)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fastdraw.data import arrays
-from fastdraw.data.arrays import as_images, as_labels, check_unpacked
+from fastdraw.data.arrays import as_images, as_labels, check_unpacked, reading
 from fastdraw.data.splits import DataError, Parts
 
 _PARTS = {
@@ -51,13 +51,8 @@ class Arrays:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
+        with reading(path, "a whole .npz file"):
             self._zip = zipfile.ZipFile(path)
-        # Damaged, it may raise anything.
-        except Exception as error:
-            if isinstance(error, OSError) and error.strerror:
-                raise DataError(f"{path}: expected a readable file, got: {error.strerror}") from error
-            raise DataError(f"{path}: expected a whole .npz file, got a truncated or damaged one ({error})") from error
         self.names = [entry.removesuffix(".npy") for entry in self._zip.namelist() if entry.endswith(".npy")]
 
     def __enter__(self) -> Arrays:
@@ -83,7 +78,7 @@ class Arrays:
 
     def read(self, name: str) -> np.ndarray:
         where = f"{self.path}: {name}"
-        try:
+        with reading(where, "a whole array"):
             info = self._zip.getinfo(f"{name}.npy")
             # What numpy writes. Unpackers of the other kinds take as much memory as the file tells them to.
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -95,27 +90,17 @@ class Arrays:
                     if mapped is not None:
                         return mapped
                 return _read_array(member, info.file_size, where)
-        except DataError:
-            raise
-        except Exception as error:
-            raise DataError(f"{where}: expected a whole array, got a damaged one ({error})") from error
 
 
 def load_array(path: Path) -> np.ndarray:
     """The array of a .npy file. Raises DataError."""
-    try:
+    with reading(path, "a whole .npy file"):
         size = path.stat().st_size
         mapped = _mapped(path, 0, size, str(path)) if size >= arrays.MAPPED else None
         if mapped is not None:
             return mapped
         with open(path, "rb") as file:
             return _read_array(file, size, str(path))
-    except DataError:
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.strerror:
-            raise DataError(f"{path}: expected a readable file, got: {error.strerror}") from error
-        raise DataError(f"{path}: expected a whole .npy file, got a truncated or damaged one ({error})") from error
 
 
 def _mapped(path: Path, start: int, length: int, where: str) -> np.ndarray | None:
