@@ -6,7 +6,9 @@ of images; its module is FastDRaW). Where a file system does not tell capitals a
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 DISTRIBUTION = "fastdraw-torch"
@@ -51,3 +53,13 @@ def mixed() -> str | None:
 def extra(name: str) -> str:
     """The command that installs an extra."""
     return f'pip install "{DISTRIBUTION}[{name}]"'
+
+
+@contextlib.contextmanager
+def needs_extra(purpose: str, name: str = "train") -> Iterator[None]:
+    """Around imports of packages that only an extra installs: says how to get them."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        message = f"{purpose} needs {error.name}, which is not installed: {extra(name)}"
+        raise ModuleNotFoundError(message, name=error.name) from error

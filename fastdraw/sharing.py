@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from fastdraw import checks, weights
 from fastdraw._version import __version__
 from fastdraw.files import write_together
-from fastdraw.installed import extra
+from fastdraw.installed import needs_extra
 from fastdraw.text import short
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
@@ -186,12 +186,8 @@ def _shapes(file: Path, cls: type[Pretrained], config: Any) -> dict[str, tuple[i
 
 def _optional(module: str, purpose: str) -> Any:
     """A module of an optional package, or ModuleNotFoundError that says how to get it."""
-    package = module.partition(".")[0]
-    try:
+    with needs_extra(purpose, "hub"):
         return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        message = f"{purpose} needs {package}, which is not installed: {extra('hub')}"
-        raise ModuleNotFoundError(message, name=package) from error
 
 
 def _card(name: str, about: dict[str, Any]) -> str:

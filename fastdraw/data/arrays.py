@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastdraw.data.splits import DataError, needs_extra
+from fastdraw.data.splits import DataError
+from fastdraw.installed import needs_extra
 
 #: A file may hold this many times its own size once unpacked, or this many bytes, whichever is more. Blank paper packs 20 to
 #: 90 times smaller; a file that goes further was made to fill the memory.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from fastdraw.data.splits import needs_extra
+from fastdraw.installed import needs_extra
 
 #: (how much is done, of how much in all; None where that is not known).
 Report = Callable[[int, int | None], None]

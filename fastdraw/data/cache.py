@@ -11,8 +11,9 @@ import numpy as np
 
 from fastdraw import env
 from fastdraw.data.npz import Arrays
-from fastdraw.data.splits import DataError, needs_extra
+from fastdraw.data.splits import DataError
 from fastdraw.files import append_to, sync_folder, temporary
+from fastdraw.installed import needs_extra
 
 
 def cache_folder() -> Path:

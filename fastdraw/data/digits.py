@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastdraw.data.splits import Splits, complete, needs_extra
+from fastdraw.data.splits import Splits, complete
+from fastdraw.installed import needs_extra
 
 
 def load() -> Splits:

@@ -23,8 +23,9 @@ from urllib.parse import urljoin, urlsplit
 from fastdraw.data.arrays import reading
 from fastdraw.data.bar import Report, bar
 from fastdraw.data.cache import cache_folder, filling, settle
-from fastdraw.data.splits import DataError, needs_extra
+from fastdraw.data.splits import DataError
 from fastdraw.files import append_to, disown, temporary
+from fastdraw.installed import needs_extra
 
 #: Seconds that a server may keep silent, or take for a block.
 TIMEOUT = 30.0

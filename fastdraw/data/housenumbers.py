@@ -18,7 +18,8 @@ import numpy as np
 from fastdraw.data import archive
 from fastdraw.data.arrays import check_memory, read_bytes
 from fastdraw.data.bar import bar
-from fastdraw.data.splits import DataError, needs_extra
+from fastdraw.data.splits import DataError
+from fastdraw.installed import needs_extra
 
 SIDE = 64
 #: The box round all digits of a number is made this much wider and higher.

@@ -18,7 +18,7 @@ import numpy as np
 from fastdraw.data import decoded, pictures
 from fastdraw.data.decoding import How, cut, decode, listed
 from fastdraw.data.splits import DataError, Labels, Splits, deal
-from fastdraw.installed import extra
+from fastdraw.installed import needs_extra
 
 PREFIX = "hf:"
 #: Files that its library reads, by their suffixes, and what it calls them.
@@ -75,11 +75,8 @@ def load_files(path: Path, column: str, kind: str, there: list[Path], how: How) 
 
 
 def _library() -> Any:
-    try:
+    with needs_extra("a data set of the hub", "datasets"):
         import datasets
-    except ModuleNotFoundError as error:
-        message = f"data sets of the hub need {error.name}, which is not installed: {extra('datasets')}"
-        raise ModuleNotFoundError(message, name=error.name) from error
     return datasets
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from fastdraw.data.arrays import check_unpacked, reading
-from fastdraw.data.splits import DataError, needs_extra
+from fastdraw.data.splits import DataError
+from fastdraw.installed import needs_extra
 
 _WHOLE = "a whole .mat file"
 #: Of MATLAB's classes, those of plain numbers.

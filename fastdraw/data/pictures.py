@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fastdraw.data.arrays import LARGEST_SMALL, check_unpacked
-from fastdraw.data.splits import DataError, needs_extra
+from fastdraw.data.splits import DataError
+from fastdraw.installed import needs_extra
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-
-from fastdraw.installed import extra
 
 
 class DataError(ValueError):
@@ -122,13 +119,3 @@ def _cut(n: int, parts: list[str], name: str, most: int | None = None) -> dict[s
         cut[part] = slice(stop - count, stop)
         stop -= count
     return {**cut, "train": slice(0, stop)}
-
-
-@contextlib.contextmanager
-def needs_extra(purpose: str) -> Iterator[None]:
-    """Around imports of packages that only the extra `train` installs: says how to get them."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        message = f"{purpose} needs {error.name}, which is not installed: {extra('train')}"
-        raise ModuleNotFoundError(message, name=error.name) from error

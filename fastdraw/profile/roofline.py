@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from fastdraw.data.splits import needs_extra
+from fastdraw.installed import needs_extra
 from fastdraw.profile.figures import count_text
 from fastdraw.view import picture
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastdraw.checks import check_size, check_tensor, expected
-from fastdraw.data.splits import needs_extra
+from fastdraw.installed import needs_extra
 from fastdraw.outputs import Window
 from fastdraw.view import film, picture
 from fastdraw.view.drawing import above, choose_glimpses, save_film, save_rows

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from fastdraw.checks import check_size, check_tensor, expected
-from fastdraw.data.splits import needs_extra
+from fastdraw.installed import needs_extra
 from fastdraw.outputs import Trajectory
 from fastdraw.view import film, picture
 from fastdraw.view.scenes import READ, WRITE, Overlay, Scenes, evenly, of_trajectory

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastdraw.checks import expected
-from fastdraw.data.splits import needs_extra
 from fastdraw.files import write_atomically
+from fastdraw.installed import needs_extra
 from fastdraw.view import picture
 
 if TYPE_CHECKING:

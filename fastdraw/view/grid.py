@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from fastdraw.checks import check_size, check_tensor
-from fastdraw.data.splits import needs_extra
+from fastdraw.installed import needs_extra
 from fastdraw.view import picture
 
 

@@ -7,7 +7,7 @@ import os
 from torch import Tensor
 
 from fastdraw.checks import check_tensor, expected
-from fastdraw.data.splits import needs_extra
+from fastdraw.installed import needs_extra
 from fastdraw.text import printable
 from fastdraw.view import picture
 

@@ -13,8 +13,8 @@ import numpy as np
 from torch import Tensor
 
 from fastdraw.checks import expected
-from fastdraw.data.splits import needs_extra
 from fastdraw.files import growing, growing_folder
+from fastdraw.installed import needs_extra
 from fastdraw.view import picture
 
 #: Files in one folder of PNGs have names of at least so many digits.

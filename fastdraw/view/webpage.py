@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fastdraw.checks import check_tensor, expected
-from fastdraw.data.splits import needs_extra
+from fastdraw.installed import needs_extra
 from fastdraw.outputs import Window
 from fastdraw.text import printable
 from fastdraw.view import picture, rectangles
