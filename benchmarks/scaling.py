@@ -1,7 +1,9 @@
-"""How the cost of a training step grows with batch, glimpses, hidden size, image and patch: figures and log-log plots.
+"""How the cost of a training step grows with batch, glimpses, hidden size, image and patch, and that of one glimpse with the
+image: figures and log-log plots.
 
-`python -m benchmarks.scaling` takes a few minutes and writes docs/scaling.png and docs/scaling.json; `--out FOLDER` elsewhere.
-One size is changed at a time, the others stay at those of BASE. Needs matplotlib (the extra `bench`).
+`python -m benchmarks.scaling` takes a few minutes and writes docs/scaling.png and docs/scaling.json: one size is changed at a
+time, the others stay at those of BASE. `python -m benchmarks.scaling large` times one window on images from 64 to 4096 pixels a side, for
+docs/large.png and docs/large.json. `--out FOLDER`: elsewhere. Needs matplotlib (the extra `bench`).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import argparse
 import io
 import json
 import statistics
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from benchmarks import checkout, environment, memory
 from benchmarks.cases import DEVICE
 from fastdraw import reference
 from fastdraw.profile import machine, table
+from fastdraw.profile.shapes import Glimpses
 from fastdraw.profile.timing import HostRunner, Variant, take_turns, turns_in
 
 #: The paper's MNIST model with a quarter of its glimpses and read and write alike.
@@ -44,6 +48,17 @@ MEMORY_GLIMPSES = [8, 16, 32, 64]
 _SECONDS, _FEWEST, _MOST = 0.5, 3, 15
 #: How often a size is measured while other programs disturb it.
 _TRIES = 4
+#: Of a glimpse: name, backend, whether the image wants a gradient, colour and line.
+LARGE = [
+    ("dense in ATen, to params", "aten", False, "#777777", "o-"),
+    ("fastdraw, to params", "auto", False, "#1f5fa8", "s-"),
+    ("dense in ATen, to the image too", "aten", True, "#777777", "o--"),
+    ("fastdraw, to the image too", "auto", True, "#1f5fa8", "s--"),
+    ("torch.zeros_like(image)", None, None, "#2c8a4b", ":"),
+]
+SIDES = [64, 128, 256, 512, 1024, 2048, 4096]
+#: A window of 48 x 48 pixels of which 12 x 12 samples are taken.
+SPAN, SIZE = 48.0, 12
 
 
 def steps(sizes: dict[str, int]) -> list[Variant]:
@@ -122,14 +137,12 @@ def measure() -> dict[str, Any]:
 
 
 def plot(found: dict[str, Any], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
     from matplotlib.ticker import NullLocator
     from PIL import Image
 
-    figure, axes = pyplot.subplots(2, 3, figsize=(11, 6.6), constrained_layout=True)
+    figure = Figure(figsize=(11, 6.6), layout="constrained")
+    axes = figure.subplots(2, 3)
     panels = [(SWEEPS[name][0], found["times"][name], "ms per training step", 1e3, BASE[name]) for name in found["times"]]
     if "memory" in found:
         panels.append(("glimpses T, at B = 128, h = 256, 28 x 28", found["memory"], "MiB added at the peak", 2.0**-20, None))
@@ -157,23 +170,65 @@ def plot(found: dict[str, Any], path: Path) -> None:
     # A few colours are enough, and make the file a third as large.
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=100)
-    pyplot.close(figure)
     Image.open(drawn).convert("RGB").quantize(48).save(path, optimize=True)
+
+
+def glimpses(side: int) -> list[Variant]:
+    """One glimpse of an image of that side, in each of the ways of LARGE."""
+    shape = Glimpses("read", 1, 3, side, side, SIZE, SPAN / (side - 1))
+    params = shape.params().float().to(DEVICE).requires_grad_()
+    image = torch.rand(1, 3, side, side, device=DEVICE)
+
+    def step(wanted: bool | None, _: int) -> list[torch.Tensor]:
+        if wanted is None:
+            return [torch.zeros_like(image)]
+        source = image.requires_grad_(wanted)
+        return list(torch.autograd.grad(fastdraw.read(source, params, SIZE).sum(), [source, params] if wanted else [params]))
+
+    return [Variant(name, partial(step, wanted), backend) for name, backend, wanted, *_ in LARGE]
+
+
+def measure_large() -> dict[str, Any]:
+    """{"machine": ..., "times": {side: {variant: seconds}}}."""
+    found: dict[str, Any] = {"machine": environment.line(environment.describe()), "times": {}}
+    for side in SIDES:
+        taken = take_turns([HostRunner(variant, 1, DEVICE) for variant in glimpses(side)], 5 if side > 1024 else 15)
+        found["times"][str(side)] = {name: statistics.median(each) for name, each in taken.items()}
+        print(side, {name: f"{1e3 * t:.3g} ms" for name, t in found["times"][str(side)].items()}, flush=True)
+    return found
+
+
+def plot_large(found: dict[str, Any], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for name, _, _, colour, line in LARGE:
+        axes.loglog(SIDES, [1e3 * found["times"][str(side)][name] for side in SIDES], line, color=colour, label=name)
+    axes.set(xlabel="side of the image, pixels", ylabel="forward and backward, ms")
+    axes.set_xticks(SIDES, map(str, SIDES))
+    axes.minorticks_off()
+    axes.set_title(f"One {SIZE} x {SIZE} glimpse of {SPAN:.0f} x {SPAN:.0f} pixels, 3 channels", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=["scaling", "large"], default="scaling", help="which; default: scaling")
     parser.add_argument(
-        "--out", type=checkout.folder, default=checkout.ROOT / "docs", help="folder for scaling.png and scaling.json"
+        "--out", type=checkout.folder, default=checkout.ROOT / "docs", help="folder for WHAT.png and WHAT.json"
     )
-    parser.add_argument("--plot-only", action="store_true", help="draw the figures that scaling.json holds")
+    parser.add_argument("--plot-only", action="store_true", help="draw the figures that are there")
     options = parser.parse_args()
-    file = options.out / "scaling.json"
+    file = options.out / f"{options.what}.json"
     options.out.mkdir(parents=True, exist_ok=True)
     if not options.plot_only:
         environment.warn()
-        file.write_text(json.dumps(measure(), indent=1) + "\n")
-    plot(json.loads(file.read_text()), options.out / "scaling.png")
+        file.write_text(json.dumps(measure() if options.what == "scaling" else measure_large(), indent=1) + "\n")
+    draw = plot if options.what == "scaling" else plot_large
+    draw(json.loads(file.read_text()), file.with_suffix(".png"))
 
 
 if __name__ == "__main__":
