@@ -2,8 +2,8 @@
 image: figures and log-log plots.
 
 `python -m benchmarks.scaling` takes a few minutes and writes docs/scaling.png and docs/scaling.json: one size is changed at a
-time, the others stay at those of BASE. `python -m benchmarks.scaling large` times one window on images from 64 to 4096 pixels a side, for
-docs/large.png and docs/large.json. `--out FOLDER`: elsewhere. Needs matplotlib (the extra `bench`).
+time, the others stay at those of BASE. `python -m benchmarks.scaling large` times one window on images from 64 to 4096 pixels
+a side, for docs/large.png and docs/large.json. `--out FOLDER`: elsewhere. Needs matplotlib (the extra `bench`).
 """
 
 from __future__ import annotations

@@ -3,8 +3,6 @@
 # Annotations are objects here, not strings: typer reads them.
 import json as text_of
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,6 +50,7 @@ def register(app: "typer.Typer") -> None:
     ) -> None:
         """Measure a trained model on held-out images: nats (the paper's bound, and a tighter estimate from K samples), the KL
         of each glimpse; of a classifier the error, and which classes it takes for which. All with standard errors."""
+        from fastdraw.data.bar import bar
         from fastdraw.evaluation import evaluate_run
         from fastdraw.evaluation.text import lines
         from fastdraw.files import check_writable, expanded, write_in
@@ -60,10 +59,9 @@ def register(app: "typer.Typer") -> None:
         json = expanded(json)
         if json not in (None, "-"):
             check_writable("json", Path(str(json)))
-        with _bar() as progress:
-            report = evaluate_run(
-                run, data, data_dir, split, samples, batch, limit, ema, precision, seed, device, progress
-            )  # fmt: skip
+        how = split, samples, batch, limit, ema, precision, seed, device
+        with bar("evaluating", not rank() and sys.stderr.isatty(), lasting=False) as progress:
+            report = evaluate_run(run, data, data_dir, *how, progress)
         if rank():
             # The first process tells for all.
             return
@@ -77,17 +75,3 @@ def register(app: "typer.Typer") -> None:
             say(line)
 
     app.command("evaluate")(evaluate)
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from fastdraw.runs.parallel import rank
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=rank() > 0 or not sys.stderr.isatty()) as bar:
-        task = bar.add_task("evaluating", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -12,8 +12,9 @@ Report = Callable[[int, int | None], None]
 
 
 @contextlib.contextmanager
-def bar(text: str, wanted: bool, in_bytes: bool = False) -> Iterator[Report]:
-    """Within it, each call of what it yields moves the bar. in_bytes: whether sizes and their rate are shown, or counts."""
+def bar(text: str, wanted: bool, in_bytes: bool = False, lasting: bool = True) -> Iterator[Report]:
+    """Within it, each call of what it yields moves the bar. in_bytes: whether sizes and their rate are shown, or counts.
+    lasting: whether it stays once it is full."""
     if not wanted:
         yield lambda done, total: None
         return
@@ -21,6 +22,7 @@ def bar(text: str, wanted: bool, in_bytes: bool = False) -> Iterator[Report]:
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TransferSpeedColumn
     measures = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
-    with Progress(TextColumn("{task.description}"), BarColumn(), *measures, console=Console(stderr=True)) as progress:
+    console, columns = Console(stderr=True), (TextColumn("{task.description}"), BarColumn(), *measures)
+    with Progress(*columns, console=console, transient=not lasting) as progress:
         task = progress.add_task(text, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)

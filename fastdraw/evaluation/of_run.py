@@ -93,49 +93,42 @@ def evaluate_run(
     samples = check_size("samples", samples)
     limit = None if limit is None else check_size("limit", limit)
     with processes(find_device(device, local_rank()).type == "cuda") as together:
-        return _evaluated(
-            together, path, data, data_dir, split, samples, batch_size, limit, ema, precision, seed, device, progress
-        )  # fmt: skip
+        where = find_device(device, local_rank())
+        if together.size > 1:
+            torch.set_num_threads(together.threads())
+        file, weights = locate(path), load_checkpoint(path)
+        options, task = _options(file, weights), task_of(weights.config)
+        if task == "classify" and samples > 1:
+            raise expected("samples", "1 for a classifier, which has no latents to sample", samples)
+        batch = check_size("batch_size", options.get("eval_batch", BATCH) if batch_size is None else batch_size)
+        seed = check_size("seed", options.get("seed", 0) if seed is None else seed, least=0)
+        precision = precision or options.get("precision", "fp32")
+        _check_precision(precision, where)
+        run = Run(path, data, data_dir, split, seed, str(where), ema, weights, options)
+        return _evaluated(together, run, ema and bool(weights.ema), samples, batch, limit, precision, progress)
 
 
 def _evaluated(
     together: Processes,
-    path: str | os.PathLike[str],
-    data: str | None,
-    data_dir: str | None,
-    split: str,
+    run: Run,
+    averaged: bool,
     samples: int,
-    batch_size: int | None,
+    batch: int,
     limit: int | None,
-    ema: bool,
-    precision: str | None,
-    seed: int | None,
-    device: str,
+    precision: str,
     progress: Callable[[int, int], None],
 ) -> Report:
-    where = find_device(device, local_rank())
-    if together.size > 1:
-        torch.set_num_threads(together.threads())
-    file, weights = locate(path), load_checkpoint(path)
-    options = _options(file, weights)
-    task = task_of(weights.config)
-    if task == "classify" and samples > 1:
-        raise expected("samples", "1 for a classifier, which has no latents to sample", samples)
-    batch = check_size("batch_size", options.get("eval_batch", BATCH) if batch_size is None else batch_size)
-    seed = check_size("seed", options.get("seed", 0) if seed is None else seed, least=0)
-    precision = precision or options.get("precision", "fp32")
-    _check_precision(precision, where)
-    run = Run(path, data, data_dir, split, seed, str(where), ema, weights, options)
-    model = run.model
+    seed, task = run.seed, run.task
     rows = _rows(run, limit, seed)
     images, labels = _images(run, rows, seed), None
-    if task == "classify" or getattr(weights.config, "num_classes", None) is not None:
+    if task == "classify" or run.config.num_classes is not None:
         labels = _labels(run, rows)
     autocast, total = torch.bfloat16 if precision == "bf16" else None, len(images) * samples
+    asked = task, run.step, averaged, run.split, samples, batch, limit, precision, seed, run.device.type
     together.agree(
         {
             "version": f"fastdraw {__version__}, torch {torch.__version__}",
-            "configuration": (task, weights.step, ema, split, samples, batch, limit, precision, seed, where.type),
+            "configuration": asked,
             "run": fingerprint(*run.model.state_dict().values()),
             "data": f"images {fingerprint(images)}",
         }
@@ -147,19 +140,12 @@ def _evaluated(
     with numerics(precision, deterministic=False):
         if task == "classify":
             assert labels is not None
-            result: Any = class_errors(model, images, labels, batch, seed, run.binary, autocast, told, together)
+            result: Any = class_errors(run.model, images, labels, batch, seed, run.binary, autocast, told, together)
         else:
-            result = likelihood(model, images, batch, seed, run.binary, samples, labels, autocast, told, together)
+            result = likelihood(run.model, images, batch, seed, run.binary, samples, labels, autocast, told, together)
     progress(total, total)
-    about = (
-        str(file),
-        task,
-        weights.step,
-        ema and bool(weights.ema),
-        str(run.data_name),
-        split,
-        len(getattr(run.splits, split)),
-    )
+    there = len(getattr(run.splits, run.split))
+    about = str(run.file), task, run.step, averaged, str(run.data_name), run.split, there
     return Report(*about, seed, batch, precision, result)
 
 

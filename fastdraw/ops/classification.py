@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from fastdraw import checks, dispatch
-from fastdraw.config import ClassifierConfig
 from fastdraw.layers import weights as weights_of
 from fastdraw.ops import gate, registry
 from fastdraw.ops.contract import Backend, Pieces, wide_dtype
@@ -127,14 +126,15 @@ def classification(model: DRAWClassifier, x: Tensor, return_params: bool = False
     if found is None:
         return None
     layers = Layers._make([*found, model.initial_hidden])
-    _check_sizes(layers, model.config, x.device)
+    c = model.config
+    gate.check_layers(_PATHS, layers, _shapes(c.hidden_size, c.read_numel, c.num_classes), x.device)
     dtype = gate.common_dtype(layers)
     state = wide_dtype(dtype)
     if state != torch.float64:
         dtype = registry.autocast_dtype(x.device.type) or dtype
     x = gate.converted("x", x, state)
     keep = return_params or registry.backward_may_follow((x, *layers))
-    options = Options(model.config.glimpses, model.config.read_size, dtype, keep, dispatch.current())
+    options = Options(c.glimpses, c.read_size, dtype, keep, dispatch.current())
     logits, *tape = _classification(*flat(Arguments(x, layers, options)))
     return logits, Tape._make(tape).params if return_params else None
 
@@ -153,16 +153,6 @@ def _shapes(hidden: int, columns: int, classes: int) -> list[tuple[int, ...]]:
     return [*lstm, (5, hidden), (5,), (classes, hidden), (classes,), (hidden,)]
 
 
-def _check_sizes(layers: Layers, config: ClassifierConfig, device: torch.device) -> None:
-    """Every layer as large as the configuration says, and where the images are: any may have been replaced."""
-    shapes = _shapes(config.hidden_size, config.read_numel, config.num_classes)
-    for path, tensor, shape in zip(_PATHS, layers, shapes, strict=True):
-        if tensor is None or tensor.shape != shape:
-            raise checks.expected(path, f"a tensor of shape {list(shape)}", tensor)
-        if tensor.device != device:
-            raise checks.expected(path, f"a tensor on {device}", tensor)
-
-
 def _check(x: Tensor, w: Layers, steps: int, size: int, dtype: torch.dtype) -> None:
     """Whatever goes to the kernels is what the sizes say, in memory, in one place."""
     for name, dims in (("x", 4), ("hidden", 1), ("output", 2)):
@@ -177,26 +167,18 @@ def _check(x: Tensor, w: Layers, steps: int, size: int, dtype: torch.dtype) -> N
     gate.check("x", x, x, x.shape, (wide_dtype(dtype),))
 
 
-def _check_tape(tape: Tape, grad_logits: Tensor, x: Tensor, w: Layers, dtype: torch.dtype) -> Tape:
-    """What autograd kept comes back through hooks, which may store it as something else."""
-    state = wide_dtype(dtype)
-    form = _tape_form(x, w, len(tape.params), dtype, keep=True)
-    for name, tensor, (sizes, own) in zip(Tape._fields, tape, form, strict=True):
-        gate.check(f"tape_{name}", tensor, x, sizes, (own,))
-    gate.check("grad_logits", grad_logits, x, (x.shape[0], len(w.output)), (state,))
-    return Tape._make(tensor.contiguous() for tensor in tape)
-
-
-def _tape_form(x: Tensor, w: Layers, steps: int, dtype: torch.dtype, keep: bool) -> list[tuple[tuple[int, ...], torch.dtype]]:
+def _tape_form(
+    x: Tensor, w: Layers, steps: int, dtype: torch.dtype, keep: bool
+) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     """Sizes and dtypes of a tape's buffers; without `keep` one slot or two serve all glimpses."""
     batch, states, state = x.shape[0], steps + 1 if keep else 2, wide_dtype(dtype)
     steps, hidden = steps if keep else 1, w.hidden.shape[0]
-    return [
-        ((steps, batch, 5), state),
-        ((states, batch, w.lstm_ih.shape[1] + hidden), dtype),
-        ((steps, batch, 4 * hidden), dtype),
-        ((states, batch, hidden), state),
-    ]
+    return {
+        "params": ((steps, batch, 5), state),
+        "inputs": ((states, batch, w.lstm_ih.shape[1] + hidden), dtype),
+        "gates": ((steps, batch, 4 * hidden), dtype),
+        "c": ((states, batch, hidden), state),
+    }
 
 
 def _slot(buffer: Tensor, t: int) -> Tensor:
@@ -298,7 +280,7 @@ def _modules(options: Options | GradientOptions, x: Tensor) -> tuple[Backend, Pi
 def _empty(x: Tensor, layers: Layers, options: Options) -> Results:
     form = _tape_form(x, layers, options.glimpses, options.dtype, options.keep)
     logits = x.new_empty(x.shape[0], layers.output.shape[0], dtype=wide_dtype(options.dtype))
-    return Results(logits, Tape._make(x.new_empty(sizes, dtype=own) for sizes, own in form))
+    return Results(logits, Tape(**{name: x.new_empty(sizes, dtype=own) for name, (sizes, own) in form.items()}))
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -323,7 +305,8 @@ def _backward(ctx: Any, grad_logits: Tensor | None, *_: Any) -> tuple[Tensor | N
 def _gradient(*arguments: Any) -> tuple[Tensor, ...]:
     grad_logits, x, m, tape, options = named(GradientArguments, arguments)
     _check(x, m, tape.params.shape[0] if tape.params.dim() else 0, options.size, options.dtype)
-    tape = _check_tape(tape, grad_logits, x, m, options.dtype)
+    tape = gate.kept(tape, _tape_form(x, m, len(tape.params), options.dtype, keep=True), x)
+    gate.check("grad_logits", grad_logits, x, (x.shape[0], len(m.output)), (wide_dtype(options.dtype),))
     if x.shape[0] == 0:
         return tuple(torch.zeros_like(tensor) for tensor in _gradient_fake(*arguments))
     modules, weights = _modules(options, x), _in_dtype(m, options.dtype)

@@ -7,7 +7,8 @@ may have been replaced; and what autograd saved may come back as something else,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,3 +50,27 @@ def check(name: str, tensor: Tensor, like: Tensor, shape: Sequence[int], dtypes:
         what = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes) if dtypes else "floating-point"
         raise checks.expected(name, f"a {what} tensor", tensor, TypeError)
     checks.check_memory(name, tensor)
+
+
+def check_layers(
+    paths: Sequence[str],
+    layers: Sequence[Tensor | None],
+    shapes: Sequence[tuple[int, ...] | None],
+    device: torch.device,
+) -> None:
+    """A model's layers as large as its configuration says, and where the input is: any may have been replaced.
+
+    paths: where the model keeps each. A shape of None: of a layer that is not looked at."""
+    for path, tensor, shape in zip(paths, layers, shapes, strict=True):
+        if shape is not None and (tensor is None or tensor.shape != shape):
+            raise checks.expected(path, f"a tensor of shape {list(shape)}", tensor)
+        if tensor is not None and tensor.device != device:
+            raise checks.expected(path, f"a tensor on {device}", tensor)
+
+
+def kept(tape: Any, form: Mapping[str, tuple[tuple[int, ...], torch.dtype]], like: Tensor) -> Any:
+    """A tape that autograd kept, contiguous. It comes back through hooks, which may store it as something else than what
+    `form` says of its fields."""
+    for name, (sizes, dtype) in form.items():
+        check(f"tape_{name}", getattr(tape, name), like, sizes, (dtype,))
+    return tape._make(tensor.contiguous() for tensor in tape)

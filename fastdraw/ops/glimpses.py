@@ -61,27 +61,30 @@ class Tape(NamedTuple):
 NewBuffers = Callable[[Tensor, Sequence[tuple[tuple[int, ...], torch.dtype]]], list[Tensor]]
 
 
+#: Of a tape the results, which every caller keeps for as long as it likes.
+RESULTS = ("canvas", "kl", "latent")
+
+
 def tape_form(
     shape: Shape, state: torch.dtype, dtype: torch.dtype, keep: bool, keep_canvases: bool, infers: bool
-) -> list[tuple[tuple[int, ...], torch.dtype]]:
-    """Sizes and dtypes of a tape's buffers, in their order. `state`: the dtype of states; without `keep` two slots serve all
-    glimpses."""
+) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Sizes and dtypes of a tape's buffers. `state`: the dtype of states; without `keep` two slots serve all glimpses."""
     s, t = shape, shape.glimpses
     steps, one_more = (t, t + 1) if keep else (1, 2)
     encodes, infer = one_more if infers else 0, t if infers else 0
-    return [
-        (s.image, state),
-        ((infer, s.batch), state),
-        ((infer, s.batch, 2 * s.latent), state),
-        ((one_more, s.batch, head_columns(s, infers)), state),
-        ((t if keep_canvases else 1, *s.image), state),
-        ((encodes, s.batch, sum(s.encoder_columns)), dtype),
-        ((one_more, s.batch, sum(s.decoder_columns)), dtype),
-        ((steps if infers else 0, s.batch, 4 * s.hidden), dtype),
-        ((steps, s.batch, 4 * s.hidden), dtype),
-        ((encodes, s.batch, s.hidden), state),
-        ((one_more, s.batch, s.hidden), state),
-    ]
+    return {
+        "canvas": (s.image, state),
+        "kl": ((infer, s.batch), state),
+        "latent": ((infer, s.batch, 2 * s.latent), state),
+        "head": ((one_more, s.batch, head_columns(s, infers)), state),
+        "canvases": ((t if keep_canvases else 1, *s.image), state),
+        "encoder_in": ((encodes, s.batch, sum(s.encoder_columns)), dtype),
+        "decoder_in": ((one_more, s.batch, sum(s.decoder_columns)), dtype),
+        "encoder_gates": ((steps if infers else 0, s.batch, 4 * s.hidden), dtype),
+        "decoder_gates": ((steps, s.batch, 4 * s.hidden), dtype),
+        "encoder_c": ((encodes, s.batch, s.hidden), state),
+        "decoder_c": ((one_more, s.batch, s.hidden), state),
+    }
 
 
 def make_tape(
@@ -89,8 +92,11 @@ def make_tape(
 ) -> Tape:
     """Empty buffers. `like` gives device and dtype of states; the rest is `tape_form`'s."""
     form = tape_form(shape, like.dtype, dtype, keep, keep_canvases, infers)
-    # The first are results, which every caller keeps for as long as it likes.
-    return Tape(*plain_buffers(like, form[:3]), *new(like, form[3:]))
+    results = {name: form.pop(name) for name in RESULTS}
+    return Tape(
+        **dict(zip(results, plain_buffers(like, list(results.values())), strict=True)),
+        **dict(zip(form, new(like, list(form.values())), strict=True)),
+    )
 
 
 def head_columns(s: Shape, infers: bool) -> int:
@@ -197,21 +203,25 @@ def zeros_together(like: Tensor, *sizes: tuple[int, ...]) -> list[Tensor]:
 
 
 def _zero_gradients(s: Shape, infers: bool, like: Tensor) -> WeightGradients:
-    gates, hidden, latents, columns = 4 * s.hidden, s.hidden, 2 * s.latent, head_columns(s, infers)
-    inputs, z_columns = sum(s.encoder_columns[:-1]), sum(s.decoder_columns[:-1])
-    # fmt: off
-    (
-        encoder, encoder_h, encoder_bias, latent, latent_bias, decoder, decoder_h, decoder_bias, head, head_bias, canvas,
-        h_encoder, h_decoder,
-    ) = zeros_together(
-        like, (gates, inputs), (gates, hidden), (gates,), (latents, hidden), (latents,), (gates, z_columns), (gates, hidden),
-        (gates,), (columns, hidden), (columns,), s.image[1:], (hidden,), (hidden,),
-    )
-    return WeightGradients(
-        (encoder, encoder_h), encoder_bias, latent, latent_bias, (decoder, decoder_h), decoder_bias, head, head_bias, canvas,
-        h_encoder, h_decoder,
-    )
-    # fmt: on
+    gates, hidden, columns = 4 * s.hidden, s.hidden, head_columns(s, infers)
+    sizes: dict[str, tuple[int, ...]] = {
+        "encoder_ih": (gates, sum(s.encoder_columns[:-1])),
+        "encoder_hh": (gates, hidden),
+        "encoder_bias": (gates,),
+        "latent": (2 * s.latent, hidden),
+        "latent_bias": (2 * s.latent,),
+        "decoder_ih": (gates, sum(s.decoder_columns[:-1])),
+        "decoder_hh": (gates, hidden),
+        "decoder_bias": (gates,),
+        "head": (columns, hidden),
+        "head_bias": (columns,),
+        "canvas": s.image[1:],
+        "h_encoder": (hidden,),
+        "h_decoder": (hidden,),
+    }
+    made = dict(zip(sizes, zeros_together(like, *sizes.values()), strict=True))
+    encoder, decoder = ((made.pop(f"{name}_ih"), made.pop(f"{name}_hh")) for name in ("encoder", "decoder"))
+    return WeightGradients(encoder=encoder, decoder=decoder, **made)
 
 
 class Rows(NamedTuple):
@@ -235,6 +245,43 @@ def _add_chunk(pieces: Pieces, grads: WeightGradients, rows: Rows, tape: Tape, s
         h_encoder = tape.encoder_in[states, :, -s.hidden :].flatten(0, 1)
         pieces.weight_gradient(encoder_gates, tape.encoder_in[steps].flatten(0, 1), grads.encoder, grads.encoder_bias)
         pieces.weight_gradient(latent, h_encoder, [grads.latent], grads.latent_bias)
+
+
+class Through(NamedTuple):
+    """Gradients on their way through time, of one glimpse: of the cells' inputs, and of the cells."""
+
+    encoder_in: Tensor
+    decoder_in: Tensor
+    encoder_c: Tensor
+    decoder_c: Tensor
+
+
+def _nothing_through(tape: Tape, s: Shape, infers: bool) -> Through:
+    """Zeros: nothing comes after the last glimpse."""
+    inputs = (s.batch, sum(s.encoder_columns) if infers else 0), (s.batch, sum(s.decoder_columns))
+    cells = zeros_together(tape.canvas, *[(s.batch, s.hidden)] * 2)
+    return Through(*zeros_together(tape.decoder_in, *inputs), *cells)
+
+
+def _first_read(
+    pieces: Pieces,
+    canvas: Tensor,
+    x: Tensor | None,
+    grad_r: Tensor,
+    grad_canvas: Tensor,
+    to_head: Tensor,
+    grad_x: Tensor | None,
+    tape: Tape,
+    w: Weights,
+    s: Shape,
+    grads: WeightGradients,
+) -> Tensor:
+    """The reverse of the read before anything was written. Gives what comes from its window to the first decoder state."""
+    pieces.canvas_backward(tape.head[0], canvas, x, grad_r, grad_canvas, to_head, grad_x, s, writes=False, rebuild=False)
+    pieces.weight_gradient(to_head, tape.decoder_in[0, :, s.latent + s.classes :], [grads.head], grads.head_bias)
+    through = tape.decoder_in.new_empty(s.batch, s.hidden)
+    pieces.input_backward(to_head, w.head, through)
+    return through
 
 
 def backward(
@@ -264,13 +311,9 @@ def backward(
     chunk = min(s.glimpses, max(1, pieces.chunk_rows(s, tape.decoder_in.dtype) // s.batch))
     buffers = (tape.encoder_gates, tape.latent, tape.decoder_gates, tape.head)
     rows = Rows._make(tape.decoder_in.new_empty(chunk, s.batch, like.shape[-1]) for like in buffers)
-    # The gradients of one glimpse's inputs, and of the cells, begin at zero: nothing comes after the last glimpse.
-    columns = s.encoder_columns if infers else [0, 0, 0, 0]
-    sizes = (s.batch, sum(columns)), (s.batch, sum(s.decoder_columns))
-    grad_encoder_in, grad_decoder_in = zeros_together(tape.decoder_in, *sizes)
-    grad_encoder_c, grad_decoder_c = zeros_together(grad_canvas, *[(s.batch, s.hidden)] * 2)
-    grad_r, through_encoder, _, grad_h_encoder = grad_encoder_in.split(columns, 1)
-    through_decoder = grad_decoder_in[:, s.latent + s.classes :]
+    through = _nothing_through(tape, s, infers)
+    grad_r, through_encoder, _, grad_h_encoder = through.encoder_in.split(s.encoder_columns if infers else [0] * 4, 1)
+    through_decoder = through.decoder_in[:, s.latent + s.classes :]
     heads, latents, noises, kl = tape.head.unbind(), tape.latent.unbind(), noise.unbind(), grad_kl.unbind()
     decoder_gates, decoder_c = tape.decoder_gates.unbind(), tape.decoder_c.unbind()
     encoder_gates, encoder_c = tape.encoder_gates.unbind(), tape.encoder_c.unbind()
@@ -286,35 +329,29 @@ def backward(
         )
         pieces.cell_backward(
             to_head[i], w.head, [through_encoder, through_decoder] if infers else [through_decoder], decoder_gates[t],
-            decoder_c[t], decoder_c[t + 1], grad_decoder_c, to_decoder[i],
+            decoder_c[t], decoder_c[t + 1], through.decoder_c, to_decoder[i],
         )
         if infers:
             pieces.latent_backward(
-                to_decoder[i], w.decoder, latents[t], noises[t], kl[t], grad_decoder_in, to_latent[i],
+                to_decoder[i], w.decoder, latents[t], noises[t], kl[t], through.decoder_in, to_latent[i],
                 None if grad_noise is None else grad_noise[t],
             )
             pieces.cell_backward(
-                to_latent[i], w.latent, [grad_h_encoder], encoder_gates[t], encoder_c[t], encoder_c[t + 1], grad_encoder_c,
+                to_latent[i], w.latent, [grad_h_encoder], encoder_gates[t], encoder_c[t], encoder_c[t + 1], through.encoder_c,
                 to_encoder[i],
             )
-            pieces.input_backward(to_encoder[i], w.encoder, grad_encoder_in)
+            pieces.input_backward(to_encoder[i], w.encoder, through.encoder_in)
         else:
-            pieces.input_backward(to_decoder[i], w.decoder, grad_decoder_in)
+            pieces.input_backward(to_decoder[i], w.decoder, through.decoder_in)
             if grad_noise is not None:
-                grad_noise[t] = grad_decoder_in[:, : s.latent]
+                grad_noise[t] = through.decoder_in[:, : s.latent]
         # fmt: on
         if i == 0:
             _add_chunk(pieces, grads, rows, tape, s, t, infers)
     parts = [through_decoder]
     if infers:
-        # The first read, before anything was written.
         canvas = rebuilt if rebuilt is not None else canvases[0]
-        pieces.canvas_backward(
-            tape.head[0], canvas, x, grad_r, grad_canvas, to_head[0], grad_x, s, writes=False, rebuild=False
-        )
-        pieces.weight_gradient(to_head[0], tape.decoder_in[0, :, s.latent + s.classes :], [grads.head], grads.head_bias)
-        through_head = torch.empty_like(through_decoder, memory_format=torch.contiguous_format)
-        pieces.input_backward(to_head[0], w.head, through_head)
+        through_head = _first_read(pieces, canvas, x, grad_r, grad_canvas, to_head[0], grad_x, tape, w, s, grads)
         parts += [through_encoder, through_head]
         grads.h_encoder.copy_(grad_h_encoder.sum(0, dtype=grad_canvas.dtype))
     for part in parts:

@@ -1,6 +1,6 @@
 """All glimpses of DRAW as one operator with a gradient by hand; fastdraw/ops/glimpses.py has the loop."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,90 +13,9 @@ from fastdraw.ops import gate, glimpses, registry
 from fastdraw.ops.contract import Shape, plain_buffers, wide_dtype
 from fastdraw.ops.glimpses import Tape, WeightGradients, Weights
 from fastdraw.ops.records import flat, named, nothing, schema, tensors
+from fastdraw.ops.recurrence_records import Arguments, GradientArguments, GradientOptions, Gradients, Layers, Options, Saved
 from fastdraw.outputs import Recurrence, Trajectory, Window
 from fastdraw.reference import DRAW, window
-
-
-class Layers(NamedTuple):
-    """The model's own parameters. Windows are None without attention there, and that of the read when nothing is read."""
-
-    encoder_ih: Tensor
-    encoder_hh: Tensor
-    encoder_bias_ih: Tensor
-    encoder_bias_hh: Tensor
-    latent: Tensor
-    latent_bias: Tensor
-    decoder_ih: Tensor
-    decoder_hh: Tensor
-    decoder_bias_ih: Tensor
-    decoder_bias_hh: Tensor
-    patch: Tensor
-    patch_bias: Tensor
-    write: Tensor | None
-    write_bias: Tensor | None
-    read: Tensor | None
-    read_bias: Tensor | None
-    canvas: Tensor
-    h_encoder: Tensor
-    h_decoder: Tensor
-
-
-class Options(NamedTuple):
-    read_size: int
-    write_size: int
-    dtype: torch.dtype  # of the products
-    keep: bool
-    keep_canvases: bool
-    backend: str
-
-
-class Arguments(NamedTuple):
-    """The operator's. Without x noise is the latent sample; labels [B] where the model is conditional."""
-
-    x: Tensor | None
-    noise: Tensor
-    labels: Tensor | None
-    layers: Layers
-    options: Options
-
-
-class Saved(NamedTuple):
-    """What autograd keeps."""
-
-    x: Tensor | None
-    noise: Tensor
-    labels: Tensor | None
-    layers: Layers
-    tape: Tape
-
-
-class GradientOptions(NamedTuple):
-    need_x: bool
-    need_noise: bool
-    read_size: int
-    write_size: int
-    dtype: torch.dtype
-    backend: str
-
-
-class GradientArguments(NamedTuple):
-    """Those of the operator's gradient."""
-
-    grad_canvas: Tensor
-    grad_kl: Tensor
-    x: Tensor | None
-    noise: Tensor
-    layers: Layers
-    tape: Tape
-    options: GradientOptions
-
-
-class Gradients(NamedTuple):
-    """Its results: empty tensors for those that are not wanted, or not there."""
-
-    x: Tensor
-    noise: Tensor
-    layers: Layers
 
 
 def recurrence(
@@ -117,7 +36,7 @@ def recurrence(
     layers = _layers(model, x is not None)
     if layers is None:
         return None
-    _check_sizes(layers, model.config, x is not None, noise.device)
+    gate.check_layers(_PATHS, layers, _shapes(_config_shape(model.config), x is not None), noise.device)
     dtype = gate.common_dtype(layers)
     state = wide_dtype(dtype)
     x, noise = None if x is None else gate.converted("x", x, state), gate.converted("noise", noise, state)
@@ -174,16 +93,6 @@ def _shapes(s: Shape, infers: bool) -> list[tuple[int, ...] | None]:
         *(((5, hidden), (5,)) if s.read_size and infers else (None, None)),
         *(s.image[1:], (hidden,), (hidden,)),
     ]
-
-
-def _check_sizes(layers: Layers, config: DRAWConfig, infers: bool, device: torch.device) -> None:
-    """Every layer as large as the configuration says, and where the input is: any may have been replaced."""
-    shapes = _shapes(_config_shape(config), infers)
-    for path, tensor, shape in zip(_PATHS, layers, shapes, strict=True):
-        if shape is not None and (tensor is None or tensor.shape != shape):
-            raise checks.expected(path, f"a tensor of shape {list(shape)}", tensor)
-        if tensor is not None and tensor.device != device:
-            raise checks.expected(path, f"a tensor on {device}", tensor)
 
 
 def _joined(m: Layers, dtype: torch.dtype) -> Weights:
@@ -292,14 +201,11 @@ def _check(x: Tensor | None, noise: Tensor, layers: Layers, options: Options | G
 def _check_tape(
     tape: Tape, grad_canvas: Tensor, grad_kl: Tensor, noise: Tensor, s: Shape, dtype: torch.dtype, infers: bool
 ) -> Tape:
-    """What autograd kept comes back through hooks, which may store it as something else."""
-    state = wide_dtype(dtype)
-    form = glimpses.tape_form(s, state, dtype, True, tape.canvases.dim() == 5 and len(tape.canvases) == s.glimpses, infers)
-    for name, tensor, (sizes, own) in zip(Tape._fields, tape, form, strict=True):
-        gate.check(f"tape_{name}", tensor, noise, sizes, (own,))
+    state, keeps = wide_dtype(dtype), tape.canvases.dim() == 5 and len(tape.canvases) == s.glimpses
+    tape = gate.kept(tape, glimpses.tape_form(s, state, dtype, True, keeps, infers), noise)
     gate.check("grad_canvas", grad_canvas, noise, s.image, (state,))
     gate.check("grad_kl", grad_kl, noise, tape.kl.shape, (state,))
-    return Tape._make(tensor.contiguous() for tensor in tape)
+    return tape
 
 
 def _classes(labels: Tensor | None, shape: Shape) -> Tensor | None:
