@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from fastdraw import dispatch
@@ -12,14 +13,14 @@ from fastdraw.checks import expected
 from fastdraw.files import check_writable, write_in
 from fastdraw.profile import compare, machine, roofline, shapes, table
 from fastdraw.profile.cases import DTYPES, PEERS, STANDARD_PEERS, case, resolved
-from fastdraw.profile.measure import profile, roof
+from fastdraw.profile.measure import Result, profile, roof
 from fastdraw.profile.options import Options
 from fastdraw.profile.shapes import Shape
 from fastdraw.profile.trace import Event, merged
 from fastdraw.runs.device import find_device
 
 
-def run(options: Options, command: list[str] | None = None) -> int:
+def run(options: Options) -> int:
     """Measures, prints and writes; 1 where --fail-slower was said and something got slower, otherwise 0.
 
     Raises ValueError or OSError for what a user can mend, before anything is measured.
@@ -43,7 +44,7 @@ def run(options: Options, command: list[str] | None = None) -> int:
     report: dict[str, Any] = {
         "fastdraw profile": compare.VERSION,
         "when": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": command or sys.argv,
+        "command": sys.argv,
         "machine": found,
         "about": f"{busy}{machine.line(found)}",
         "seconds": options.seconds,
@@ -52,19 +53,36 @@ def run(options: Options, command: list[str] | None = None) -> int:
     table.show_head(console, report["about"], roofs)
     traces: list[list[Event]] = []
     for shape in chosen:
-        try:
-            made = case(shape, options.dtype, device, [resolved(options.backend, device)], peers)
-            result, events = profile(made, options.seconds)
-        except (RuntimeError, MemoryError) as error:
-            if "memory" not in str(error):
-                raise
-            raise expected("shape", "one that fits into memory", f"{shape.operator} {shape.text}") from None
-        about = {"operator": shape.operator, "shape": shape.text, "backend": options.backend, "glimpses": shape.glimpses}
-        report["cases"].append(result | about)
+        result, events = _measured(shape, options, device, peers)
+        report["cases"].append(result)
         # They are large, and wanted by few.
         traces += events if options.trace is not None else []
-        table.show_case(console, report["cases"][-1])
+        table.show_case(console, result)
     console.print(table.explain(device), style="dim", highlight=False)
+    for path in _written(options, report, traces):
+        console.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
+    if old is None:
+        return 0
+    changes = compare.changes(old, report)
+    console.print()
+    compare.show(console, changes, old, report, str(options.compare))
+    return int(options.fail_slower and any(c.own and c.verdict == "slower" for c in changes))
+
+
+def _measured(shape: Shape, options: Options, device: str, peers: tuple[str, ...]) -> tuple[Result, list[list[Event]]]:
+    try:
+        made = case(shape, options.dtype, device, [resolved(options.backend, device)], peers)
+        result, events = profile(made, options.seconds)
+    except (RuntimeError, MemoryError) as error:
+        if "memory" not in str(error):
+            raise
+        raise expected("shape", "one that fits into memory", f"{shape.operator} {shape.text}") from None
+    about = {"operator": shape.operator, "shape": shape.text, "backend": options.backend, "glimpses": shape.glimpses}
+    return result | about, events
+
+
+def _written(options: Options, report: dict[str, Any], traces: list[list[Event]]) -> list[Path]:
+    """The files that were asked for."""
     if options.json is not None:
         write_in(options.json, (json.dumps(report, indent=1) + "\n").encode())
     if options.plot is not None:
@@ -72,15 +90,7 @@ def run(options: Options, command: list[str] | None = None) -> int:
         roofline.save(report, options.plot)
     if options.trace is not None:
         write_in(options.trace, json.dumps(merged(traces)).encode())
-    for path in (options.json, options.plot, options.trace):
-        if path is not None:
-            console.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
-    if old is None:
-        return 0
-    changes = compare.changes(old, report)
-    console.print()
-    compare.show(console, changes, old, report, str(options.compare))
-    return int(options.fail_slower and any(c.own and c.verdict == "slower" for c in changes))
+    return [path for path in (options.json, options.plot, options.trace) if path is not None]
 
 
 def _checked(options: Options) -> tuple[list[Shape], str, tuple[str, ...]]:

@@ -94,17 +94,6 @@ class DRAW(nn.Module):
             if side > 32 and size is not None and size > 1:
                 nn.init.constant_(getattr(self, name).bias[2], 2 * math.log((side - 1) / (size - 1) / 2))
 
-    if TYPE_CHECKING:
-
-        def __call__(
-            self,
-            x: Tensor,
-            noise: Tensor | None = None,
-            labels: Tensor | None = None,
-            *,
-            generator: torch.Generator | None = None,
-        ) -> DRAWOutput: ...
-
     def forward(
         self,
         x: Tensor,
@@ -137,6 +126,9 @@ class DRAW(nn.Module):
         )  # (9)
         return DRAWOutput((reconstruction + kl.sum(0)).mean(), reconstruction, kl, canvas)  # (10), (12)
 
+    if TYPE_CHECKING:
+        __call__ = forward
+
     @overload
     def sample(
         self,
@@ -153,18 +145,7 @@ class DRAW(nn.Module):
         self,
         n: int,
         noise: Tensor | None = None,
-        *,
-        return_trajectory: Literal[True],
-        labels: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Trajectory]: ...
-
-    @overload
-    def sample(
-        self,
-        n: int,
-        noise: Tensor | None,
-        return_trajectory: Literal[True],
+        return_trajectory: Literal[True] = ...,
         labels: Tensor | None = None,
         *,
         generator: torch.Generator | None = None,
@@ -175,9 +156,9 @@ class DRAW(nn.Module):
         self,
         n: int,
         noise: Tensor | None = None,
-        *,
-        return_trajectory: bool,
+        return_trajectory: bool = ...,
         labels: Tensor | None = None,
+        *,
         generator: torch.Generator | None = None,
     ) -> Tensor | tuple[Tensor, Trajectory]: ...
 
@@ -228,18 +209,7 @@ class DRAW(nn.Module):
         self,
         x: Tensor,
         noise: Tensor | None = None,
-        *,
-        return_trajectory: Literal[True],
-        labels: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Trajectory]: ...
-
-    @overload
-    def reconstruct(
-        self,
-        x: Tensor,
-        noise: Tensor | None,
-        return_trajectory: Literal[True],
+        return_trajectory: Literal[True] = ...,
         labels: Tensor | None = None,
         *,
         generator: torch.Generator | None = None,
@@ -250,9 +220,9 @@ class DRAW(nn.Module):
         self,
         x: Tensor,
         noise: Tensor | None = None,
-        *,
-        return_trajectory: bool,
+        return_trajectory: bool = ...,
         labels: Tensor | None = None,
+        *,
         generator: torch.Generator | None = None,
     ) -> Tensor | tuple[Tensor, Trajectory]: ...
 

@@ -9,7 +9,6 @@ import numpy as np
 from torch import Tensor
 
 from fastdraw.checks import check_size, check_tensor, expected
-from fastdraw.installed import needs_extra
 from fastdraw.outputs import Trajectory
 from fastdraw.view import film, picture
 from fastdraw.view.scenes import READ, WRITE, Overlay, Scenes, evenly, of_trajectory
@@ -98,11 +97,8 @@ def above(tiles: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 def save_rows(columns: list[np.ndarray], path: str | os.PathLike[str], padding: int) -> None:
     """Writes a PNG of tiles, uint8 [n, h, w, 3] a column, so that tile i of each column stands in row i."""
-    with needs_extra("drawing pictures"):
-        from PIL import Image
     tiles = np.stack(columns, axis=1)
-    result = Image.fromarray(picture.tile(tiles.reshape(-1, *tiles.shape[2:]), len(columns), padding))
-    picture.save(path, lambda file: result.save(file, "PNG", optimize=True))
+    picture.save_png(path, picture.tile(tiles.reshape(-1, *tiles.shape[2:]), len(columns), padding))
 
 
 def choose_glimpses(glimpses: int | Sequence[int], steps: int) -> list[int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from fastdraw.runs.parallel import in_order
 from fastdraw.runs.run import Run
@@ -37,7 +38,11 @@ def samples(run: Run, folder: Path, count: int) -> list[Path]:
 
 
 def nearest_images(run: Run, folder: Path, count: int) -> list[Path]:
-    path, drawn = folder / "nearest.png", pictures.draw(run.model, count, run.seed)
+    return beside_nearest(run, pictures.draw(run.model, count, run.seed), folder / "nearest.png")
+
+
+def beside_nearest(run: Run, drawn: Tensor, path: Path) -> list[Path]:
+    """Samples, each beside the training image that it comes closest to."""
     training = run.finished("train")
     save_pairs(drawn, training[nearest(drawn, training)].float() / 255, path)
     return [path]

@@ -9,7 +9,6 @@ import numpy as np
 from torch import Tensor
 
 from fastdraw.checks import check_size, check_tensor
-from fastdraw.installed import needs_extra
 from fastdraw.view import picture
 
 
@@ -27,7 +26,7 @@ def save_grid(
     where the file cannot be written, and ModuleNotFoundError without Pillow.
     """
     tiles = _tiles("images", images, scale)
-    _save(picture.tile(tiles, columns, padding), path)
+    picture.save_png(path, picture.tile(tiles, columns, padding))
 
 
 def save_pairs(
@@ -52,16 +51,9 @@ def save_pairs(
         # A pair is twice as wide as high; no row is left with a few, where that makes the grid at most twice as wide.
         least = math.ceil(math.sqrt(len(tiles) / 2))
         columns = next((c for c in range(least, 2 * least) if len(tiles) % c == 0), least)
-    _save(picture.tile(tiles, check_size("columns", columns), padding), path)
+    picture.save_png(path, picture.tile(tiles, check_size("columns", columns), padding))
 
 
 def _tiles(name: str, images: Tensor, scale: int | None) -> np.ndarray:
     tiles = picture.to_bytes(name, images)
     return picture.enlarge(tiles, picture.default_scale(scale, *tiles.shape[1:3]))
-
-
-def _save(pixels: np.ndarray, path: str | os.PathLike[str]) -> None:
-    with needs_extra("drawing pictures"):
-        from PIL import Image
-    result = Image.fromarray(pixels)
-    picture.save(path, lambda file: result.save(file, "PNG", optimize=True))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fastdraw.checks import check_size, check_tensor, check_unit_interval, expected
 from fastdraw.files import write_atomically
+from fastdraw.installed import needs_extra
 
 #: Between tiles: a grey that neither ink nor paper comes close to in hue, told apart on white and on dark pages.
 GAP = (104, 110, 122)
@@ -66,3 +67,10 @@ def save(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> N
     Raises OSError (a full disk, a missing folder) and leaves nothing behind.
     """
     write_atomically(Path(path), encoded(write))
+
+
+def save_png(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
+    """uint8 [h, w, 3]; writes and raises as `save`."""
+    with needs_extra("drawing pictures"):
+        from PIL import Image
+    save(path, lambda file: Image.fromarray(pixels).save(file, "PNG", optimize=True))

@@ -70,11 +70,10 @@ def draw_slowly(
 def classes(model: Any, count: int, chosen: list[int] | None = None) -> Tensor | None:
     """int64 [count]: `chosen` class numbers, by default all, again and again; None for a model that is given no classes."""
     number = getattr(model.config, "num_classes", None)
-    return (
-        None
-        if number is None
-        else torch.tensor(chosen or range(number)).repeat(-(-count // len(chosen or range(number))))[:count]
-    )
+    if number is None:
+        return None
+    each = torch.tensor(chosen or range(number))
+    return each[torch.arange(count) % len(each)]
 
 
 def columns(model: Any, count: int, chosen: list[int] | None = None) -> int | None:

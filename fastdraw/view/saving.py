@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -142,37 +142,38 @@ def save_samples(
             writes.append(files.enter_context(samples.npz(out.with_suffix(".npz"), shape, given)))
         if together.is_first and pngs:
             writes.append(files.enter_context(samples.pngs(out.with_suffix(""), shape)))
-        first: list[Tensor] = []
-        done = 0
-        with bar("drawing samples", progress and together.is_first) as report:
-            for part in pictures.drawn(run.model, number, seed, given, together):
-                for write in writes:
-                    write(part)
-                if done < shown:
-                    first.append(part[: shown - done])
-                done += len(part)
-                report(done, number)
+        images = _drawn(
+            pictures.drawn(run.model, number, seed, given, together), number, shown, writes, progress and together.is_first
+        )
         # The files are whole, and get their names.
         files.close()
-    if not together.is_first:
+    if images is None:
         return
-    images = torch.cat(first)
     view.save_grid(images, out, columns=columns)
     yield out
-    if npz:
-        yield out.with_suffix(".npz")
-    if pngs:
-        yield out.with_suffix("")
+    yield from [out.with_suffix(".npz")] * npz + [out.with_suffix("")] * pngs
     if nearest:
-        training = run.finished("train")
-        beside = out.with_name(f"{out.stem}-nearest.png")
-        view.save_pairs(images, training[view.nearest(images, training)].float() / 255, beside)
-        yield beside
+        yield from gallery.beside_nearest(run, images, out.with_name(f"{out.stem}-nearest.png"))
     for suffix in [".gif"] * gif + [".mp4"] * mp4:
         _, trajectory = pictures.draw_slowly(run.model, number, seed, labels=given)
         beside = out.with_suffix(suffix)
         view.save_drawing(trajectory, beside, write_size=run.config.write_size, columns=columns)
         yield beside
+
+
+def _drawn(parts: Iterable[Tensor], number: int, shown: int, writes: list[samples.Write], progress: bool) -> Tensor | None:
+    """Hands samples to all of `writes` as they come, and gives the first `shown`; None in a process that is given none."""
+    first: list[Tensor] = []
+    done = 0
+    with bar("drawing samples", progress) as report:
+        for part in parts:
+            for write in writes:
+                write(part)
+            if done < shown:
+                first.append(part[: shown - done])
+            done += len(part)
+            report(done, number)
+    return torch.cat(first) if first else None
 
 
 def _open(
