@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 import fastdraw
 from benchmarks.cases import DEVICE, fastdraw_backends
+from benchmarks.cases.models import eager_variants, variant
 from fastdraw import ClassifierConfig, reference
 from fastdraw.profile import cost
 from fastdraw.profile.cases import Case, training_case
 from fastdraw.profile.models import Problem
-from fastdraw.profile.timing import Variant
 
 
 class WithLSTMCell(reference.DRAWClassifier):
@@ -31,18 +30,13 @@ def classifier_case(config: ClassifierConfig, title: str, batch: int) -> Case:
     """A training step without the optimiser, which is the same for all."""
     problem = Problem(config, batch, DEVICE)
 
-    def variant(name: str, kind: type[reference.DRAWClassifier], half: bool = False, backend: str | None = None) -> Variant:
-        step = problem.step(kind.from_config(config), torch.bfloat16 if half else None)
-        full = name + (", bfloat16" if half else "")
-        return Variant(full, lambda _: step(), backend, dtype=torch.bfloat16 if half else torch.float32)
-
-    own, plain = fastdraw.DRAWClassifier, reference.DRAWClassifier
+    own = fastdraw.DRAWClassifier.from_config
     first, *others = fastdraw_backends()
     variants = [
-        *(variant(f"fastdraw {first}", own, half, first) for half in (False, True)),
-        *(variant(f"fastdraw {backend}", own, backend=backend) for backend in others),
-        *(variant("reference", plain, half) for half in (False, True)),
-        variant("nn.LSTMCell", WithLSTMCell),
+        *(variant(problem, f"fastdraw {first}", own(config), half, first) for half in (False, True)),
+        *(variant(problem, f"fastdraw {backend}", own(config), False, backend) for backend in others),
+        *eager_variants(problem),
+        variant(problem, "nn.LSTMCell", WithLSTMCell.from_config(config)),
     ]
     least = cost.classifier(batch, config, problem.numel, 4)
     return training_case(problem, f"{title} {batch}, T={config.glimpses}", least, variants)

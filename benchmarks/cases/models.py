@@ -22,48 +22,40 @@ from fastdraw.profile.shapes import MNIST, Drawing
 from fastdraw.profile.timing import Timed, Variant
 
 
-def _plain(step: Callable[[], Any]) -> Callable[[int], Any]:
-    """Variants of a model have one set of inputs."""
-    return lambda _: step()
+def variant(problem: Problem, name: str, model: Any, half: bool = False, backend: str | None = None) -> Variant:
+    """A step of the model, under bfloat16 autocast where `half` is said. Variants of a model have one set of inputs."""
+    step = problem.step(model, torch.bfloat16 if half else None)
+    dtype = torch.bfloat16 if half else torch.float32
+    return Variant(name + (", bfloat16" if half else ""), lambda _: step(), backend, dtype=dtype)
 
 
 def own_variants(problem: Problem) -> list[Variant]:
     """fastdraw's, in float32 and under bfloat16 autocast."""
     first, *others = fastdraw_backends()
-    variants = []
-    for backend, autocast, canvas_memory in [
-        (first, None, "keep"),
-        (first, torch.bfloat16, "keep"),
-        (first, torch.bfloat16, "rebuild"),
-        *((backend, None, "keep") for backend in others),
-    ]:
-        name = f"fastdraw {backend}" + (", bfloat16" if autocast else "") + (", rebuild" if canvas_memory == "rebuild" else "")
-        model = fastdraw.DRAW(**problem.config.to_dict(), canvas_memory=canvas_memory)
-        step = _plain(problem.step(model, autocast))
-        variants.append(Variant(name, step, backend, dtype=autocast or torch.float32))
-    return variants
+    config, model = problem.config, fastdraw.DRAW.from_config
+    rebuilding = variant(problem, f"fastdraw {first}", model(config, canvas_memory="rebuild"), True, first)
+    return [
+        *(variant(problem, f"fastdraw {first}", model(config), half, first) for half in (False, True)),
+        rebuilding._replace(name=f"{rebuilding.name}, rebuild"),
+        *(variant(problem, f"fastdraw {backend}", model(config), False, backend) for backend in others),
+    ]
 
 
 def eager_variants(problem: Problem) -> list[Variant]:
-    config, bfloat16 = problem.config, torch.bfloat16
-    return [
-        Variant("reference", _plain(problem.step(reference.DRAW.from_config(config))), dtype=torch.float32),
-        Variant("reference, bfloat16", _plain(problem.step(reference.DRAW.from_config(config), bfloat16)), dtype=bfloat16),
-    ]
+    return [variant(problem, "reference", problem.specification.from_config(problem.config), half) for half in (False, True)]
 
 
 def peers(problem: Problem) -> list[Variant]:
     """All float32. What cannot run here says why in the table."""
-
-    def compiled_glimpse() -> Callable[[], list[Tensor]]:
-        return problem.step(stepwise.with_compiled_glimpse(problem.config))
-
-    cells = problem.step(stepwise.with_lstm_cell(problem.config))
     return [
-        Variant("nn.LSTMCell", _plain(cells), dtype=torch.float32),
-        Variant("torch.compile, a glimpse", Timed(compiled_glimpse), dtype=torch.float32),
+        variant(problem, "nn.LSTMCell", stepwise.with_lstm_cell(problem.config)),
+        _compiled("torch.compile, a glimpse", lambda: problem.step(stepwise.with_compiled_glimpse(problem.config))),
         jax_variant(problem),
     ]
+
+
+def _compiled(name: str, make: Callable[[], Callable[[], list[Tensor]]], captured: bool = True) -> Variant:
+    return Variant(name, Timed(make), dtype=torch.float32, captured=captured)
 
 
 def products_alone(problem: Problem) -> list[Variant]:
@@ -104,8 +96,7 @@ def compiled_whole_case(glimpses: int, batch: int = 128) -> Case:
             return lambda: [result.clone() for result in step()]
 
         name = "torch.compile, all glimpses" + (f', mode="{mode}"' if mode else "")
-        whole = Variant(name, Timed(compiled), dtype=torch.float32, captured=mode is None)
-        return [own_variants(problem)[0], eager_variants(problem)[0], whole]
+        return [own_variants(problem)[0], eager_variants(problem)[0], _compiled(name, compiled, captured=mode is None)]
 
     return model_case(mnist(glimpses), "DRAW MNIST", batch, variants)
 
