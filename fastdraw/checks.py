@@ -66,6 +66,17 @@ def check_tensor(name: str, value: Any, *shape: int | str) -> Tensor:
     return value
 
 
+def check_image(image: Any) -> Tensor:
+    """[B, C, H, W] to be read: floating-point, or bytes."""
+    if isinstance(image, Tensor) and image.dtype == torch.uint8:
+        if image.dim() != 4:
+            raise expected("image", "shape [B, C, H, W]", image)
+        return image
+    if isinstance(image, Tensor) and not image.is_floating_point():
+        raise expected("image", "a floating-point or uint8 tensor", image, TypeError)
+    return check_tensor("image", image, "B", "C", "H", "W")
+
+
 def check_memory(name: str, tensor: Tensor) -> None:
     """Its numbers lie in memory that is there: strided, and within a storage large enough."""
     try:
@@ -165,6 +176,40 @@ def check_label_values(labels: Tensor, classes: int) -> None:
         low, high = (int(v) for v in torch.aminmax(labels))
         if low < 0 or high >= classes:
             raise ValueError(f"labels: expected class numbers from 0 to {classes - 1}, got numbers from {low} to {high}")
+
+
+def check_boxes(boxes: Any) -> None:
+    """[..., 4], (x1, y1, x2, y2): finite, and no side before the other."""
+    if not isinstance(boxes, Tensor):
+        raise expected("boxes", "a tensor", boxes, TypeError)
+    if not boxes.is_floating_point():
+        raise expected("boxes", "a floating-point tensor", boxes, TypeError)
+    if boxes.dim() == 0 or boxes.shape[-1] != 4:
+        raise expected("boxes", "shape [..., 4], of (x1, y1, x2, y2)", boxes)
+    if boxes.numel() == 0 or not values_are_checked(boxes) or torch._C._functorch.is_functorch_wrapped_tensor(boxes):
+        return
+    check_memory("boxes", boxes)
+    values = boxes.detach()
+    # Written so that NaN, which compares false, is refused too.
+    fine = (values[..., :2] <= values[..., 2:]).all(-1) & values.isfinite().all(-1)
+    if not fine.all():
+        place = fine.logical_not().nonzero()[0].tolist()
+        box = ", ".join(f"{side:g}" for side in values[tuple(place)].tolist())
+        raise ValueError(f"boxes: expected finite (x1, y1, x2, y2) with x1 <= x2 and y1 <= y2, got ({box}) at {place}")
+
+
+def check_index(index: Any, batch: int) -> None:
+    """Image numbers [N] from 0 to batch - 1."""
+    if not isinstance(index, Tensor):
+        raise expected("index", "a tensor", index, TypeError)
+    if index.dtype not in (torch.int64, torch.int32):
+        raise expected("index", "an int64 or int32 tensor", index, TypeError)
+    if index.dim() != 1:
+        raise expected("index", "shape [N]", index)
+    if index.numel():
+        low, high = (int(v) for v in torch.aminmax(index))
+        if low < 0 or high >= batch:
+            raise ValueError(f"index: expected image numbers from 0 to {batch - 1}, got numbers from {low} to {high}")
 
 
 def check_generator(generator: Any, device: torch.device, noise: Any = None) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from fastdraw.ops.contract import wide_dtype
+from fastdraw.ops.contract import patch_dtype, wide_dtype
 from fastdraw.reference import EXPONENT_LIMIT, param_limits, stride_unit
 
 
@@ -162,7 +162,7 @@ def read(image: Tensor, params: Tensor, size: Sequence[int], power: int, kept: T
     dtype = wide_dtype(image.dtype)
     pixels = image.contiguous().to(dtype)
     banks = _banks(params, dtype, size, *image.shape[2:])
-    return _all([_read(pixels, bank, power) for bank in banks], params).to(image.dtype)
+    return _all([_read(pixels, bank, power) for bank in banks], params).to(patch_dtype(image.dtype))
 
 
 def read_backward(

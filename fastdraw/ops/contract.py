@@ -20,6 +20,11 @@ def wide_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def patch_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of what is read of an image: its own; float32 of pixels of one byte."""
+    return torch.float32 if dtype == torch.uint8 else dtype
+
+
 class Shape(NamedTuple):
     """Sizes of one call of DRAW. read_size and write_size are 0 without attention there."""
 
@@ -60,8 +65,9 @@ class Shape(NamedTuple):
 
 class Backend(Protocol):
     """The operators' kernels. Params are [B, P], or [B, K, P] with patches [B, K, C, N_y, N_x]; P is 5, or 7 with a sigma and
-    a stride of their own for x and y. size: (N_y, N_x). Images have any strides; all else is contiguous. power: of gamma, 1
-    for a read and -1 for a write. Gradients are in the dtype of what they belong to."""
+    a stride of their own for x and y. size: (N_y, N_x). Images have any strides, and those that `read` and `read_backward` are
+    given may be uint8; all else is contiguous. power: of gamma, 1 for a read and -1 for a write. Gradients are in the dtype of
+    what they belong to; an image of uint8 has none."""
 
     def unavailable(self) -> str | None:
         """None where these kernels can run, otherwise one sentence saying why not."""
@@ -79,7 +85,7 @@ class Backend(Protocol):
 
     def read(self, image: Tensor, params: Tensor, size: Sequence[int], power: int, kept: Tensor | None = None) -> Tensor:
         """image [B, C, H, W] -> patch gamma^power F_Y image F_X^T, [B, C, N_y, N_x] or [B, K, C, N_y, N_x]. kept: what `keeps`
-        gave for this image, params and size, to be filled."""
+        gave for this image, params and size, to be filled. The patch is in the image's dtype, float32 of uint8."""
 
     def read_backward(
         self,

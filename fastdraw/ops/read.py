@@ -9,13 +9,14 @@ from torch import Tensor
 
 from fastdraw import checks, dispatch, reference
 from fastdraw.ops import direct, gate, registry
-from fastdraw.ops.contract import Backend
+from fastdraw.ops.contract import Backend, patch_dtype
 
 
 def read(image: Tensor, params: Tensor, size: int | tuple[int, int]) -> Tensor:
     """A differentiable N x N glimpse of each image, equation 27 of the paper: gamma F_Y image F_X^T.
 
-    image   [B, C, H, W], float32, float64, float16 or bfloat16, with any strides; all channels go through the same window.
+    image   [B, C, H, W], float32, float64, float16, bfloat16 or uint8, with any strides; all channels go through the same
+            window.
     params  [B, 5], or [B, K, 5] for K windows of each image: raw outputs (g~x, g~y, log sigma^2, log delta~, log gamma) of a
             linear layer, any finite values, any floating dtype. g~ = 0, log delta~ = 0 centres the window and lets it span
             the image. Or 7 numbers instead of 5, with width and stride of their own for either axis: (g~x, g~y,
@@ -23,14 +24,14 @@ def read(image: Tensor, params: Tensor, size: int | tuple[int, int]) -> Tensor:
     size    N >= 1, samples along each side, or (N_y, N_x). The stride's unit lets the larger of the two span the image.
 
     Gives the patch [B, C, N, N], or [B, K, C, N, N] ([..., N_y, N_x]), in the image's dtype, summed in float32
-    (float64 for float64).
+    (float64 for float64). Of uint8 it is float32, from 0 to 255 times gamma.
     Differentiable once in image and params; the gradient to the image is made only where it is wanted, and lies in memory as
     the image does. Under torch.autocast it runs in float32.
 
     On the CPU time follows what the window sees: pixels so many sigma away that they cannot change the result are not
     loaded, and NaN there does not show.
 
-    Raises TypeError or ValueError, naming the argument, for integers, other shapes, two devices, or N below 1.
+    Raises TypeError or ValueError, naming the argument, for other integers, other shapes, two devices, or N below 1.
     """
     rows, columns = checks.check_sides("size", size)
     _check(image, params, rows, columns)
@@ -40,7 +41,7 @@ def read(image: Tensor, params: Tensor, size: int | tuple[int, int]) -> Tensor:
 
 
 def _check(image: Tensor, params: Tensor, rows: int, columns: int, *_: Any) -> None:
-    checks.check_tensor("image", image, "B", "C", "H", "W")
+    checks.check_image(image)
     checks.check_windows(params, image.shape[0])
     checks.check_same("device", "image", image, "params", params)
     checks.check_pair("size", (rows, columns))
@@ -48,6 +49,10 @@ def _check(image: Tensor, params: Tensor, rows: int, columns: int, *_: Any) -> N
 
 def _shape(image: Tensor, params: Tensor, rows: int, columns: int) -> tuple[int, ...]:
     return (*params.shape[:-1], image.shape[1], rows, columns)
+
+
+def _fake(image: Tensor, params: Tensor, rows: int, columns: int, backend: str) -> Tensor:
+    return image.new_empty(_shape(image, params, rows, columns), dtype=patch_dtype(image.dtype))
 
 
 def _forward(image: Tensor, params: Tensor, rows: int, columns: int, backend: str) -> Tensor:
@@ -58,7 +63,7 @@ def _forward(image: Tensor, params: Tensor, rows: int, columns: int, backend: st
 
 def _computed(image: Tensor, params: Tensor, rows: int, columns: int, backend: str) -> Tensor:
     if image.numel() == 0 or params.numel() == 0:
-        return image.new_zeros(_shape(image, params, rows, columns))
+        return image.new_zeros(_shape(image, params, rows, columns), dtype=patch_dtype(image.dtype))
     return dispatch.kernels(backend, image.device.type).read(image, params.contiguous(), (rows, columns), 1)
 
 
@@ -89,6 +94,8 @@ def _gradient(
     grad: Tensor, image: Tensor, params: Tensor, need_image: bool, need_params: bool, backend: str
 ) -> tuple[Tensor, Tensor]:
     _check_gradient(grad, image, params)
+    if need_image and not image.is_floating_point():
+        raise checks.expected("image", "a floating-point tensor, where its gradient is wanted", image, TypeError)
     if image.numel() == 0 or params.numel() == 0:
         first, second = _gradient_fake(grad, image, params, need_image, need_params, backend)
         return first.zero_(), second.zero_()
@@ -172,7 +179,7 @@ _read_backward = registry.register(
 _read = registry.register(
     "read(Tensor image, Tensor params, SymInt rows, SymInt columns, str backend) -> Tensor",
     _forward,
-    lambda image, params, rows, columns, backend: image.new_empty(_shape(image, params, rows, columns)),
+    _fake,
     setup_context=_setup,
     backward=_backward,
     autocast=registry.to_float32,

@@ -108,7 +108,7 @@ def read(image: Tensor, params: Tensor, size: int | tuple[int, int]) -> Tensor:
         return patches.view(*params.shape[:2], *patches.shape[1:])
     y, x, gamma = filterbank(params, size, (image.shape[2], image.shape[3]))
     patch = y[:, None] @ image.to(y.dtype) @ x[:, None].mT
-    return (gamma[:, None, None, None] * patch).to(image.dtype)
+    return (gamma[:, None, None, None] * patch).to(image.dtype if image.is_floating_point() else torch.float32)
 
 
 def write(patch: Tensor, params: Tensor, image_size: tuple[int, int]) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fastdraw.ops.contract import wide_dtype
+from fastdraw.ops.contract import patch_dtype, wide_dtype
 
 from ..images import strides
 from .gemm import product
@@ -21,7 +21,7 @@ from .sizes import FilterbankSizes, LstmSizes, SeenSizes, WholeSizes, WindowsSiz
 #: Images of at most so many pixels are read whole, one window each; for larger ones what a window sees is found first.
 SMALL = 64 * 64
 #: The kinds of pixels that the kernels for large images widen themselves, by their numbers in window.h.
-_HALVES = {torch.bfloat16: 1, torch.float16: 2}
+_KINDS = {torch.bfloat16: 1, torch.float16: 2, torch.uint8: 3}
 
 
 def _address(tensor: Tensor, *dtypes: torch.dtype) -> int:
@@ -84,7 +84,7 @@ def _through_windows(
     kept: Tensor | None = None,
     form: torch.memory_format = torch.contiguous_format,
 ) -> None:
-    """Read, write and their gradients: what is given, and what is to be filled. Of one dtype, but an image may be of half.
+    """Read, write and their gradients: what is given, and what is to be filled. Of one dtype, but an image may be narrower.
 
     shape: the image's, [B, C, H, W]. kept: what a read leaves for its gradient to params, filled where that is not asked for.
     form: how image_out lies.
@@ -92,8 +92,8 @@ def _through_windows(
     batch, channels, height, width = shape
     rows, columns, numbers = *size, params.shape[-1]
     functions, threads = kernels(params.dtype), torch.get_num_threads()
-    # Half precision is widened where it is read, but for small images, which are widened whole.
-    kind = 0 if image is None else _HALVES.get(image.dtype, 0)
+    # Narrower pixels are widened where they are read, but for small images, which are widened whole.
+    kind = 0 if image is None else _KINDS.get(image.dtype, 0)
     small = (
         height * width <= SMALL
         and params.dim() == 2
@@ -105,7 +105,7 @@ def _through_windows(
     dtype = params.dtype
     pointers = (
         _address(params, dtype),
-        0 if image is None else _address(image, dtype, *(() if small else _HALVES)),
+        0 if image is None else _address(image, dtype, *(() if small else _KINDS)),
         0 if patch is None else _address(patch, dtype),
         *(0 if t is None else t.data_ptr() for t in (image_out, patch_out, params_out)),
     )
@@ -125,8 +125,8 @@ def _through_windows(
 
 
 def _pixels(image: Tensor, dtype: torch.dtype) -> Tensor:
-    """What the kernels read: half precision as it is, where it goes with float32."""
-    return image if image.dtype == dtype or (dtype == torch.float32 and image.dtype in _HALVES) else image.to(dtype)
+    """What the kernels read: narrower pixels as they are, where they go with float32."""
+    return image if image.dtype == dtype or (dtype == torch.float32 and image.dtype in _KINDS) else image.to(dtype)
 
 
 def _image(shape: tuple[int, ...], dtype: torch.dtype, form: torch.memory_format, like: Tensor | None = None) -> Tensor:
@@ -147,7 +147,7 @@ def read(image: Tensor, params: Tensor, size: Sequence[int], power: int, kept: T
     several = () if params.dim() == 2 else (params.shape[1],)
     patch = torch.empty((shape[0], *several, shape[1], *size), dtype=dtype)
     _through_windows(shape, size, power, params, _pixels(image, dtype), None, None, patch, None, kept)
-    return _as(patch, image.dtype)
+    return _as(patch, patch_dtype(image.dtype))
 
 
 def keeps(image: Tensor, params: Tensor, size: Sequence[int]) -> Tensor | None:

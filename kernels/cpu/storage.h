@@ -1,4 +1,4 @@
-// Numbers as they lie in memory: float32 and float64 as they are, and bfloat16, which is computed with as float32.
+// Numbers as they lie in memory: float32 and float64 as they are, and bfloat16 and uint8, which are computed with as float32.
 #pragma once
 
 #include "vector.h"
@@ -29,6 +29,15 @@ FASTDRAW_INLINE Vector<float> load_some_as(const BFloat16* p, int64_t count) {
   return (Vector<float>)(__builtin_convertvector(bits, UintVector) << 16);
 }
 
+typedef uint8_t ByteVector __attribute__((vector_size(kVectorBytes / 4)));
+
+template <class T>
+FASTDRAW_INLINE Vector<float> load_some_as(const uint8_t* p, int64_t count) {
+  ByteVector bytes{};
+  memcpy(&bytes, p, count >= kLanes<float> ? sizeof bytes : size_t(count));
+  return __builtin_convertvector(__builtin_convertvector(bytes, IntVector), Vector<float>);
+}
+
 // Rounded to nearest, ties to even; NaN stays NaN.
 template <class T>
 FASTDRAW_INLINE void store_some_as(BFloat16* p, Vector<float> v, int64_t count) {
@@ -45,6 +54,7 @@ FASTDRAW_INLINE float number(BFloat16 x) {
   memcpy(&f, &bits, sizeof f);
   return f;
 }
+FASTDRAW_INLINE float number(uint8_t x) { return float(x); }
 FASTDRAW_INLINE float number(float x) { return x; }
 FASTDRAW_INLINE double number(double x) { return x; }
 

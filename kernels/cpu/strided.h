@@ -23,15 +23,48 @@ FASTDRAW_INLINE float number(Float16 x) {
   return f;
 }
 
+// Pixels that vectors load and widen themselves.
+template <class T, class S>
+constexpr bool kLoads = __is_same(S, T) || (sizeof(T) == 4 && (__is_same(S, BFloat16) || __is_same(S, uint8_t)));
+
+// Every kStep-th number, of channels that lie side by side, in whole vectors; returns how many. kStep vectors are loaded for one
+// that is stored, and one number is left over at least, so that nothing behind the last one is touched.
+template <int kStep, class T, class S>
+int64_t gather_every(const S* from, T* to, int64_t count) {
+  constexpr int kAll = kLanes<T>;
+  int64_t i = 0;
+  for (; i + kAll < count; i += kAll) {
+    Vector<T> taken = load_some_as<T>(from + i * kStep, kAll);
+    for (int part = 1; part < kStep; ++part) {
+      const Vector<T> next = load_some_as<T>(from + i * kStep + part * kAll, kAll);
+      // Lane j is number j kStep. Those of parts before stand in their lanes already, but for the first part's own.
+      IntVector lanes;
+      for (int j = 0; j < kAll; ++j) {
+        const int at = j * kStep;
+        lanes[j] = at >= part * kAll && at < (part + 1) * kAll ? kAll + at % kAll : (part == 1 && at < kAll ? at : j);
+      }
+      taken = __builtin_shuffle(taken, next, lanes);
+    }
+    store(to + i, taken);
+  }
+  return i;
+}
+
 // `count` pixels of a row, `step` numbers from one to the next, into numbers that lie together.
 template <class T, class S>
 void gather(const S* from, int64_t step, T* to, int64_t count) {
-  if (step == 1) {
-    if constexpr (sizeof(S) == sizeof(T) || sizeof(T) == 4) {
-      if constexpr (!__is_same(S, Float16)) return convert<T>(from, to, count);
+  int64_t i = 0;
+  if constexpr (kLoads<T, S>) {
+    if (step == 1) return convert<T>(from, to, count);
+#if !defined(__clang__)
+    if constexpr (sizeof(T) == 4) {
+      if (step == 2) i = gather_every<2>(from, to, count);
+      if (step == 3) i = gather_every<3>(from, to, count);
+      if (step == 4) i = gather_every<4>(from, to, count);
     }
+#endif
   }
-  for (int64_t i = 0; i < count; ++i) to[i] = number(from[i * step]);
+  for (; i < count; ++i) to[i] = number(from[i * step]);
 }
 
 // The reverse; kAdd adds to what stands there.

@@ -118,6 +118,7 @@ int windows(const WindowsSizes& sizes, const T* params, const void* image, const
   if constexpr (sizeof(T) == 4) {
     if (sizes.image_kind == 1) read = read_windows<T, BFloat16>;
     if (sizes.image_kind == 2) read = read_windows<T, Float16>;
+    if (sizes.image_kind == 3) read = read_windows<T, uint8_t>;
   }
   for (int64_t b = 0, images; b < batch; b += images) {
     images = kWaveWindows / job.windows;

@@ -12,10 +12,6 @@ namespace {
 // Rows of large images lie pages apart, where no hardware looks ahead: so far does packing look.
 constexpr int64_t kAhead = 12;
 
-// Pixels that vectors load and widen themselves.
-template <class T, class S>
-constexpr bool kLoads = __is_same(S, T) || (__is_same(S, BFloat16) && sizeof(T) == 4);
-
 // Packs `rows` rows of pixels that lie side by side, of the `left` that there are; no more than the vectors take.
 template <class T, int kVectors, class S>
 void copy_rows(const S* from, int64_t row, T* to, int64_t rows, int64_t left, int64_t columns) {

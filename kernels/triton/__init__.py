@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fastdraw import env
-from fastdraw.ops.contract import wide_dtype
+from fastdraw.ops.contract import patch_dtype, wide_dtype
 
 from . import interpreter
 from .filterbank import filterbank_grad_launch, filterbank_launch
@@ -76,9 +76,10 @@ def read(image: Tensor, params: Tensor, size: Sequence[int], power: int, kept: T
     precision = dot_precision(image.dtype)
     tiles = math.prod(shape[:-2]) * patch_tiles("read", max(size), dtype, precision)
     parts = window_parts(tiles, image.shape[2] * image.shape[3])
-    patch = image.new_empty(shape if parts == 1 else (parts, *shape), dtype=image.dtype if parts == 1 else dtype)
+    own = patch_dtype(image.dtype)
+    patch = image.new_empty(shape if parts == 1 else (parts, *shape), dtype=own if parts == 1 else dtype)
     launched(read_launch, image, params, patch, power, precision, parts)
-    return patch if parts == 1 else patch.sum(0).to(image.dtype)
+    return patch if parts == 1 else patch.sum(0).to(own)
 
 
 def write(

@@ -23,7 +23,11 @@ def lstm(**changes) -> object:
     ("call", "error", "message"),
     [
         (lambda: fastdraw.read(IMAGE[0], PARAMS, 3), ValueError, r"image: expected shape \[B, C, H, W\], got .*\(1, 6, 5\)"),
-        (lambda: fastdraw.read(IMAGE.int(), PARAMS, 3), TypeError, r"image: expected a floating-point tensor, got a int32"),
+        (
+            lambda: fastdraw.read(IMAGE.int(), PARAMS, 3),
+            TypeError,
+            r"image: expected a floating-point or uint8 tensor, got a int32",
+        ),
         (lambda: fastdraw.read([1.0], PARAMS, 3), TypeError, r"image: expected a tensor, got \[1.0\]"),
         (lambda: fastdraw.read(IMAGE, PARAMS[:1], 3), ValueError, r"params: expected shape \[2, 5\], got .*\(1, 5\)"),
         (lambda: fastdraw.read(IMAGE, PARAMS[:, :4], 3), ValueError, r"params: expected shape \[2, 5\], got .*\(2, 4\)"),
