@@ -1,7 +1,8 @@
 """Glimpses in a classifier of one's own:  python examples/glimpse_classifier.py [steps]
 
 A digit of 28 x 28 pixels lies somewhere in a black image of 60 x 60. A small network looks at it three times through
-fastdraw.read, each time through a window that it places itself, and tells the digit. Nobody tells it where the digit is.
+fastdraw.GaussianGlimpse, each time through a window that it places itself, and tells the digit. Nobody tells it where the
+digit is.
 Needs pip install "fastdraw-torch[train]" for the images.
 """
 
@@ -18,7 +19,9 @@ from fastdraw import data
 class GlimpseClassifier(nn.Module):
     def __init__(self, glimpses: int = 3, size: int = 12, hidden: int = 128) -> None:
         super().__init__()
-        self.glimpses, self.size = glimpses, size
+        self.glimpses = glimpses
+        # Sigma follows the stride: between samples nothing is passed over, so that the window feels the digit wherever it is.
+        self.look = fastdraw.GaussianGlimpse(size, antialias=True)
         self.features = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Flatten())
         self.memory = nn.GRUCell(16 * (size - 4) ** 2, hidden)
         # (g~x, g~y, log sigma^2, log delta~, log gamma): zeros are a window in the middle that spans the image.
@@ -30,7 +33,7 @@ class GlimpseClassifier(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         state = image.new_zeros(len(image), self.memory.hidden_size)
         for _ in range(self.glimpses):
-            patch = fastdraw.read(image, self.place(state), self.size)  # [B, 1, size, size]
+            patch = self.look(image, self.place(state))  # [B, 1, size, size]
             state = self.memory(self.features(patch), state)
         return self.tell(state)
 
