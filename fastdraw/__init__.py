@@ -9,6 +9,7 @@ if not _os.path.isdir(_os.path.join(__path__[0], "kernels")):
 from fastdraw import installed as _installed
 from fastdraw import reference
 from fastdraw._version import __version__
+from fastdraw.boxes import boxes_from_params, crop, params_from_boxes, paste
 from fastdraw.classifier import DRAWClassifier
 from fastdraw.config import ClassifierConfig, DRAWConfig, classifier_presets, presets
 from fastdraw.dispatch import backend, backends
@@ -18,6 +19,7 @@ from fastdraw.model import DRAW
 from fastdraw.ops import filterbank, lstm_step, read, write
 from fastdraw.outputs import DRAWOutput, FilterBank, Trajectory, Window
 from fastdraw.ports import load_port_weights
+from fastdraw.pyramid import Pyramid
 from fastdraw.reference import ClassifierOutput
 from fastdraw.sharing import Sampler
 
@@ -36,6 +38,7 @@ __all__ = [
     "FilterBank",
     "GaussianGlimpse",
     "GraphedStep",
+    "Pyramid",
     "Sampler",
     "StepOutput",
     "Trajectory",
@@ -43,10 +46,14 @@ __all__ = [
     "__version__",
     "backend",
     "backends",
+    "boxes_from_params",
     "classifier_presets",
+    "crop",
     "filterbank",
     "load_port_weights",
     "lstm_step",
+    "params_from_boxes",
+    "paste",
     "presets",
     "read",
     "reference",

@@ -1,0 +1,140 @@
+"""Wide windows read from smaller levels: how far they are from the exact read, and that narrow ones are the exact read."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+import fastdraw
+from fastdraw import reference
+
+
+def params_of(boxes: list[list[float]], size, sides: tuple[int, int], **how) -> Tensor:
+    return fastdraw.params_from_boxes(torch.tensor(boxes, dtype=torch.float64)[None], size, sides, **how)
+
+
+def levels_of(pyramid: fastdraw.Pyramid, params: Tensor, size: tuple[int, int]) -> list[int]:
+    return pyramid._level_of(params.flatten(0, -2), size).tolist()
+
+
+#: Whole, part, past the edges by two sigma and less, and on one side only.
+WIDE = [[0, 0, 300, 260], [30, 50, 250, 240], [-20, -20, 320, 280], [-9, 60, 150, 200]]
+
+
+def the_worst_of_any_image(params: Tensor, size: tuple[int, int], sides: tuple[int, int], pyramid) -> Tensor:
+    """By how much a patch may differ, of all images whose magnitude is at most 1: the sum of the weights' differences. A
+    pixel's weight is the read of an image that is 1 there; each axis has its own, and one image for each of its pixels."""
+    height, width = sides
+    rows = torch.eye(height, dtype=torch.float64).view(height, 1, height, 1).expand(-1, -1, -1, width)
+    columns = torch.eye(width, dtype=torch.float64).view(width, 1, 1, width).expand(-1, -1, height, -1)
+    worst = []
+    for images in (rows, columns):
+        own = params[:, 0].expand(len(images), -1)
+        difference = pyramid(images.contiguous()).read(own, size) - reference.read(images, own, size)
+        worst.append(difference.abs().sum(0).max())
+    return torch.stack(worst)
+
+
+@pytest.mark.parametrize(("box", "bound"), [(WIDE[0], 6.5e-4), (WIDE[1], 6.5e-4), ([-50, 40, 130, 200], 1.5e-3)])
+def test_the_bound(box: list[float], bound: float) -> None:
+    """0.003 and 0.0013 of the magnitude, for both axes together: of two errors e and f along the axes e + f + e f."""
+    sides, size = (64, 80), (4, 5)
+    params = params_of([[side / 4 for side in box]], size, sides)
+    assert levels_of(fastdraw.Pyramid(torch.zeros(1, 1, *sides)), params, size) != [0]
+    with fastdraw.backend("aten"):
+        along = the_worst_of_any_image(params, size, sides, fastdraw.Pyramid)
+    assert (along < bound).all(), along
+
+
+@pytest.mark.parametrize("kind", ["smooth", "noise", "ones"])
+@pytest.mark.parametrize("numbers", [5, 7])
+def test_patches_are_those_of_the_image(backend: str, device: str, kind: str, numbers: int) -> None:
+    sides, size = (260, 300), 9
+    y, x = torch.meshgrid(torch.arange(260.0), torch.arange(300.0), indexing="ij")
+    image = {
+        "smooth": torch.sin(x / 40) * torch.cos(y / 30 + 1),
+        "noise": torch.rand(260, 300) * 2 - 1,
+        "ones": torch.ones(260, 300),
+    }
+    image = image[kind].expand(1, 2, -1, -1).contiguous().to(device)
+    params = params_of(WIDE, size, sides).float().to(device)
+    params[..., -1] = 0.7
+    if numbers == 5:
+        params = params[..., [0, 1, 2, 4, 6]]
+    pyramid = fastdraw.Pyramid(image)
+    assert min(levels_of(pyramid, params, (size, size))) >= 1
+    difference = (pyramid.read(params, size) - fastdraw.read(image, params, size)).abs().max() / 2.72**0.7
+    assert difference < {"smooth": 1e-4, "noise": 1e-3, "ones": 1e-6}[kind]
+
+
+def test_narrow_windows_are_exact(backend: str) -> None:
+    """The same bits, beside wide ones; so are windows that stand outside, and what is NaN shows."""
+    image, size = torch.rand(2, 3, 100, 120), 6
+    boxes = torch.tensor([[[10.0, 10, 50, 50], [0, 0, 120, 100], [400, 0, 520, 100], [60, 70, 61, 75]]] * 2)
+    params = fastdraw.params_from_boxes(boxes, size, (100, 120))
+    pyramid = fastdraw.Pyramid(image)
+    assert levels_of(pyramid, params, (size, size)) == [0, 2, 0, 0] * 2
+    patch, exact = pyramid.read(params, size), fastdraw.read(image, params, size)
+    assert torch.equal(patch[:, [0, 2, 3]], exact[:, [0, 2, 3]])
+    assert not torch.equal(patch[:, 1], exact[:, 1])
+    params[0, 1, 0] = torch.nan
+    assert pyramid.read(params, size)[0, 1].isnan().all()
+
+
+def test_gradients(backend: str) -> None:
+    """To image and windows, near those of the exact read; and those of what it computes."""
+    image = torch.rand(1, 2, 90, 110, dtype=torch.float64, requires_grad=True)
+    params = params_of([[5, 8, 100, 85], [40, 40, 50, 50]], 5, (90, 110)).requires_grad_()
+    weight = torch.randn(1, 2, 2, 5, 5, dtype=torch.float64)
+    found = torch.autograd.grad((fastdraw.Pyramid(image).read(params, 5) * weight).sum(), (image, params))
+    exact = torch.autograd.grad((fastdraw.read(image, params, 5) * weight).sum(), (image, params))
+    for one, other in zip(found, exact, strict=True):
+        assert (one - other).abs().max() < 0.02 * other.abs().max()
+
+
+def test_gradcheck() -> None:
+    image = torch.rand(1, 1, 17, 18, dtype=torch.float64, requires_grad=True)
+    params = torch.tensor([[0.1, -0.1, 4.0, 4.2, 0.0, -0.2, 0.3]], dtype=torch.float64, requires_grad=True)
+    with fastdraw.backend("reference"):
+        pyramid = fastdraw.Pyramid(image)
+        assert levels_of(pyramid, params, (2, 3)) == [1]
+        assert torch.autograd.gradcheck(lambda i, p: fastdraw.Pyramid(i).read(p, (2, 3)), (image, params))
+
+
+def test_crops_and_bytes(backend: str) -> None:
+    """Of any images, in any order."""
+    image = torch.randint(0, 256, (3, 3, 130, 100), dtype=torch.uint8)
+    boxes, index = torch.tensor([[0.0, 0, 100, 130], [3, 4, 20, 30], [-5, 10, 90, 120]]), torch.tensor([2, 2, 0])
+    patch = fastdraw.Pyramid(image).crop(boxes, (5, 4), index, scale=1 / 255)
+    exact = fastdraw.crop(image, boxes, (5, 4), index, scale=1 / 255)
+    assert patch.dtype == torch.float32
+    torch.testing.assert_close(patch, exact, rtol=0, atol=1e-3)
+    half = fastdraw.Pyramid((image / 255).bfloat16()).crop(boxes, (5, 4), index)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), exact, rtol=0, atol=1e-2)
+    alone = fastdraw.Pyramid(image).crop(boxes, (5, 4))
+    torch.testing.assert_close(alone, fastdraw.crop(image, boxes, (5, 4)), rtol=0, atol=0.3)
+    assert fastdraw.Pyramid(image).crop(boxes[:0], 4, index[:0]).shape == (0, 3, 4, 4)
+    assert fastdraw.Pyramid(image).read(torch.zeros(3, 0, 5), 4).shape == (3, 0, 3, 4, 4)
+
+
+def test_small_images_have_no_levels(backend: str) -> None:
+    image, params = torch.rand(2, 1, 15, 40), torch.randn(2, 5)
+    pyramid = fastdraw.Pyramid(image)
+    assert len(pyramid.levels) == 1
+    assert torch.equal(pyramid.read(params, 3), fastdraw.read(image, params, 3))
+
+
+def test_mistakes() -> None:
+    with pytest.raises(ValueError, match=r"image: expected shape \[B, C, H, W\]"):
+        fastdraw.Pyramid(torch.rand(9, 9))
+    with pytest.raises(ValueError, match="image: expected at least 1, got 0"):
+        fastdraw.Pyramid(torch.rand(1, 1, 0, 9))
+    with pytest.raises(TypeError, match="image: expected a floating-point or uint8 tensor"):
+        fastdraw.Pyramid(torch.zeros(1, 1, 9, 9).int())
+    pyramid = fastdraw.Pyramid(torch.rand(2, 1, 30, 30))
+    with pytest.raises(ValueError, match=r"params: expected shape \[2, 5\]"):
+        pyramid.read(torch.zeros(3, 5), 4)
+    with pytest.raises(ValueError, match="boxes: expected finite"):
+        pyramid.crop(torch.full((2, 4), torch.nan), 4)
