@@ -9,7 +9,7 @@ if not _os.path.isdir(_os.path.join(__path__[0], "kernels")):
 from fastdraw import installed as _installed
 from fastdraw import reference
 from fastdraw._version import __version__
-from fastdraw.boxes import boxes_from_params, crop, params_from_boxes, paste
+from fastdraw.boxes import boxes_from_params, concentric_boxes, crop, params_from_boxes, paste
 from fastdraw.classifier import DRAWClassifier
 from fastdraw.config import ClassifierConfig, DRAWConfig, classifier_presets, presets
 from fastdraw.dispatch import backend, backends
@@ -48,6 +48,7 @@ __all__ = [
     "backends",
     "boxes_from_params",
     "classifier_presets",
+    "concentric_boxes",
     "crop",
     "filterbank",
     "load_port_weights",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -166,6 +166,32 @@ def boxes_from_params(
     return torch.stack([low for low, _ in sides] + [high for _, high in sides], -1)
 
 
+def concentric_boxes(boxes: Tensor, scales: Sequence[float]) -> Tensor:
+    """Boxes around the centres of others, so many times as wide and high: [..., 4] -> [..., S, 4], for a glimpse that is fine
+    in the middle and coarse around it. One call reads all of them:
+
+        around = fastdraw.concentric_boxes(boxes, (1, 3, 9))      # boxes [B, 4]
+        patches = fastdraw.crop(image, around, 12)                # [B, 3, C, 12, 12]
+
+    boxes   as `crop` takes them, centres of pixels or edges alike. Differentiable.
+    scales  S numbers, 0 or more.
+
+    Raises TypeError or ValueError, naming the argument, for other shapes and dtypes, and negative or infinite scales.
+    """
+    checks.check_boxes(boxes)
+    if not isinstance(scales, (tuple, list)) or not all(_is_number(scale) for scale in scales):
+        raise checks.expected("scales", "a tuple of numbers, 0 or more", scales)
+    boxes = boxes if boxes.dtype == torch.float64 else boxes.float()
+    middle, half = boxes[..., :2] / 2 + boxes[..., 2:] / 2, boxes[..., 2:] / 2 - boxes[..., :2] / 2
+    around = [torch.cat([middle - scale * half, middle + scale * half], -1) for scale in scales]
+    return torch.stack(around, -2) if around else boxes.new_empty(*boxes.shape[:-1], 0, 4)
+
+
+def _is_number(value: Any) -> bool:
+    """Finite, and 0 or more."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
 def _parts(count: int, align_corners: bool) -> int:
     """How many strides a box is wide."""
     return max(count - 1, 1) if align_corners else count
@@ -183,7 +209,7 @@ def _params(
     align_corners: bool,
     log_gamma: float = 0.0,
 ) -> Tensor:
-    if isinstance(sigma, bool) or not isinstance(sigma, (int, float)) or not 0 <= sigma < math.inf:
+    if not _is_number(sigma):
         raise checks.expected("sigma", "a number of strides, 0 or more", sigma)
     x1, y1, x2, y2 = boxes.unbind(-1)
     unit = stride_unit(size, image_size) or 1.0
@@ -211,7 +237,7 @@ def windows_of(
     checks.check_pair("image", tuple(image.shape[2:]))
     _check_boxes_of(boxes, image.shape[0], index)
     checks.check_same("device", "image", image, "boxes", boxes)
-    if not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
+    if not _is_number(scale) or scale == 0:
         raise checks.expected("scale", "a number above 0", scale)
     sides = checks.check_sides("size", size)
     return sides, _params(_widened(boxes, image), sides, image.shape[2:], sigma, align_corners, math.log(scale))

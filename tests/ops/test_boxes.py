@@ -205,6 +205,19 @@ def test_scale(backend: str, scale: float) -> None:
     torch.testing.assert_close(fastdraw.crop(image, boxes, 4, scale=scale), scale * fastdraw.crop(image, boxes, 4))
 
 
+def test_concentric_boxes(backend: str) -> None:
+    """Foveated: one call, whose patches are those of every scale on its own; with a gradient to the one box."""
+    image, boxes = torch.rand(2, 3, 60, 70), torch.tensor([[20.0, 30.0, 30.0, 34.0], [1.0, 2.0, 5.0, 8.0]], requires_grad=True)
+    around = fastdraw.concentric_boxes(boxes, (1, 2.5, 0))
+    assert around[0].tolist() == [[20, 30, 30, 34], [12.5, 27, 37.5, 37], [25, 32, 25, 32]]
+    patches = fastdraw.crop(image, around, 6)
+    assert patches.shape == (2, 3, 3, 6, 6)
+    torch.testing.assert_close(patches[:, 1], fastdraw.crop(image, around[:, 1], 6))
+    (grad,) = torch.autograd.grad(patches.square().sum(), boxes)
+    assert grad.isfinite().all()
+    assert fastdraw.concentric_boxes(boxes, ()).shape == (2, 0, 4)
+
+
 IMAGE, PATCH, INDEX = torch.rand(2, 3, 20, 30), torch.rand(2, 3, 4, 4), torch.tensor([1, 0])
 BOXES = torch.tensor([[2.0, 3.0, 9.0, 8.0]] * 2)
 NAN, INF = float("nan"), float("inf")
@@ -243,6 +256,8 @@ OTHERS = [
     (lambda: fastdraw.crop(IMAGE, BOXES, 4, sigma=-1.0), ValueError, "sigma: expected a number of strides, .* got -1.0"),
     (lambda: fastdraw.crop(IMAGE, BOXES, 4, sigma=NAN), ValueError, "sigma: expected a number of strides, .* got nan"),
     (lambda: fastdraw.crop(IMAGE, BOXES, 4, scale=0), ValueError, "scale: expected a number above 0, got 0"),
+    (lambda: fastdraw.concentric_boxes(BOXES, (1, -2)), ValueError, r"scales: expected a tuple of numbers, .* \(1, -2\)"),
+    (lambda: fastdraw.concentric_boxes(BOXES, 3), ValueError, "scales: expected a tuple of numbers, 0 or more, got 3"),
     (lambda: fastdraw.paste(PATCH[0], BOXES, (20, 30)), ValueError, r"patch: expected shape \[B, C, N_y, N_x\]"),
     (lambda: fastdraw.paste(PATCH[..., :0], BOXES, (20, 30)), ValueError, "patch: expected at least 1, got 0"),
     (lambda: fastdraw.paste(PATCH, BOXES, (20, 30), INDEX), TypeError, "batch_size: expected a whole number, got None"),
