@@ -332,9 +332,11 @@ def test_a_box_outside_reads_the_border(backend: str, far: float) -> None:
 def test_under_torchs_tools(backend: str) -> None:
     """One graph, and one call for all of vmap's."""
     image, boxes = torch.rand(2, 2, 30, 40), some_boxes(2, 3, height=30, width=40).float()
-    compiled = torch.compile(lambda i, b: fastdraw.crop(i, b, (3, 4)), fullgraph=True, backend="eager")
     expected = fastdraw.crop(image, boxes, (3, 4))
-    torch.testing.assert_close(compiled(image, boxes), expected)
+    for dynamic in (False, True):
+        torch.compiler.reset()
+        compiled = torch.compile(lambda i, b: fastdraw.crop(i, b, (3, 4)), fullgraph=True, backend="eager", dynamic=dynamic)
+        torch.testing.assert_close(compiled(image, boxes), expected)
     mapped = torch.vmap(lambda i, b: fastdraw.crop(i[None], b[None], (3, 4))[0])(image, boxes)
     torch.testing.assert_close(mapped, expected)
     jacobian = torch.func.jacrev(lambda b: fastdraw.crop(image, b, (3, 4)).sum((-3, -2, -1)))(boxes)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 import fastdraw
@@ -117,6 +119,21 @@ def test_crops_and_bytes(backend: str) -> None:
     torch.testing.assert_close(alone, fastdraw.crop(image, boxes, (5, 4)), rtol=0, atol=0.3)
     assert fastdraw.Pyramid(image).crop(boxes[:0], 4, index[:0]).shape == (0, 3, 4, 4)
     assert fastdraw.Pyramid(image).read(torch.zeros(3, 0, 5), 4).shape == (3, 0, 3, 4, 4)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sides=st.tuples(st.integers(16, 150), st.integers(16, 150)),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    window=st.tuples(*(st.floats(-limit, limit, width=32) for limit in (2, 2, 10, 10, 3, 3, 2))),
+    numbers=st.sampled_from([5, 7]),
+)
+def test_any_window_is_within_the_bound(backend: str, sides, size, window, numbers: int) -> None:
+    """Signs that no image's neighbours share."""
+    image = torch.randint(0, 2, (1, 1, *sides)) * 2.0 - 1.0
+    params = torch.tensor([window])[:, [0, 1, 2, 4, 6] if numbers == 5 else slice(None)]
+    difference = fastdraw.Pyramid(image).read(params, size) - fastdraw.read(image, params, size)
+    assert difference.abs().max() <= 0.003 * params[0, -1].exp() + 1e-5
 
 
 def test_small_images_have_no_levels(backend: str) -> None:
