@@ -14,6 +14,7 @@ from benchmarks.cases import DEVICE, fastdraw_backends
 from fastdraw.profile import cost
 from fastdraw.profile.cases import Case, operator_case
 from fastdraw.profile.peers import Peer
+from fastdraw.testing import Function
 
 #: Filters reach so many sigmas (kernels/cpu/support.h).
 REACH = 6.3
@@ -42,9 +43,11 @@ def crop_case(
     places = torch.rand(batch, windows, 2) * (side - box)
     boxes = torch.cat([places, places + box], -1)
     sigma = max(0.5 * box / size, 0.5)
-    seen, band = (min(side, round(length + 2 * REACH * sigma)) for length in (box, 0))
+    across, band = (min(side, round(length + 2 * REACH * sigma)) for length in (box, 0))
+    count = batch * windows
+    seen = cost.Support(count * across**2, count * size * band * across, count * size**2 * band)
     peers = [Peer("reference", partial(plain, size=size))]
-    own = partial(fastdraw.crop, size=size)
+    own: Function = partial(fastdraw.crop, size=size)
     if as_bytes:
         bytes_there = image.to(DEVICE)
         peers.append(Peer("fastdraw, of float32", own))
@@ -66,9 +69,7 @@ def crop_case(
     return operator_case(
         f"crop {batch}x{channels}x{side}x{side}, {windows} of {size} over {box} px{', uint8' if as_bytes else ''}",
         f"forward and gradients to boxes{' and image' if image_gradient else ''}",
-        lambda itemsize: cost.large_read(
-            batch, channels, windows, size, seen, band, itemsize, side**2 if image_gradient else 0
-        ),
+        lambda itemsize: cost.read_support(batch, channels, windows, size, seen, itemsize, side**2 if image_gradient else 0),
         own,
         partial(plain, size=size),
         peers,
