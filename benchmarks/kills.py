@@ -59,12 +59,12 @@ def under_torchrun(count: int = KILLS) -> tuple[int, int, bool]:
         for kill in range(count):
             rank = kill % WORKERS
             before = len(lines(folder))
-            _wait(run, lambda rank=rank: rank in workers(run.pid))  # type: ignore[misc]
+            _wait(run, lambda rank=rank: rank in workers(run.pid))
             if kill % 3 == 0:
                 # At the start: imports, the meeting, the first steps.
                 time.sleep(moment.uniform(0, 10))
             else:
-                _wait(run, lambda before=before: len(lines(folder)) > before)  # type: ignore[misc]
+                _wait(run, lambda before=before: len(lines(folder)) > before)
                 time.sleep(moment.uniform(0, 0.2))
             if kill % 3 == 1:
                 _wait(run, lambda: any(folder.glob(".fastdraw-*")))
@@ -75,7 +75,7 @@ def under_torchrun(count: int = KILLS) -> tuple[int, int, bool]:
             restarts = max(restarts, victim[1])
             with contextlib.suppress(ProcessLookupError):
                 os.kill(victim[0], signal.SIGKILL)
-            _wait(run, lambda rank=rank, of=victim: workers(run.pid).get(rank, of)[1] > of[1])  # type: ignore[misc]
+            _wait(run, lambda rank=rank, of=victim[1]: workers(run.pid).get(rank, (0, of))[1] > of)
             outlived += run.poll() is None
         code = run.wait()
         if code:

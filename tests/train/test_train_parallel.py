@@ -151,8 +151,11 @@ def test_each_attempt_has_a_name_of_its_own() -> None:
     store, names = torch.distributed.HashStore(), set()
     for size in (3, 2, 4, 4):
         with ThreadPoolExecutor(size) as pool:
-            # The first process finds a dead one's name before its successor has come.
-            found = [pool.submit(attempt, store, rank, size) for rank in range(size) if not time.sleep(0.05)]
+            found = []
+            for rank in range(size):
+                found.append(pool.submit(attempt, store, rank, size))
+                # The first process finds a dead one's name before its successor has come.
+                time.sleep(0.05)
             (name,) = {each.result(60) for each in found}
         assert name not in names
         names.add(name)
@@ -170,13 +173,15 @@ def test_a_restart_finds_what_the_dead_left(forge: Forge, tmp_path: Path) -> Non
         its = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", **where}
         return forge.start(arguments(tmp_path / "run", **{**args, **changes}), Path(f"{log}.{rank}"), **its)
 
+    enough = 3
     for late in (1, 0):
-        before, other = lines(tmp_path / "run"), start(1 - late)
+        other = start(1 - late)
         time.sleep(0.5)
         started = other, start(late)
-        wait_until(lambda before=before: lines(tmp_path / "run") > before + 2)  # type: ignore[misc]
+        wait_until(lambda enough=enough: lines(tmp_path / "run") >= enough)
         os.kill(started[0], signal.SIGKILL)
         assert [forge.wait(process) for process in started] == [-signal.SIGKILL, 1]
+        enough = lines(tmp_path / "run") + 3
     step = load_checkpoint(tmp_path / "run").step
     started = start(0, steps=step + 3), start(1, steps=step + 3)
     assert [forge.wait(process) for process in started] == [0, 0], Path(f"{log}.0").read_text()
