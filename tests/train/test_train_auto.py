@@ -224,50 +224,34 @@ def test_no_line_is_written_twice(tmp_path: Path) -> None:
     assert [r["step"] for r in records(tmp_path / "run") if r["split"] == "train"] == list(range(1, 12))
 
 
-class Agents:
-    """Two torchruns that meet on the loopback address, as two machines would, two processes each."""
-
-    def __init__(self, folder: Path, *words: str, fixed: bool = False) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = str(free.getsockname()[1])
-        self.folder, self.fixed, self.words = folder, fixed, words or ("--nnodes", "2")
-
-    def start(self, log: str, *args: str) -> list[subprocess.Popen[bytes]]:
-        environment, agents = {**os.environ, "OMP_NUM_THREADS": "1", "FASTDRAW_GEMM": "mkl"}, []
-        for i in (0, 1):
-            where = ["--rdzv-backend", "c10d", "--rdzv-id", "1", "--rdzv-endpoint", f"127.0.0.1:{self.port}"]
-            if self.fixed:
-                where = ["--node-rank", str(i), "--master-addr", "127.0.0.1", "--master-port", self.port]
-            words = [*self.words, "--nproc-per-node", "2", *where, "-m", "fastdraw", *args]
-            command = [sys.executable, "-m", "torch.distributed.run", *words]
-            with open(self.folder / f"{log}.{i}", "wb") as file:
-                agents.append(subprocess.Popen(command, stdout=file, stderr=file, env=environment))
-            if not i:
-                # Where the processes meet is the first one's, which outlives the other.
-                wait_until(self._answers)
-        return agents
-
-    def _answers(self) -> bool:
-        with socket.socket() as asking:
-            return asking.connect_ex(("127.0.0.1", int(self.port))) == 0
-
-    def said(self, log: str) -> list[str]:
-        return [(self.folder / f"{log}.{i}").read_text() for i in (0, 1)]
-
-
 @distributed
 @pytest.mark.slow
 def test_two_agents_stand_for_two_machines(tmp_path: Path) -> None:
-    """Train, evaluate, an agent killed, resume."""
-    two = Agents(tmp_path)
+    """Two torchruns that meet on the loopback address, two processes each: train, evaluate, an agent killed, resume."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{free.getsockname()[1]}"
+    words = ["--nnodes", "2", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-id", "1", "-m", "fastdraw"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--rdzv-endpoint", where, *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "FASTDRAW_GEMM": "mkl"}
+
+    def start(log: str, *args: str) -> list[subprocess.Popen[bytes]]:
+        agents = []
+        for i in (0, 1):
+            with open(tmp_path / f"{log}.{i}", "wb") as file:
+                agents.append(subprocess.Popen([*torchrun, *args], stdout=file, stderr=file, env=environment))
+        return agents
+
+    def said(log: str) -> list[str]:
+        return [(tmp_path / f"{log}.{i}").read_text() for i in (0, 1)]
+
     args = {**small(tmp_path, 40), "batch_size": 40}
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    agents = two.start("whole", *arguments(whole, **args))
-    assert [agent.wait(300) for agent in agents] == [0, 0], two.said("whole")
-    assert "4 processes of" in "".join(two.said("whole"))
+    agents = start("whole", *arguments(whole, **args))
+    assert [agent.wait(300) for agent in agents] == [0, 0], said("whole")
+    assert "4 processes of" in "".join(said("whole"))
     # An agent goes: its workers save and end, and so do the others.
-    agents = two.start("cut", *arguments(cut, **{**args, "steps": 100000}))
+    agents = start("cut", *arguments(cut, **{**args, "steps": 100000}))
     wait_until(lambda: lines(cut) > 12)
     agents[1].kill()
     for agent in agents:
@@ -275,47 +259,14 @@ def test_two_agents_stand_for_two_machines(tmp_path: Path) -> None:
     step = load_checkpoint(cut).step
     assert step > 0
     # The same command goes on.
-    agents = two.start("again", *arguments(cut, **{**args, "steps": max(40, step + 2)}))
-    assert [agent.wait(300) for agent in agents] == [0, 0], two.said("again")
+    agents = start("again", *arguments(cut, **{**args, "steps": max(40, step + 2)}))
+    assert [agent.wait(300) for agent in agents] == [0, 0], said("again")
     assert load_checkpoint(cut).step == max(40, step + 2)
     ours, theirs = ([r for r in without_timing(folder) if r["split"] == "train"][:40] for folder in (cut, whole))
     assert ours[: min(40, step)] == theirs[: min(40, step)]
-    agents = two.start("evaluate", "evaluate", str(whole), "--data", str(args["data"]))
-    assert [agent.wait(300) for agent in agents] == [0, 0], two.said("evaluate")
-    assert "".join(two.said("evaluate")).count("nats per image = reconstruction") == 1
-
-
-@distributed
-@pytest.mark.slow
-@pytest.mark.parametrize("fixed", [False, True])
-@pytest.mark.parametrize("of", [0, 1])
-def test_a_worker_of_one_of_two_agents_is_killed(tmp_path: Path, fixed: bool, of: int) -> None:
-    """By either rendezvous of torchrun: both agents start again, though each counts restarts of its own."""
-    args = {**small(tmp_path, 60), "batch_size": 40}
-    two = Agents(tmp_path, "--nnodes", "2", "--max-restarts", "3", fixed=fixed)
-    agents = two.start("killed", *arguments(tmp_path / "killed", **args))
-    wait_until(lambda: lines(tmp_path / "killed") > 12)
-    children = Path(f"/proc/{agents[of].pid}/task/{agents[of].pid}/children").read_text().split()
-    os.kill(int(children[-1]), signal.SIGKILL)
-    assert [agent.wait(300) for agent in agents] == [0, 0], two.said("killed")
-    assert "".join(two.said("killed")).count("resuming") == 1
-    trained = [r["step"] for r in records(tmp_path / "killed") if r["split"] == "train"]
-    assert trained == list(range(1, 61))
-
-
-@distributed
-@pytest.mark.slow
-def test_one_of_two_agents_is_killed_and_the_other_goes_on(tmp_path: Path) -> None:
-    """With --nnodes 1:2, alone and with two processes where there were four."""
-    args = {**small(tmp_path, 60), "batch_size": 40}
-    two = Agents(tmp_path, "--nnodes", "1:2", "--max-restarts", "3")
-    agents = two.start("killed", *arguments(tmp_path / "killed", **args))
-    wait_until(lambda: lines(tmp_path / "killed") > 12)
-    agents[1].kill()
-    assert agents[0].wait(300) == 0, two.said("killed")
-    trained = [r["step"] for r in records(tmp_path / "killed") if r["split"] == "train"]
-    assert trained == list(range(1, 61))
-    assert load_checkpoint(tmp_path / "killed").training["processes"] == 2
+    agents = start("evaluate", "evaluate", str(whole), "--data", str(args["data"]))
+    assert [agent.wait(300) for agent in agents] == [0, 0], said("evaluate")
+    assert "".join(said("evaluate")).count("nats per image = reconstruction") == 1
 
 
 @distributed
