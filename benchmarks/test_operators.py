@@ -1,5 +1,5 @@
 """Each operator against the same maths as a user would write it in PyTorch, and against what else there is: on small images,
-on large ones, and at sizes that fill a GPU; and an LSTM's whole sequence."""
+on large ones, and at sizes that fill a GPU."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ import pytest
 from benchmarks.cases import DEVICE
 from benchmarks.cases.glimpses import LARGE, WIDE
 from benchmarks.cases.operators import filterbank_case, lstm_case, read_case, write_case
-from benchmarks.cases.sequence import sequence_case
-
-on_a_gpu = pytest.mark.skipif(DEVICE != "cuda", reason="needs a CUDA device; the other cases are the CPU's")
 
 #: (B, C, H, W, N): the paper's MNIST with its read, its write and its classifier's glimpse; its SVHN.
 GLIMPSES = [(128, 1, 28, 28, 2), (128, 1, 28, 28, 5), (128, 1, 28, 28, 12), (64, 3, 54, 54, 12)]
@@ -51,13 +48,7 @@ def test_large(name, race):
     race(LARGE[name]())
 
 
-@on_a_gpu
+@pytest.mark.skipif(DEVICE != "cuda", reason="needs a CUDA device; the other cases are the CPU's")
 @pytest.mark.parametrize("name", WIDE)
 def test_wide(name, race):
     race(WIDE[name]())
-
-
-@on_a_gpu
-def test_sequence(race):
-    """The paper's MNIST decoder, were its inputs known beforehand."""
-    race(sequence_case(128, 100, 256, 64))

@@ -1,4 +1,4 @@
-"""What `pytest --benchmark` and `make gpu` measure: operators, large glimpses, models, training steps, an LSTM's sequence."""
+"""What `pytest --benchmark` and `make gpu` measure: operators, large glimpses, models, training steps."""
 
 from __future__ import annotations
 

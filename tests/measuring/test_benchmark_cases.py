@@ -14,7 +14,6 @@ import torch
 from benchmarks import memory, scaling
 from benchmarks.cases import classifier, glimpses, models, products, steps, stepwise
 from benchmarks.cases.operators import filterbank_case, lstm_case, read_case, write_case
-from benchmarks.cases.sequence import sequence_case
 from benchmarks.proof import prove
 from fastdraw import reference
 from fastdraw.config import ClassifierConfig, DRAWConfig
@@ -63,7 +62,6 @@ CASES: dict[str, Callable[[], Case]] = {
     "steps": lambda: step_case(steps.step_variants),
     "steps of a large batch": lambda: step_case(steps.large_variants),
     "forward": lambda: steps.forward_case(CONFIG, "tiny", 4),
-    "sequence": lambda: sequence_case(4, 7, 9, 3),
     "large": lambda: glimpses.large_case(Glimpses("read", 1, 1, 70, 70, 4, 0.3)),
     "channels last": lambda: glimpses.large_case(Glimpses("read", 1, 3, 70, 70, 4, 0.3, 2, image_gradient=False), True),
 }
