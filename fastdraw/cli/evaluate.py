@@ -21,9 +21,9 @@ def register(app: "typer.Typer") -> None:
             str | None, typer.Option(metavar="NAME|PATH", help="Images to evaluate.", show_default="the run's")
         ] = None,
         data_dir: Annotated[
-            str | None, typer.Option(metavar="FOLDER", help="Folder in which they lie.", show_default="the run's")
+            str | None, typer.Option(metavar="FOLDER", help="Folder in which these images lie.", show_default="the run's")
         ] = None,
-        split: Annotated[str, typer.Option(metavar="test|validation|train", help="Which of them.")] = "test",
+        split: Annotated[str, typer.Option(metavar="test|validation|train", help="The split to evaluate.")] = "test",
         samples: Annotated[
             int,
             typer.Option(
@@ -34,14 +34,15 @@ def register(app: "typer.Typer") -> None:
             int | None, typer.Option(metavar="IMAGES", help="Images times samples at once.", show_default="the run's")
         ] = None,
         limit: Annotated[
-            int | None, typer.Option(metavar="IMAGES", help="Evaluate so many, drawn by the seed.", show_default="all")
+            int | None,
+            typer.Option(metavar="IMAGES", help="Evaluate only so many, drawn by the seed.", show_default="all"),
         ] = None,
-        ema: Annotated[bool, typer.Option(help="The moving average of the weights, where the run kept one.")] = True,
+        ema: Annotated[bool, typer.Option(help="Evaluate the moving average of the weights, where the run kept one.")] = True,
         precision: Annotated[
-            str | None, typer.Option(metavar="fp32|tf32|bf16", help="Of matrix products.", show_default="the run's")
+            str | None, typer.Option(metavar="fp32|tf32|bf16", help="Precision of matrix products.", show_default="the run's")
         ] = None,
         seed: Annotated[
-            int | None, typer.Option(metavar="NUMBER", help="Decides noise and binarisation.", show_default="the run's")
+            int | None, typer.Option(metavar="NUMBER", help="Seed of noise and binarisation.", show_default="the run's")
         ] = None,
         device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
         json: Annotated[

@@ -16,8 +16,8 @@ def register(app: "typer.Typer") -> None:
 
     def sample(
         run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or a checkpoint's file.", show_default=False)],
-        number: Annotated[int, typer.Option("--number", "-n", metavar="IMAGES", help="How many.")] = 64,
-        seed: Annotated[int, typer.Option(metavar="NUMBER", help="Decides the noise, and so the images.")] = 0,
+        number: Annotated[int, typer.Option("--number", "-n", metavar="IMAGES", help="Images to draw.")] = 64,
+        seed: Annotated[int, typer.Option(metavar="NUMBER", help="Seed of the noise, and so of the images.")] = 0,
         labels: Annotated[
             str | None,
             typer.Option(
@@ -45,7 +45,7 @@ def register(app: "typer.Typer") -> None:
             str | None, typer.Option(metavar="NAME|PATH", help="Training images for --nearest.", show_default="the run's")
         ] = None,
         data_dir: Annotated[
-            str | None, typer.Option(metavar="FOLDER", help="Folder in which they lie.", show_default="the run's")
+            str | None, typer.Option(metavar="FOLDER", help="Folder in which these images lie.", show_default="the run's")
         ] = None,
         device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
     ) -> None:

@@ -29,15 +29,16 @@ def register(app: "typer.Typer") -> None:
             str | None, typer.Option(metavar="FOLDER", help="Where to put the pictures.", show_default="RUN/view")
         ] = None,
         number: Annotated[int, typer.Option("--number", "-n", metavar="IMAGES", help="Images in each picture.")] = 16,
-        seed: Annotated[int, typer.Option(metavar="NUMBER", help="Decides noise, and which images are shown.")] = 0,
+        seed: Annotated[int, typer.Option(metavar="NUMBER", help="Seed of noise, and of which images are shown.")] = 0,
         data: Annotated[
             str | None, typer.Option(metavar="NAME|PATH", help="Images to show.", show_default="the run's")
         ] = None,
         data_dir: Annotated[
-            str | None, typer.Option(metavar="FOLDER", help="Folder in which they lie.", show_default="the run's")
+            str | None, typer.Option(metavar="FOLDER", help="Folder in which these images lie.", show_default="the run's")
         ] = None,
         split: Annotated[
-            str, typer.Option(metavar="test|validation|train", help="Which of the images: reconstructions, windows, kl, page.")
+            str,
+            typer.Option(metavar="test|validation|train", help="The split whose images are shown."),
         ] = "test",
         device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
     ) -> None:

@@ -20,7 +20,7 @@ from fastdraw.profile.models import Problem
 from fastdraw.profile.peers import Peer
 from fastdraw.profile.shapes import Drawing, Glimpses, Shape, Step
 from fastdraw.profile.timing import Timed, Variant
-from fastdraw.testing import Function, as_list, differentiate, leaves
+from fastdraw.testing import Function, Inputs, as_list, differentiate, leaves
 
 #: What --peers may name, those that are measured unless something else is said first. The others compile for long.
 STANDARD_PEERS = ("reference", "einsum", "grid_sample", "LSTMCell")
@@ -65,6 +65,42 @@ class Case:
         return DTYPES[self.precision]
 
 
+class _Sets:
+    """Sets of the same inputs, and of the weights that make one number of the outputs, for calls to take in turn: on a CUDA
+    device as many as are larger than L2 twice."""
+
+    def __init__(
+        self,
+        make: Callable[[], list[Tensor]],
+        own: Function,
+        dtype: torch.dtype,
+        device: str,
+        wide: Collection[int],
+        constants: Collection[int],
+    ) -> None:
+        torch.manual_seed(0)
+        made = [tensor.to(device) for tensor in make()]
+        dtypes = [torch.float32 if index in wide else dtype for index in range(len(made))]
+        self._constants, self.inputs = constants, [leaves(made, dtypes, constants)]
+        del made
+        with torch.no_grad():
+            # Gradients come in the dtype of what they belong to.
+            self.weights = [[torch.randn_like(output) for output in as_list(own(*self.inputs[0]))]]
+        self.input_bytes = sum(tensor.nbytes for tensor in (*self.inputs[0], *self.weights[0]))
+        if device == "cuda":
+            count = math.ceil(2 * torch.cuda.get_device_properties(0).L2_cache_size / self.input_bytes)
+            for _ in range(min(MOST_SETS, count) - 1):
+                self.inputs.append(self.copy(dtypes))
+                self.weights.append([t.clone() for t in self.weights[0]])
+
+    def copy(self, dtypes: Sequence[torch.dtype], number: int = 0) -> Inputs:
+        return leaves(self.inputs[number], dtypes, self._constants)
+
+    def all_in(self, dtype: torch.dtype) -> tuple[list[Inputs], list[list[Tensor]]]:
+        inputs = [self.copy([dtype] * len(each), k) for k, each in enumerate(self.inputs)]
+        return inputs, [[t.to(dtype) for t in each] for each in self.weights]
+
+
 def operator_case(
     title: str,
     measured: str,
@@ -83,35 +119,18 @@ def operator_case(
     """A case of one operator, `plain` its specification. cost: of the bytes of an element. make() gives the inputs; those
     numbered in `wide` are never narrower than float32, and those in `constants` get no gradient."""
     dtype = DTYPES[precision]
-    torch.manual_seed(0)
-    made = [tensor.to(device) for tensor in make()]
-    dtypes = [torch.float32 if index in wide else dtype for index in range(len(made))]
-    first = leaves(made, dtypes, constants)
-    del made
-    with torch.no_grad():
-        # Gradients come in the dtype of what they belong to.
-        weights = [torch.randn_like(output) for output in as_list(own(*first))]
-    input_bytes = sum(tensor.nbytes for tensor in (*first, *weights))
-    sets = 1
-    if device == "cuda":
-        sets = min(MOST_SETS, math.ceil(2 * torch.cuda.get_device_properties(0).L2_cache_size / input_bytes))
-    all_inputs = [first, *(leaves([t.detach() for t in first], dtypes, constants) for _ in range(sets - 1))]
-    all_weights = [weights, *([t.clone() for t in weights] for _ in range(sets - 1))]
+    sets = _Sets(make, own, dtype, device, wide, constants)
     setting = partial(float32_products, "high" if precision == "tf32" else "highest")
 
-    def variant(name: str, function: Function, backend: str | None = None) -> Variant:
-        return Variant(name, lambda k: differentiate(function, all_inputs[k], all_weights[k]), backend, setting)
+    def variant(name: str, function: Function, backend: str) -> Variant:
+        return Variant(name, lambda k: differentiate(function, sets.inputs[k], sets.weights[k]), backend, setting)
 
     def of(peer: Peer) -> Variant:
-        inputs, weighting, step = all_inputs, all_weights, peer.function
-        if peer.narrow:
-            inputs = [leaves([t.detach() for t in each], [dtype] * len(first), constants) for each in all_inputs]
-            weighting = [[t.to(dtype) for t in each] for each in all_weights]
-        if not peer.differentiates:
-            step = partial(differentiate, peer.function)
+        inputs, weights = sets.all_in(dtype) if peer.narrow else (sets.inputs, sets.weights)
+        step = peer.function if peer.differentiates else partial(differentiate, peer.function)
         return Variant(
             peer.name,
-            lambda k: step(inputs[k], weighting[k]),
+            lambda k: step(inputs[k], weights[k]),
             setting=setting,
             captured=not peer.differentiates,
             approximate=peer.approximate,
@@ -121,12 +140,14 @@ def operator_case(
 
     def exact() -> list[Tensor]:
         # From the very numbers that the variants get.
-        inputs = leaves([t.detach() for t in first], [torch.float64] * len(first), constants)
-        return differentiate(plain, inputs, [weight.double() for weight in weights])
+        return differentiate(
+            plain, sets.copy([torch.float64] * len(sets.inputs[0])), [weight.double() for weight in sets.weights[0]]
+        )
 
     variants = [*(variant(f"fastdraw {name}", own, name) for name in backends), *map(of, others)]
     least = cost(dtype.itemsize)
-    return Case(title, measured, precision, device, least, variants, exact, sets, input_bytes, batch=batch)
+    count = len(sets.inputs)
+    return Case(title, measured, precision, device, least, variants, exact, count, sets.input_bytes, batch=batch)
 
 
 def resolved(backend: str, device: str) -> str:

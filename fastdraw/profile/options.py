@@ -37,16 +37,16 @@ class Options:
         None, _PANEL, "Side of read's and write's window, of the image's longer one.", "0.5", "FRACTION"
     )
     windows: int | None = option(None, _PANEL, "Windows of each image, for read and write.", "1", "K")
-    params_only: bool = option(False, None, "No gradient to read's image.")
-    glimpses: int | None = option(None, _PANEL, "Of draw.", "64", "T")
-    hidden_size: int | None = option(None, _PANEL, "Of draw's LSTMs.", "256", "UNITS")
+    params_only: bool = option(False, None, "Leave out the gradient to read's image.")
+    glimpses: int | None = option(None, _PANEL, "Glimpses that draw takes.", "64", "T")
+    hidden_size: int | None = option(None, _PANEL, "Units of each of draw's LSTMs.", "256", "UNITS")
     latent_size: int | None = option(None, _PANEL, "Latent variables of draw's glimpse.", "100", "Z")
     read_size: int | None = option(None, _PANEL, "Filters along a side of draw's read.", "2", "N")
     write_size: int | None = option(None, _PANEL, "Filters along a side of draw's write.", "5", "N")
-    backend: str = option("auto", None, "Of fastdraw.", metavar="auto|native|aten|triton|reference")
+    backend: str = option("auto", None, "Kernels that fastdraw runs.", metavar="auto|native|aten|triton|reference")
     device: str = option("auto", None, "Where to compute.", metavar="auto|cpu|cuda")
     dtype: str = option(
-        "float32", None, "Of images, patches and products; autocast for draw.", metavar="float32|bfloat16|float16"
+        "float32", None, "Type of images, patches and products; for draw that of autocast.", metavar="float32|bfloat16|float16"
     )
     seconds: float = option(0.4, None, "Measuring time for each variant.", metavar="SECONDS")
     peers: str = option(
@@ -59,7 +59,7 @@ class Options:
     json: Path | None = option(None, None, "Write every figure, machine and versions.", metavar="FILE.json")
     plot: Path | None = option(None, None, "Draw a roofline plot.", metavar="FILE.png")
     trace: Path | None = option(None, None, "Write a trace of a step of each, for ui.perfetto.dev.", metavar="FILE.json")
-    compare: str | None = option(None, None, "Say what got slower since that --json.", metavar="OLD.json")
+    compare: str | None = option(None, None, "An earlier run's --json: say what got slower since.", metavar="OLD.json")
     fail_slower: bool = option(False, None, "Exit with 1 where something of fastdraw's got slower; needs --compare.")
 
     def __post_init__(self) -> None:

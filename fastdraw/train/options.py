@@ -141,7 +141,7 @@ class TrainOptions:
         "10, 1 to classify",
         "NORM",
     )
-    seed: int = option(0, OPTIMISATION, "Decides weights, order, noise and binarisation.", metavar="NUMBER")
+    seed: int = option(0, OPTIMISATION, "Seed of weights, order, noise and binarisation.", metavar="NUMBER")
     ema: float | None = option(
         None,
         OPTIMISATION,
@@ -162,7 +162,7 @@ class TrainOptions:
     precision: str = option(
         "fp32",
         MACHINE,
-        "Of matrix products: fp32; tf32 (CUDA); or bf16, by autocast. Everything else is float32.",
+        "Precision of matrix products: fp32; tf32 (CUDA); or bf16, by autocast. Everything else is float32.",
         metavar="|".join(PRECISIONS),
     )
     accumulate: int = option(
