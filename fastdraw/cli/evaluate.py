@@ -4,7 +4,7 @@
 import json as text_of
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastdraw.cli import say
 
@@ -51,28 +51,32 @@ def register(app: "typer.Typer") -> None:
     ) -> None:
         """Measure a trained model on held-out images: nats (the paper's bound, and a tighter estimate from K samples), the KL
         of each glimpse; of a classifier the error, and which classes it takes for which. All with standard errors."""
-        from fastdraw.data.bar import bar
-        from fastdraw.evaluation import evaluate_run
-        from fastdraw.evaluation.text import lines
-        from fastdraw.files import check_writable, expanded, write_in
-        from fastdraw.runs.parallel import rank
-
-        json = expanded(json)
-        if json not in (None, "-"):
-            check_writable("json", Path(str(json)))
-        how = split, samples, batch, limit, ema, precision, seed, device
-        with bar("evaluating", not rank() and sys.stderr.isatty(), lasting=False) as progress:
-            report = evaluate_run(run, data, data_dir, *how, progress)
-        if rank():
-            # The first process tells for all.
-            return
-        text = text_of.dumps(report.to_dict(), indent=2) + "\n"
-        if json == "-":
-            print(text, end="")
-            return
-        if json is not None:
-            write_in(Path(json), text.encode())
-        for line in lines(report):
-            say(line)
+        how = data, data_dir, split, samples, batch, limit, ema, precision, seed, device
+        _evaluate(run, how, json)
 
     app.command("evaluate")(evaluate)
+
+
+def _evaluate(run: str, how: tuple[Any, ...], json: str | None) -> None:
+    from fastdraw.data.bar import bar
+    from fastdraw.evaluation import evaluate_run
+    from fastdraw.evaluation.text import lines
+    from fastdraw.files import check_writable, expanded, write_in
+    from fastdraw.runs.parallel import rank
+
+    json = expanded(json)
+    if json not in (None, "-"):
+        check_writable("json", Path(str(json)))
+    with bar("evaluating", not rank() and sys.stderr.isatty(), lasting=False) as progress:
+        report = evaluate_run(run, *how, progress=progress)
+    if rank():
+        # The first process tells for all.
+        return
+    text = text_of.dumps(report.to_dict(), indent=2) + "\n"
+    if json == "-":
+        print(text, end="")
+        return
+    if json is not None:
+        write_in(Path(json), text.encode())
+    for line in lines(report):
+        say(line)
