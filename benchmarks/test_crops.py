@@ -5,9 +5,6 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.cases.crops import CROPS
-from benchmarks.clock import clock
-
-pytestmark = pytest.mark.benchmark(timer=clock)
 
 
 @pytest.mark.parametrize("name", CROPS)

@@ -3,6 +3,8 @@
 # Annotations are objects here, not strings: typer reads them.
 import json as text_of
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,15 +53,16 @@ def register(app: "typer.Typer") -> None:
     ) -> None:
         """Measure a trained model on held-out images: nats (the paper's bound, and a tighter estimate from K samples), the KL
         of each glimpse; of a classifier the error, and which classes it takes for which. All with standard errors."""
+        from fastdraw.evaluation import evaluate_run
+
         how = data, data_dir, split, samples, batch, limit, ema, precision, seed, device
-        _evaluate(run, how, json)
+        _evaluated(partial(evaluate_run, run, *how), json)
 
     app.command("evaluate")(evaluate)
 
 
-def _evaluate(run: str, how: tuple[Any, ...], json: str | None) -> None:
+def _evaluated(evaluate: Callable[..., Any], json: str | None) -> None:
     from fastdraw.data.bar import bar
-    from fastdraw.evaluation import evaluate_run
     from fastdraw.evaluation.text import lines
     from fastdraw.files import check_writable, expanded, write_in
     from fastdraw.runs.parallel import rank
@@ -68,7 +71,7 @@ def _evaluate(run: str, how: tuple[Any, ...], json: str | None) -> None:
     if json not in (None, "-"):
         check_writable("json", Path(str(json)))
     with bar("evaluating", not rank() and sys.stderr.isatty(), lasting=False) as progress:
-        report = evaluate_run(run, *how, progress=progress)
+        report = evaluate(progress=progress)
     if rank():
         # The first process tells for all.
         return
