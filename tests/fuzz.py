@@ -90,6 +90,10 @@ def operator() -> tuple[Callable[..., Tensor], list[Tensor]]:
     dtype = random.choice(DTYPES)
     window = params(batch, *several)
     kind = random.choice(["read", "read", "write", "filterbank", "lstm"])
+    if kind == "read" and random.random() < 0.25:
+        # Bytes have no gradient.
+        pixels = strided(torch.randint(0, 256, (batch, random.randint(1, 5), height, width), dtype=torch.uint8))
+        return lambda p: fastdraw.read(pixels, p, n), [window]
     if kind == "read":
         return lambda image, p: fastdraw.read(image, p, n), [torch.rand(batch, channels, height, width).to(dtype), window]
     if kind == "write":

@@ -47,6 +47,19 @@ def test_glimpse_shapes(shape, dtype):
         check(shape, moderate_params(shape[0]), power, dtype, params_dtype)
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 9, 11, 4), (1, 1, 40, 70, 12)], ids=str)
+def test_bytes_are_the_numbers_that_they_are(shape):
+    """Channels last, as photographs are decoded."""
+    batch, channels, height, width, size = shape
+    pixels = torch.randint(0, 256, (batch, height, width, channels), dtype=torch.uint8, device=DEVICE).permute(0, 3, 1, 2)
+    params, grad = moderate_params(batch).float().to(DEVICE), torch.randn(batch, channels, size, size, device=DEVICE)
+    patch = kernels.read(pixels, params, (size, size), 1)
+    assert patch.dtype == torch.float32
+    torch.testing.assert_close(patch, kernels.read(pixels.float(), params, (size, size), 1))
+    found, wanted = (kernels.read_backward(grad, image, params, 1, False)[1] for image in (pixels, pixels.float()))
+    torch.testing.assert_close(found, wanted)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("row", WINDOWS, ids=str)
 def test_glimpse_windows(row, dtype):
