@@ -184,7 +184,7 @@ def test_a_missing_fast_backend_is_said(capsys: pytest.CaptureFixture[str], tmp_
             assert words in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("script", ["drawing", "glimpse_classifier", "lightning_draw", "train_draw"])
+@pytest.mark.parametrize("script", ["drawing", "foveated_classifier", "glimpse_classifier", "lightning_draw", "train_draw"])
 def test_examples_explain_themselves(script: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     if script == "lightning_draw":
         pytest.importorskip("lightning")

@@ -53,6 +53,15 @@ def test_glimpses_in_another_model(tmp_path: Path) -> None:
     assert float(error) < 70
 
 
+def test_something_small_in_a_large_image(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    out = run(tmp_path, "foveated_classifier.py", "60", "--side", "160")
+    errors = dict(re.findall(r"(\w+): test error ([\d.]+) %", out))
+    # Where it looks was learned; of the whole image as many numbers tell next to nothing.
+    assert float(errors["glimpses"]) < 45
+    assert float(errors["downsampled"]) > 60
+
+
 def test_the_readmes_picture(tmp_path: Path) -> None:
     pytest.importorskip("PIL")
     checkpoint = pytest.importorskip("fastdraw.runs.checkpoint")
