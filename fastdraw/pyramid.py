@@ -45,7 +45,7 @@ class Pyramid:
     image  [B, C, H, W], floating-point or uint8. Levels are float32, float64 of float64; all together take a third of the
            memory of such an image with one channel more.
 
-    Patches differ from the exact ones by at most 0.003 of the image's largest magnitude, whatever the image, by 0.0013 where
+    Patches differ from the exact ones by at most 0.0031 of the image's largest magnitude, whatever the image, by 0.0014 where
     all samples stand inside of it, and on smooth images by less than 1e-4 (held by tests/ops/test_pyramid.py). Windows whose
     sigma is below 4.1 pixels, and those with samples more than two sigmas outside, are read from the image itself, exactly.
 
