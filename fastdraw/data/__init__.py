@@ -52,7 +52,7 @@ _SETS = {
     "cluttered-mnist-60": _composed("cluttered-mnist-60", composed.CLUTTERED_60),
     "two-digits": _composed("two-digits", composed.TWO_DIGITS),
     "svhn": _Set(svhn.load, svhn.holds, svhn.FORM),
-    "svhn-extra": _Set(svhn.load_extra, svhn.holds_extra, svhn.FORM_EXTRA),
+    "svhn-extra": _Set(partial(svhn.load, extra=True), partial(svhn.holds, extra=True), svhn.FORM_EXTRA),
     "cifar10": _Set(cifar10.load, cifar10.holds, cifar10.FORM),
     "omniglot": _Set(omniglot.load, omniglot.holds, omniglot.FORM),
 }

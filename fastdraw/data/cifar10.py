@@ -9,7 +9,7 @@ import numpy as np
 from fastdraw.data import archive, npz
 from fastdraw.data.arrays import read_bytes
 from fastdraw.data.download import fetch, original
-from fastdraw.data.splits import DataError, Parts, Splits, complete
+from fastdraw.data.splits import DataError, Parts, Splits, check_shape, complete
 
 #: One server under two names.
 MIRRORS = ("https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/")
@@ -36,7 +36,7 @@ def load(folder: Path | None, download: bool, progress: bool) -> Splits:
         wanted = {f"{FOLDER}/{name}": name for name in names}
         found = {wanted[member]: content for member, content in archive.members(path, wanted, _LARGEST)}
     else:
-        return complete(_from_small(folder / SMALL), "cifar10")
+        return complete(check_shape(npz.load(folder / SMALL), (3, 32, 32), folder / SMALL), "cifar10")
     parts: Parts = {part: _rows([(name, found[name]) for name in files]) for part, files in FILES.items()}
     return complete(parts, "cifar10")
 
@@ -48,13 +48,6 @@ def holds(folder: Path) -> bool:
 def _batches(folder: Path) -> Path | None:
     """The folder with the unpacked files, within `folder` or itself."""
     return next((path for path in (folder / FOLDER, folder) if (path / FILES["train"][0]).exists()), None)
-
-
-def _from_small(path: Path) -> Parts:
-    parts = npz.load(path)
-    if any(pixels.shape[1:] != (3, 32, 32) for pixels, _ in parts.values()):
-        raise DataError(f"{path}: expected images of shape [3, 32, 32], got others")
-    return parts
 
 
 def _rows(files: list[tuple[str, bytes]]) -> tuple[np.ndarray, np.ndarray]:

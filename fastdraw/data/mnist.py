@@ -9,7 +9,7 @@ import numpy as np
 from fastdraw.data import idx, npz
 from fastdraw.data.arrays import as_images, as_labels, reading
 from fastdraw.data.download import fetch, original
-from fastdraw.data.splits import DataError, Parts, Splits, complete
+from fastdraw.data.splits import DataError, Parts, Splits, check_shape, complete
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -57,7 +57,7 @@ def load(folder: Path | None, download: bool, progress: bool) -> Splits:
     else:
         parts = _from_idx([_idx_file(folder, name) for name, _ in (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)])
         _check_original(parts, folder)
-    _check_shape(parts, folder)
+    check_shape(parts, (1, 28, 28), folder)
     if "validation" not in parts:
         pixels, labels = parts["train"]
         kept = len(pixels) * 5 // 6
@@ -80,7 +80,7 @@ def load_binarized(folder: Path | None, download: bool, progress: bool) -> Split
         for part, (name, md5) in BINARIZED.items():
             file = fetch(name, md5, BINARIZED_MIRRORS, download, progress) if folder is None else original(folder / name, md5)
             parts[part] = (_from_text(file), None)
-    _check_shape(parts, folder)
+    check_shape(parts, (1, 28, 28), folder)
     for part, (pixels, _) in parts.items():
         if ((pixels != 0) & (pixels != 255)).any():
             raise DataError(f"{folder}: expected binary images, got grey ones in {part}")
@@ -132,9 +132,3 @@ def _from_text(path: Path) -> np.ndarray:
     if bits.max() > 1 or not np.isin(lines[..., 1], (ord(" "), ord("\n"))).all():
         raise DataError(f"{path}: expected digits 0 and 1 with single spaces between them, got something else")
     return bits.reshape(-1, 1, 28, 28) * np.uint8(255)
-
-
-def _check_shape(parts: Parts, folder: Path | None) -> None:
-    for part, (pixels, _) in parts.items():
-        if pixels.shape[1:] != (1, 28, 28):
-            raise DataError(f"{folder}: expected images of shape [1, 28, 28], got {list(pixels.shape[1:])} in {part}")

@@ -10,7 +10,7 @@ from fastdraw.data import matlab
 from fastdraw.data.arrays import as_images
 from fastdraw.data.download import fetch
 from fastdraw.data.npz import Arrays
-from fastdraw.data.splits import DataError, Parts, Splits, complete
+from fastdraw.data.splits import DataError, Parts, Splits, check_shape, complete
 
 MIRRORS = (
     "https://raw.githubusercontent.com/yburda/iwae/master/datasets/OMNIGLOT/",
@@ -75,6 +75,4 @@ def _check(path: Path) -> None:
 def _from_npz(path: Path) -> Splits:
     with Arrays(path) as arrays:
         parts: Parts = {"train": (arrays.images("background"), None), "test": (arrays.images("evaluation"), None)}
-    if any(pixels.shape[1:] != (1, 28, 28) for pixels, _ in parts.values()):
-        raise DataError(f"{path}: expected images of shape [1, 28, 28], got others")
-    return complete(parts, "omniglot")
+    return complete(check_shape(parts, (1, 28, 28), path), "omniglot")

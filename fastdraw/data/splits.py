@@ -67,6 +67,14 @@ def binarize(batch: Tensor, generator: torch.Generator | None = None) -> Tensor:
 Parts = dict[str, tuple[np.ndarray, np.ndarray | None]]
 
 
+def check_shape(parts: Parts, shape: tuple[int, int, int], where: object) -> Parts:
+    """Refuses images that are not [C, H, W] of this shape."""
+    for part, (pixels, _) in parts.items():
+        if pixels.shape[1:] != shape:
+            raise DataError(f"{where}: expected images of shape {list(shape)}, got {list(pixels.shape[1:])} in {part}")
+    return parts
+
+
 def complete(parts: Parts, name: str, most_validation: int | None = None) -> Splits:
     """Splits from what there is. Of validation and test, what is missing is dealt out of train, a tenth of that each.
 

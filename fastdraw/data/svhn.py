@@ -65,16 +65,10 @@ def load(folder: Path | None, download: bool, progress: bool, extra: bool = Fals
     return _cropping({"train": (train, None), "test": (found["test"], None)}, name)
 
 
-def load_extra(folder: Path | None, download: bool, progress: bool) -> Splits:
-    return load(folder, download, progress, extra=True)
-
-
-def holds(folder: Path) -> bool:
-    return _holds(folder, ("train", "test")) or (folder / SMALL).exists()
-
-
-def holds_extra(folder: Path) -> bool:
-    return _holds(folder, ("train", "extra", "test"))
+def holds(folder: Path, extra: bool = False) -> bool:
+    parts = ("train", "extra", "test") if extra else ("train", "test")
+    whole = _sources(folder, parts) is not None or all((folder / CROPPED[part]).exists() for part in parts)
+    return whole or (not extra and (folder / SMALL).exists())
 
 
 def read_cropped(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -89,10 +83,6 @@ def read_cropped(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"{path}: expected class numbers from 1 to 10, got some from {labels.min()} to {labels.max()}")
     # MATLAB counts from one, so the digit zero is ten there.
     return as_images(pixels.transpose(3, 2, 0, 1), str(path)), labels % 10
-
-
-def _holds(folder: Path, parts: tuple[str, ...]) -> bool:
-    return _sources(folder, parts) is not None or all((folder / CROPPED[part]).exists() for part in parts)
 
 
 def _sources(folder: Path, parts: tuple[str, ...]) -> dict[str, Path] | None:
