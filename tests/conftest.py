@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import random
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +180,30 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "run"
     run(folder, steps=70)
     return folder
+
+
+@pytest.fixture(scope="session")
+def forge() -> Iterator[Any]:
+    """Processes that start at once, of one that has imported everything: helpers/forge.py."""
+    from forge import Forge
+
+    forge = Forge()
+    yield forge
+    forge.close()
+
+
+@pytest.fixture
+def no_space(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Has a function fail as on a full disk, by default the one that has data written: from its `after`-th call on."""
+
+    def fails(target: Any = os, name: str = "fsync", after: int = 1) -> None:
+        original, calls = getattr(target, name), itertools.count(1)
+
+        def full(*args: Any) -> Any:
+            if next(calls) >= after:
+                raise OSError(28, "No space left on device")
+            return original(*args)
+
+        monkeypatch.setattr(target, name, full)
+
+    return fails

@@ -104,16 +104,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def no_settings(monkeypatch, tmp_path):
-    """Neither this machine's data nor its cache, and no patience; files here are small."""
+def server(monkeypatch) -> Iterator[Server]:
+    """Files here are small, and nobody is patient."""
     monkeypatch.setattr(download, "BLOCK", 1 << 10)
-    monkeypatch.delenv("FASTDRAW_DATA", raising=False)
-    monkeypatch.setenv("FASTDRAW_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(download, "PAUSE", 0.0)
-
-
-@pytest.fixture
-def server(monkeypatch, no_settings) -> Iterator[Server]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with Server({"some.gz": PAYLOAD}) as server:
         thread = threading.Thread(target=functools.partial(server.serve_forever, poll_interval=0.02))

@@ -30,12 +30,22 @@ def moderate_params(*sizes: int) -> Tensor:
     return torch.randn(*sizes, 5, dtype=torch.float64) * torch.tensor([0.7, 0.7, 1.0, 0.7, 0.7], dtype=torch.float64)
 
 
+def own_params(*sizes: int) -> Tensor:
+    """The same with a sigma and a stride of its own for each axis."""
+    scale = torch.tensor([0.6, 0.6, 1.0, 1.0, 0.7, 0.7, 0.7], dtype=torch.float64)
+    return torch.randn(*sizes, 7, dtype=torch.float64) * scale
+
+
+#: Filters of a patch: a number, or rows and columns.
+Size = int | tuple[int, int]
+
+
 def _several(b: int, k: int | None) -> tuple[int, ...]:
     return (b,) if k is None else (b, k)
 
 
 def read(
-    b: int, c: int, h: int, w: int, n: int, k: int | None = None, params: Tensor | None = None, image: Any = torch.randn
+    b: int, c: int, h: int, w: int, n: Size, k: int | None = None, params: Tensor | None = None, image: Any = torch.randn
 ) -> Operator:
     """Of k windows of each image, where k is given. params: random ones otherwise. image: what makes images."""
     params = moderate_params(*_several(b, k)) if params is None else params
@@ -43,13 +53,14 @@ def read(
     return Operator(*pair, [image(b, c, h, w, dtype=torch.float64), params], 1)
 
 
-def write(b: int, c: int, h: int, w: int, n: int, k: int | None = None, params: Tensor | None = None) -> Operator:
+def write(b: int, c: int, h: int, w: int, n: Size, k: int | None = None, params: Tensor | None = None) -> Operator:
     params = moderate_params(*_several(b, k)) if params is None else params
     pair = (lambda q, p: fastdraw.write(q, p, (h, w)), lambda q, p: reference.write(q, p, (h, w)))
-    return Operator(*pair, [torch.randn(*_several(b, k), c, n, n, dtype=torch.float64), params], 1)
+    sides = (n, n) if isinstance(n, int) else n
+    return Operator(*pair, [torch.randn(*_several(b, k), c, *sides, dtype=torch.float64), params], 1)
 
 
-def filterbank(b: int, c: int, h: int, w: int, n: int, params: Tensor | None = None) -> Operator:
+def filterbank(b: int, c: int, h: int, w: int, n: Size, k: None = None, params: Tensor | None = None) -> Operator:
     pair = (lambda p: fastdraw.filterbank(p, n, (h, w)), lambda p: reference.filterbank(p, n, (h, w)))
     return Operator(*pair, [moderate_params(b) if params is None else params], 0)
 

@@ -52,6 +52,121 @@ def _laid_out(value: Tensor, dtypes: Sequence[torch.dtype], device: str) -> Tens
     return own.to(device).as_strided(value.shape, value.stride(), value.storage_offset())
 
 
+#: Pieces that are products, and the role of each one's weight, where backends prepare it.
+ROLES = {
+    "cell": "cell",
+    "latent": "latent",
+    "linear": "linear",
+    "cell_backward": "linear",
+    "latent_backward": "linear",
+    "input_backward": "linear",
+    "weight_gradient": None,
+}
+
+
+def piece_cases(name: str, batch: int, depth: int, units: int) -> Iterator[tuple[Arguments, str, str]]:
+    """What a piece of ROLES is given, its outputs and its operands, as `check_piece` takes them, in each of its forms."""
+    inputs, bias = columns_of_more(normal(batch, depth), 0, 3), normal(units)
+    scale = depth**-0.5
+    if name == "cell":
+        for places in (1, 2):
+            yield (
+                {
+                    "inputs": inputs,
+                    "weight": normal(4 * units, depth) * scale,
+                    "bias": normal(4 * units),
+                    "c": normal(batch, units),
+                    "gates": missing(batch, 4 * units),
+                    "c_new": missing(batch, units),
+                    "h_outs": [columns_of_more(missing(batch, units), 2 * place + 1, 1) for place in range(places)],
+                },
+                "gates c_new h_outs",
+                "inputs weight bias gates h_outs",
+            )
+    elif name == "latent":
+        yield (
+            {
+                "h": columns_of_more(normal(batch, depth), 3, 2),
+                "weight": normal(2 * units, depth) * scale,
+                "bias": normal(2 * units),
+                "noise": normal(batch, units),
+                "out": missing(batch, 2 * units),
+                "z": columns_of_more(missing(batch, units), 0, 5),
+                "kl": missing(batch),
+            },
+            "out z kl",
+            "h weight bias z",
+        )
+    elif name == "linear":
+        yield (
+            {
+                "h": columns_of_more(normal(batch, depth), 7, 2),
+                "weight": normal(units, depth) * scale,
+                "bias": bias,
+                "out": missing(batch, units),
+            },
+            "out",
+            "h weight bias",
+        )
+    elif name == "cell_backward":
+        i, f, g, o = (normal(batch, units) for _ in range(4))
+        for others in (0, 1, 2):
+            yield (
+                {
+                    "grad_out": normal(batch, depth),
+                    "weight": normal(depth, units) * scale,
+                    "others": [columns_of_more(normal(batch, units), 5 * other, 1) for other in range(others)],
+                    "gates": torch.cat([i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()], 1),
+                    "c": normal(batch, units),
+                    "c_new": normal(batch, units),
+                    "grad_c": normal(batch, units),
+                    "grad_gates": missing(batch, 4 * units),
+                },
+                "grad_gates grad_c",
+                "grad_out weight others gates grad_gates",
+            )
+    elif name == "latent_backward":
+        for needs_noise in (False, True):
+            yield (
+                {
+                    "grad_gates": normal(batch, depth),
+                    "weight": normal(depth, units + 37) * scale,
+                    "latent": normal(batch, 2 * units),
+                    "noise": normal(batch, units),
+                    # What a sum hands back: one value for all images.
+                    "grad_kl": normal(1).expand(batch),
+                    "grad_inputs": missing(batch, units + 37),
+                    "grad_latent": missing(batch, 2 * units),
+                    "grad_noise": missing(batch, units) if needs_noise else None,
+                },
+                "grad_inputs grad_latent grad_noise",
+                "grad_gates weight grad_inputs grad_latent",
+            )
+    elif name == "input_backward":
+        yield (
+            {
+                "grad_out": columns_of_more(normal(batch, depth)),
+                "weight": normal(depth, units) * scale,
+                "grad_inputs": missing(batch, units),
+            },
+            "grad_inputs",
+            "grad_out weight grad_inputs",
+        )
+    else:
+        cut = depth // 3
+        for parts in ([depth], [cut, depth - cut]):
+            yield (
+                {
+                    "grad_out": columns_of_more(normal(batch, units)),
+                    "inputs": inputs,
+                    "weights": [normal(units, part) for part in parts if part],
+                    "bias": bias,
+                },
+                "weights bias",
+                "grad_out inputs",
+            )
+
+
 def check_piece(
     pieces: ModuleType,
     name: str,

@@ -12,6 +12,9 @@ GLIMPSES = [
     (1, 5, 31, 1, 3),  # one pixel wide
 ]
 
+#: Of a small lstm_step's tensors: x, h, c, weight_ih, weight_hh, bias_ih, bias_hh.
+LSTM = [(2, 3), (2, 4), (2, 4), (16, 3), (16, 4), (16,), (16,)]
+
 #: Rows of params (g~x, g~y, log sigma^2, log delta~, log gamma), each with what it is there for.
 WINDOWS = [
     (0.0, 0.0, 0.0, 0.0, 0.0),  # the whole image

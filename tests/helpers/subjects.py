@@ -47,7 +47,7 @@ def _windows(b: int, k: int) -> Tensor:
 
 
 def filterbank(b: int, c: int, h: int, w: int, n: int) -> Operator:
-    return operators.filterbank(b, c, h, w, n, window_params(b))
+    return operators.filterbank(b, c, h, w, n, params=window_params(b))
 
 
 def lstm_step(b: int, i: int, h: int) -> Operator:

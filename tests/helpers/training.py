@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
+from datafiles import pixels
 
-from fastdraw.train import TrainOptions, load_checkpoint, train
+from fastdraw.train import Interrupted, TrainOptions, load_checkpoint, loop, train
 from fastdraw.train.display import Display
 
 #: A model that takes a few milliseconds a step; 28 steps are an epoch of the 1,437 training digits or nearly so.
@@ -41,6 +45,34 @@ def run(folder: Path, **changes: Any) -> Any:
     options = TrainOptions(**{**SMALL, "out": str(folder), **changes})
     given = {"out", *changes} if options.resume else None
     return train(options, given, Quiet())
+
+
+def often(folder: Path, steps: int) -> dict[str, Any]:
+    """Options of a run in `folder` on small images, which writes everything as often as can be."""
+    images = folder / "images.npz"
+    if not images.exists():
+        np.savez(images, train=pixels(200, 9, 8), validation=pixels(20, 9, 8), test=pixels(10, 9, 8))
+    rare = {"epochs": 1000, "checkpoint_every": 2, "log_every": 1, "evaluate_every": 2, "batch_size": 20}
+    return {**rare, "data": images, "steps": steps}
+
+
+@contextlib.contextmanager
+def after_step(number: int, action: Callable[[Any], None]) -> Iterator[None]:
+    """Has a run do something more at the end of a step."""
+    original = loop.Run.step
+
+    def step(self: Any) -> None:
+        original(self)
+        if self.progress.step == number:
+            action(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.Run, "step", step)
+        yield
+
+
+def stop(run: Any) -> None:
+    raise Interrupted(signal.SIGTERM)
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
