@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from commands import python
 from kernel_calls import LARGE, inputs, kernel_results, lstm_inputs, needs_library
 
 from fastdraw.kernels import cpu
@@ -22,6 +22,7 @@ from fastdraw.testing import check
 @pytest.mark.parametrize("shape", [(37, 2, 28, 28, 5), LARGE[0], (3, 1, 260, 1100, 3)])
 def test_same_bits_for_any_number_of_threads(shape: tuple[int, ...]) -> None:
     low = [t.float() for t in inputs(shape)]
+    several = 0.5 * torch.randn(shape[0], 4, 5)
     tensors = lstm_inputs(33, 20, 70, torch.float32)
     products = torch.randn(33, 280)
     kept = torch.get_num_threads()
@@ -30,6 +31,8 @@ def test_same_bits_for_any_number_of_threads(shape: tuple[int, ...]) -> None:
         for threads in (1, 2, 3, 2):
             torch.set_num_threads(threads)
             results.append(kernel_results(cpu, *low))
+            results[-1]["several windows"] = cpu.read(low[1], several, (4, 4), 1)
+            results[-1]["written"] = cpu.write(results[-1]["several windows"], several, *shape[2:4], -1)
             sizes = named(LstmSizes, batch=33, hidden=70, threads=threads)
             outputs = [products.clone(), torch.empty(33, 70), torch.empty(33, 70)]
             pointers = [t.data_ptr() for t in (outputs[0], products, *tensors[5:7], tensors[2], *outputs[1:])]
@@ -52,14 +55,6 @@ def test_python_threads_do_not_disturb_each_other() -> None:
         assert all(torch.equal(result[name], exact) for name, exact in expected[i % 3].items())
 
 
-def run_python(code: str, **environment: str) -> str:
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env={**os.environ, **environment}
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
 @needs_library
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 def test_one_openmp_runtime() -> None:
@@ -78,7 +73,7 @@ cpu.read(torch.rand(256, 1, 28, 28), torch.zeros(256, 5), (12, 12), 1)
 assert len(os.listdir("/proc/self/task")) == threads + 1
 assert runtimes() == before and len(before) == 1, (before, runtimes())
 """
-    run_python(code, OMP_NUM_THREADS="1")
+    python(code, OMP_NUM_THREADS="1")
 
 
 @needs_library
@@ -100,7 +95,7 @@ if child == 0:
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 assert read() == expected
 """
-    run_python(code)
+    python(code)
 
 
 @pytest.mark.parametrize("choice", ["mkl", "onednn"])

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 import torch
+from commands import python
 
 import fastdraw
 from fastdraw.kernels.cpu import pages
@@ -219,9 +218,7 @@ done.set()
 thread.join()
 print(codes)
 """
-    command = [sys.executable, "-W", "ignore", "-c", code, "60"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.stdout == "{0}\n", done.stdout + done.stderr
+    assert python(code, "60") == "{0}\n"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -249,8 +246,7 @@ if child == 0:
 print(os.waitpid(child, 0)[1])
 thread.join()
 """
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code, module], capture_output=True, text=True, timeout=120)
-    assert done.stdout == "0\n", done.stdout + done.stderr
+    assert python(code, module) == "0\n"
 
 
 @pytest.mark.skipif(fastdraw.backends()["native"] is not None, reason="the C++ kernels were not built")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_classifier import SMALL, pair, results
+from small_models import KINDS, converted, pair, results
 from subjects import waiting_refused
 
 import fastdraw
@@ -39,14 +39,14 @@ def with_moved_windows(exact: reference.DRAWClassifier) -> Iterator[reference.DR
 @pytest.mark.parametrize("autocast", [None, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("changes", CASES, ids=str)
 def test_a_whole_classifier(changes: dict[str, Any], autocast: torch.dtype | None) -> None:
-    model, other = pair(torch.float32, std=0.3 if "glimpses" not in changes else 0.05, **changes)
-    shape = {**SMALL, **changes}["image_shape"]
-    x, labels = torch.rand(3, *shape), torch.tensor([0, 4, 2])
+    model, other = pair("classifier", torch.float32, std=0.3 if "glimpses" not in changes else 0.05, **changes)
+    shape = {**KINDS["classifier"][1], **changes}["image_shape"]
+    given = {"x": torch.rand(3, *shape), "labels": torch.tensor([0, 4, 2])}
 
     def on(device: str, m: reference.DRAWClassifier, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
         enabled = autocast is not None and dtype == torch.float32
         with torch.autocast(device, autocast or torch.bfloat16, enabled=enabled):
-            return results(m, x.to(device, dtype), labels.to(device))
+            return results(m, converted(given, device, dtype))
 
     wide = copy.deepcopy(other).double()
     exact, naive = on("cpu", wide, torch.float64), on("cpu", other)
@@ -54,7 +54,7 @@ def test_a_whole_classifier(changes: dict[str, Any], autocast: torch.dtype | Non
     with fastdraw.backend("triton"):
         model.to(DEVICE)
         actual, again = on(DEVICE, model), on(DEVICE, model)
-        windows = model.attend(x.to(DEVICE))[1]
+        windows = model.attend(given["x"].to(DEVICE))[1]
     assert all(field.isfinite().all() for field in windows)
     assert all(torch.equal(value, again[name]) for name, value in actual.items()), "not the same bits twice"
     check(actual, exact, chain([naive], moved), autocast or torch.float32)
@@ -63,11 +63,11 @@ def test_a_whole_classifier(changes: dict[str, Any], autocast: torch.dtype | Non
 @pytest.mark.gpu
 def test_nothing_waits_for_the_device() -> None:
     model = fastdraw.DRAWClassifier().to(DEVICE)
-    x, labels = torch.rand(4, 1, 100, 100, device=DEVICE), torch.arange(4, device=DEVICE)
+    given = {"x": torch.rand(4, 1, 100, 100, device=DEVICE), "labels": torch.arange(4, device=DEVICE)}
     with fastdraw.backend("triton"):
-        first = results(model, x, labels)
+        first = results(model, given)
         with waiting_refused():
-            second = results(model, x, labels)
-            model.attend(x)
-            model.predict(x)
+            second = results(model, given)
+            model.attend(given["x"])
+            model.predict(given["x"])
     assert all(torch.equal(value, second[name]) for name, value in first.items())

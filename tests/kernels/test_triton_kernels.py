@@ -90,17 +90,6 @@ def test_params_of_another_dtype(params_dtype):
     check((2, 1, 10, 12, 4), moderate_params(2), 1, torch.float32, params_dtype)
 
 
-@pytest.mark.parametrize("row", WINDOWS, ids=str)
-def test_filterbank_windows(row):
-    """No finite input gives NaN, and every row sums to one."""
-    params = torch.tensor([row], device=DEVICE)
-    y, x, gamma = kernels.filterbank(params, (5, 5), 12, 7)
-    for rows in (y, x):
-        assert error(rows.sum(-1), torch.ones(1, 5, dtype=torch.float64)) < 1e-5
-    grad = kernels.filterbank_backward(torch.ones_like(y), torch.ones_like(x), torch.ones_like(gamma), params, 5, 12, 7)
-    assert torch.isfinite(grad).all()
-
-
 @pytest.mark.parametrize("column", range(5))
 def test_nan_in_params_gives_nan(column):
     """In its own image and in no other."""
@@ -207,14 +196,6 @@ def test_launches(launches):
     h_new, c_new, gates = kernels.lstm_step(x, h, h, *weights, *biases)
     kernels.lstm_step_backward(h_new, None, gates, h, c_new, x, h, *weights)
     assert launches[8:] == ["lstm_kernel", "lstm_backward_kernel"]
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_the_same_bits_twice(dtype):
-    image, patch = torch.randn(2, 2, 20, 40, device=DEVICE).to(dtype), torch.randn(2, 2, 6, 6, device=DEVICE).to(dtype)
-    params = moderate_params(2).float().to(DEVICE)
-    for once, again in zip(*([*kernels.write_backward(image, patch, params, -1)] for _ in range(2)), strict=True):
-        assert torch.equal(once, again)
 
 
 def test_filterbank_has_no_limit_on_size():

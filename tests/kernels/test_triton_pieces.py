@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from piece_calls import Arguments, check_piece, columns_of_more, missing, normal
+from piece_calls import ROLES, Arguments, check_piece, columns_of_more, missing, normal, piece_cases
 from shapes import WINDOWS
 from torch import Tensor
 
@@ -54,57 +54,12 @@ def fused(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bo
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("sizes", LAYERS, ids=str)
-def test_cell(sizes: tuple[int, ...], dtype: torch.dtype, fused: bool) -> None:
-    batch, depth, hidden = sizes
-    for places in (1, 2):
-        arguments = {
-            "inputs": columns_of_more(normal(batch, depth), 0, 3),
-            "weight": normal(4 * hidden, depth),
-            "bias": normal(4 * hidden),
-            "c": normal(batch, hidden),
-            "gates": missing(batch, 4 * hidden),
-            "c_new": missing(batch, hidden),
-            "h_outs": [columns_of_more(missing(batch, hidden), 2 * place + 1, 1) for place in range(places)],
-        }
-        check("cell", dtype, arguments, "gates c_new h_outs", "inputs weight bias gates h_outs")
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("sizes", LAYERS, ids=str)
-def test_cell_backward(sizes: tuple[int, ...], dtype: torch.dtype, fused: bool) -> None:
-    batch, depth, hidden = sizes
-    for others in (0, 1, 2):
-        gates = normal(batch, 4 * hidden).sigmoid()
-        gates[:, 2 * hidden : 3 * hidden] = gates[:, 2 * hidden : 3 * hidden] * 2 - 1
-        arguments = {
-            "grad_out": normal(batch, depth),
-            "weight": normal(depth, hidden),
-            "others": [columns_of_more(normal(batch, hidden), 5 * other, 1) for other in range(others)],
-            "gates": gates,
-            "c": normal(batch, hidden),
-            "c_new": normal(batch, hidden),
-            "grad_c": normal(batch, hidden),
-            "grad_gates": missing(batch, 4 * hidden),
-        }
-        operands = "grad_out weight others gates grad_gates"
-        check("cell_backward", dtype, arguments, "grad_gates grad_c", operands)
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("sizes", [*LAYERS, (2, 4, 130)], ids=str)  # The last: latents in two tiles.
-def test_latent(sizes: tuple[int, ...], dtype: torch.dtype, fused: bool) -> None:
-    batch, depth, latents = sizes
-    arguments = {
-        "h": columns_of_more(normal(batch, depth), 3, 2),
-        "weight": normal(2 * latents, depth) / depth**0.5,
-        "bias": normal(2 * latents),
-        "noise": normal(batch, latents),
-        "out": missing(batch, 2 * latents),
-        "z": columns_of_more(missing(batch, latents), 0, 5),
-        "kl": missing(batch),
-    }
-    check("latent", dtype, arguments, "out z kl", "h weight bias z")
+# The last: latents in two tiles.
+@pytest.mark.parametrize("sizes", [*LAYERS, (2, 4, 130)], ids=str)
+@pytest.mark.parametrize("name", ROLES)
+def test_products(name: str, sizes: tuple[int, ...], dtype: torch.dtype, fused: bool) -> None:
+    for case in piece_cases(name, *sizes):
+        check(name, dtype, *case)
 
 
 def test_latents_near_the_prior(fused: bool) -> None:
@@ -123,49 +78,6 @@ def test_latents_near_the_prior(fused: bool) -> None:
     gates, zero = torch.zeros(5, 8, device=DEVICE), torch.zeros(8, 7, device=DEVICE)
     pieces.latent_backward(gates, zero, out, noise, torch.ones(5, device=DEVICE), grad_inputs, grad_latent, None)
     assert error(grad_latent, torch.cat([mu, torch.expm1(2 * log_sigma)], 1)) < 1e-6
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("sizes", LAYERS, ids=str)
-@pytest.mark.parametrize("needs_noise", [True, False], ids=["noise", ""])
-def test_latent_backward(sizes: tuple[int, ...], dtype: torch.dtype, fused: bool, needs_noise: bool) -> None:
-    batch, depth, latents = sizes
-    hidden = 37
-    arguments = {
-        "grad_gates": normal(batch, depth),
-        "weight": normal(depth, latents + hidden),
-        "latent": normal(batch, 2 * latents),
-        "noise": normal(batch, latents),
-        # What a sum hands back: one value for all images.
-        "grad_kl": normal(1).expand(batch),
-        "grad_inputs": missing(batch, latents + hidden),
-        "grad_latent": missing(batch, 2 * latents),
-        "grad_noise": missing(batch, latents) if needs_noise else None,
-    }
-    outputs, operands = "grad_inputs grad_latent grad_noise", "grad_gates weight grad_inputs grad_latent"
-    check("latent_backward", dtype, arguments, outputs, operands)
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("sizes", LAYERS, ids=str)
-def test_plain_products(sizes: tuple[int, ...], dtype: torch.dtype, fused: bool) -> None:
-    batch, depth, columns = sizes
-    h, bias = columns_of_more(normal(batch, depth), 7, 2), normal(columns)
-    arguments = {"h": h, "weight": normal(columns, depth), "bias": bias, "out": missing(batch, columns)}
-    check("linear", dtype, arguments, "out", "h weight bias")
-    arguments = {
-        "grad_out": normal(batch, depth),
-        "weight": normal(depth, columns),
-        "grad_inputs": missing(batch, columns),
-    }
-    check("input_backward", dtype, arguments, "grad_inputs", " ".join(arguments))
-    arguments = {
-        "grad_out": normal(batch, columns),
-        "inputs": h,
-        "weights": [normal(columns, depth)],
-        "bias": bias,
-    }
-    check("weight_gradient", dtype, arguments, "weights bias", "grad_out inputs")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)

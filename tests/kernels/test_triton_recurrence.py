@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_draw import SMALL, inputs, pair, results
+from small_models import converted, inputs, pair, results
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastdraw
@@ -26,14 +26,14 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 @pytest.mark.parametrize("sizes", [(2, 5), (None, 3), (9, None)], ids=str)
 def test_a_whole_model(sizes: tuple[int | None, ...], canvas_memory: str, autocast: torch.dtype | None) -> None:
     sizes = {"read_size": sizes[0], "write_size": sizes[1]}
-    model, other = pair(torch.float32, **SMALL, **sizes, canvas_memory=canvas_memory)
+    model, other = pair("draw", torch.float32, **sizes, canvas_memory=canvas_memory)
     model.to(DEVICE)
-    x, noise = inputs(other)
-    exact = results(copy.deepcopy(other).double(), x.double(), noise.double())
+    given = inputs(other)
+    exact = results(copy.deepcopy(other).double(), converted(given, torch.float64))
     with torch.autocast("cpu", autocast or torch.bfloat16, enabled=autocast is not None):
-        naive = results(other, x, noise)
+        naive = results(other, given)
     with fastdraw.backend("triton"), torch.autocast(DEVICE, autocast or torch.bfloat16, enabled=autocast is not None):
-        actual, again = (results(model, x.to(DEVICE), noise.to(DEVICE)) for _ in range(2))
+        actual, again = (results(model, converted(given, DEVICE)) for _ in range(2))
     assert all(torch.equal(value, again[name]) for name, value in actual.items()), "not the same bits twice"
     check(actual, exact, [naive], autocast or torch.float32)
 
@@ -86,7 +86,7 @@ def test_launches_of_a_glimpse(dtype: torch.dtype, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(pieces, "chunk_rows", lambda s, dtype: 16 * 2)
     forward, backward = [], []
     for steps in (8, 16):
-        model, _ = pair(torch.float32, **{**SMALL, "glimpses": steps, "image_shape": (1, 9, 7)})
+        model, _ = pair("draw", torch.float32, glimpses=steps, image_shape=(1, 9, 7))
         layers = (layer.detach() for layer in fastdraw.ops.recurrence._layers(model.to(DEVICE), True))
         weights = fastdraw.ops.recurrence._joined(fastdraw.ops.recurrence.Layers(*layers), dtype)
         weights = glimpses.prepared(pieces, weights, True, backward=False)

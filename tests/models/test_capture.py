@@ -20,7 +20,6 @@ from fastdraw import DRAW, GraphedStep, checks
 from fastdraw import capture as capturing
 
 CONFIG = {"image_shape": (1, 6, 5), "glimpses": 2, "hidden_size": 4, "latent_size": 3}
-DEVICE = torch.device("cpu")
 
 
 class Cuda:
@@ -274,68 +273,53 @@ def snapshot(model: DRAW, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     return found | {"generator": torch.get_rng_state()}
 
 
-def test_a_loaded_optimiser_reaches_the_graph(cuda):
-    """Moments and rate of another run: into the captured step, not beside it."""
+def load(model: DRAW, optimizer: torch.optim.Optimizer) -> None:
+    """Moments and rate of another run."""
     other, theirs, teacher = made()
     for x, noise in batches(3):
         teacher(x, noise)
     theirs.param_groups[0]["lr"] = 0.05
-    model, optimizer, step = graphed(cuda)
     model.load_state_dict(other.state_dict())
     optimizer.load_state_dict(copy.deepcopy(theirs.state_dict()))
-    for x, noise in batches(6)[3:]:
-        step(x, noise)
-        teacher(x, noise)
-    assert_same(model, other)
-    assert sum(line.startswith("capture") for line in cuda.log) == 2
 
 
-@pytest.mark.parametrize("rate", [0.05, torch.tensor(0.05)])
-def test_a_rate_that_is_set_by_hand_reaches_the_graph(cuda, rate):
-    plain, other, by_hand = made()
-    model, optimizer, step = graphed(cuda)
-    for x, noise in batches(3):
-        optimizer.param_groups[0]["lr"] = rate
-        other.param_groups[0]["lr"] = float(rate)
-        step(x, noise)
-        by_hand(x, noise)
-    assert_same(model, plain)
-    assert sum(line.startswith("capture") for line in cuda.log) == 1
+def move(model: DRAW, optimizer: torch.optim.Optimizer) -> None:
+    for p in model.parameters():
+        p.data = p.data.clone() * 0.9
 
 
-def test_a_schedule_reaches_the_graph(cuda):
-    plain, other, by_hand = made()
-    model, optimizer, step = graphed(cuda)
-    schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda n: 1 / (1 + n)) for o in (optimizer, other)]
-    for x, noise in batches(4):
-        step(x, noise)
-        by_hand(x, noise)
-        for schedule in schedules:
-            schedule.step()
-    assert_same(model, plain)
+def schedule(model: DRAW, optimizer: Any) -> None:
+    if not hasattr(optimizer, "schedule"):
+        optimizer.schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: 1 / (1 + n))
+    optimizer.schedule.step()
 
 
-@pytest.mark.parametrize("change", ["betas", "group", "weights", "frozen"])
-def test_what_a_graph_cannot_follow_is_captured_anew(cuda, change):
+#: What may change between two steps, and how many captures there are then: what a graph cannot follow is captured anew.
+CHANGES: dict[str, tuple[Any, int]] = {
+    "rate": (lambda _, o: o.param_groups[0].update(lr=0.05), 1),
+    "rate in a tensor": (lambda _, o: o.param_groups[0].update(lr=torch.tensor(0.05)), 1),
+    "schedule": (schedule, 1),
+    "loaded": (load, 2),
+    "betas": (lambda _, o: o.param_groups[0].update(betas=(0.5, 0.6)), 2),
+    "group": (lambda _, o: o.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))]}), 2),
+    "weights": (move, 2),
+    "frozen": (lambda model, _: model.initial_canvas.requires_grad_(False), 2),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changes_between_steps_reaches_the_graph(cuda, change):
+    apply, captures = CHANGES[change]
     results = []
     for build in (made, lambda: graphed(cuda)):
         model, optimizer, step = build()
-        x, noise = batches(1)[0]
-        step(x, noise)
-        if change == "betas":
-            optimizer.param_groups[0]["betas"] = (0.5, 0.6)
-        elif change == "group":
-            optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))]})
-        elif change == "weights":
-            for p in model.parameters():
-                p.data = p.data.clone() * 0.9
-        else:
-            model.initial_canvas.requires_grad_(False)
-        for _ in range(2):
+        for number, (x, noise) in enumerate(batches(4)):
             step(x, noise)
+            if number == 0 or change == "schedule":
+                apply(model, optimizer)
         results.append(model)
     assert_same(*results)
-    assert sum(line.startswith("capture") for line in cuda.log) == 2
+    assert sum(line.startswith("capture") for line in cuda.log) == captures
 
 
 def test_autocast_casts_a_weight_once_in_a_step_and_anew_in_the_next(cuda):

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from small_classifier import SMALL
+from small_models import KINDS
 
 from fastdraw import ClassifierConfig, DRAWClassifier, reference
 
+SMALL = KINDS["classifier"][1]
 X = torch.rand(3, 2, 9, 7)
 LABELS = torch.tensor([0, 4, 2])
 

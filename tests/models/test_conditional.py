@@ -1,41 +1,21 @@
-"""Class-conditional DRAW: both LSTMs are given the class; on every backend as in the reference."""
+"""Class-conditional DRAW: both LSTMs are given the class. That it is the reference's is in test_models.py."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from small_draw import SMALL, inputs, pair, results
+from small_models import KINDS, inputs, pair
 from torch import Tensor
 
-import fastdraw
-from fastdraw import DRAW, reference
-from fastdraw.testing import check
+from fastdraw import DRAW
 
-CLASSES = 3
-CONDITIONAL = {**SMALL, "num_classes": CLASSES}
-
-
-def labels(batch: int) -> Tensor:
-    return torch.arange(batch) % CLASSES
-
-
-@pytest.mark.parametrize("sizes", [(2, 5), (None, 3), (4, None)])
-@pytest.mark.parametrize("canvas_memory", ["keep", "rebuild"])
-def test_as_the_reference(backend: str, sizes: tuple, canvas_memory: str) -> None:
-    configuration = {**CONDITIONAL, "read_size": sizes[0], "write_size": sizes[1]}
-    _, exact = pair(**configuration)
-    x, noise = inputs(exact, 4)
-    naive = reference.DRAW(**configuration)
-    ours = DRAW(**configuration, canvas_memory=canvas_memory)
-    for model in (naive, ours):
-        model.load_state_dict(exact.state_dict())
-    rival, got = (results(model, x.float(), noise.float(), labels(4)) for model in (naive, ours))
-    check(got, results(exact, x, noise, labels(4)), [rival], torch.float32)
+SMALL, CONDITIONAL = KINDS["draw"][1], KINDS["conditional"][1]
+CLASSES = CONDITIONAL["num_classes"]
 
 
 def test_the_class_matters(backend: str) -> None:
-    model, _ = pair(**CONDITIONAL)
-    _, noise = inputs(model, 4)
+    model, _ = pair("conditional")
+    noise = inputs(model, 4)["noise"]
     first, second = (model.sample(4, noise, labels=torch.full((4,), label)) for label in (0, 1))
     assert not torch.allclose(first, second)
     # One image's class is nothing to the others.
@@ -43,30 +23,11 @@ def test_the_class_matters(backend: str) -> None:
     torch.testing.assert_close(mixed, torch.stack([first[0], second[1], second[2], first[3]]))
 
 
-def test_sampling_and_reconstruction_follow_the_reference(backend: str) -> None:
-    model, other = pair(**CONDITIONAL)
-    x, noise = inputs(model, 5)
-    for m, o in ((model.sample, other.sample), (model.reconstruct, other.reconstruct)):
-        first = 5 if m == model.sample else x
-        images, trajectory = m(first, noise, return_trajectory=True, labels=labels(5))
-        expected, there = o(first, noise, return_trajectory=True, labels=labels(5))
-        torch.testing.assert_close(images, expected)
-        torch.testing.assert_close(trajectory.canvases, there.canvases)
-
-
 def test_told_no_class_the_sampler_draws_classes(backend: str) -> None:
-    model, _ = pair(**CONDITIONAL)
+    model, _ = pair("conditional")
     noise = torch.zeros(SMALL["glimpses"], 60, SMALL["latent_size"], dtype=torch.float64)
     kinds = model.sample(60, noise).flatten(1).round(decimals=6).unique(dim=0)
     assert len(kinds) == CLASSES
-
-
-def test_opcheck(backend: str) -> None:
-    model, _ = pair(torch.float32, **CONDITIONAL)
-    x, noise = inputs(model)
-    layers = [None if v is None else v.detach().requires_grad_() for v in fastdraw.ops.recurrence._layers(model, True)]
-    arguments = (x, noise, labels(len(x)), *layers, 2, 5, torch.float32, True, True, backend)
-    torch.library.opcheck(torch.ops.fastdraw.recurrence.default, arguments)
 
 
 def test_shapes_and_configuration() -> None:

@@ -181,15 +181,10 @@ def test_a_port_with_the_papers_maths_loads_and_gives_the_same(sizes: tuple, kin
     assert (difference > 0) == (sizes != (None, None))
 
 
-def test_a_port_without_attention_loads_from_two_layers_for_one() -> None:
-    port, ours = strong(NatsuPlain()), model(None, None)
-    fastdraw.load_port_weights(ours, port.state_dict())
-    x, noise = inputs()
-    torch.testing.assert_close(ours(x, noise).canvas.flatten(1), port(x.flatten(1), noise), rtol=1e-10, atol=1e-10)
-
-
-def test_a_port_that_learns_its_first_states_loads() -> None:
-    port, ours = strong(NineKPlain()), model(None, None)
+@pytest.mark.parametrize("kind", [NatsuPlain, NineKPlain])
+def test_a_port_without_attention_loads(kind: type) -> None:
+    """From two layers for one; from first states that are learned."""
+    port, ours = strong(kind()), model(None, None)
     fastdraw.load_port_weights(ours, port.state_dict())
     x, noise = inputs()
     torch.testing.assert_close(ours(x, noise).canvas.flatten(1), port(x.flatten(1), noise), rtol=1e-10, atol=1e-10)

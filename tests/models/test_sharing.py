@@ -6,20 +6,20 @@ import json
 import os
 import pickle
 import random
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from commands import python
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn.utils import prune
 
 import fastdraw
 from fastdraw import DRAW, DRAWClassifier
+from fastdraw.runs.checkpoint import load_checkpoint
 
 FILES = {"README.md", "config.json", "model.safetensors"}
 
@@ -70,14 +70,10 @@ def test_a_later_save_replaces_the_model_and_leaves_the_card(tmp_path: Path) -> 
     assert same(loaded, other)
 
 
-def test_a_save_that_fails_leaves_the_old_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_save_that_fails_leaves_the_old_model(tmp_path: Path, no_space: Any) -> None:
     model = draw()
     model.save_pretrained(tmp_path)
-
-    def full(handle: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
+    no_space()
     with pytest.raises(OSError, match="No space left"):
         draw(hidden_size=7).save_pretrained(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == FILES
@@ -280,6 +276,8 @@ def test_a_pickle_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     Path("model", "model.safetensors").write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(ValueError, match=r"model.safetensors: expected a whole safetensors file"):
         DRAW.from_pretrained("model")
+    with pytest.raises(ValueError, match=r"expected a whole safetensors file"):
+        load_checkpoint("model/model.safetensors")
     Path("model", "model.safetensors").unlink()
     torch.save({"x": Bomb()}, "model/pytorch_model.bin")
     with pytest.raises(ValueError, match=r"got no model.safetensors"):
@@ -386,9 +384,8 @@ for attempt in (lambda: model.save_pretrained("new"), lambda: load("model"), lam
     except ModuleNotFoundError as error:
         print(error)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120)
-    lines = done.stdout.splitlines()
-    assert len(lines) == 3, done.stderr
+    lines = python(code, folder=tmp_path).splitlines()
+    assert len(lines) == 3
     assert all(line.endswith('is not installed: pip install "fastdraw-torch[hub]"') for line in lines)
     assert [("safetensors" in line, "huggingface_hub" in line) for line in lines] == [(True, False)] * 2 + [(False, True)]
     assert not (tmp_path / "new").exists()

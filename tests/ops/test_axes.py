@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from operators import WINDOWED, own_params
 from torch import Tensor
 
 import fastdraw
-from fastdraw import env, reference
-from fastdraw.testing import prove
+from fastdraw import reference
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
-EXAMPLES = 3 if env.triton_interpreted() or "FASTDRAW_EMULATE" in os.environ else 30
 # (B, C, H, W), (N_y, N_x): read whole, and by what the window sees; one filter along an axis; sides over a vector.
 SHAPES = [((3, 2, 13, 20), (3, 7)), ((2, 1, 9, 6), (5, 1)), ((2, 2, 90, 70), (17, 4))]
-
-
-def own_params(*shape: int) -> Tensor:
-    """Ordinary windows of seven numbers."""
-    scale = torch.tensor([0.6, 0.6, 1.0, 1.0, 0.7, 0.7, 0.7], dtype=torch.float64)
-    return torch.randn(*shape, 7, dtype=torch.float64) * scale
 
 
 def swapped(params: Tensor) -> Tensor:
@@ -36,41 +25,19 @@ def doubled(params: Tensor) -> Tensor:
     return params[..., [0, 1, 2, 2, 3, 3, 4]]
 
 
-def pair(name: str, size: tuple[int, int], sides: tuple[int, int]):
-    """(operator, specification)."""
-    calls = {
-        "read": lambda module: lambda image, p: module.read(image, p, size),
-        "write": lambda module: lambda patch, p: module.write(patch, p, sides),
-        "filterbank": lambda module: lambda p: module.filterbank(p, size, sides),
-    }
-    return calls[name](fastdraw), calls[name](reference)
-
-
-def tensors(name: str, shape: tuple[int, ...], size: tuple[int, int], params: Tensor) -> tuple[Tensor, ...]:
-    batch, channels = shape[:2]
-    if name == "filterbank":
-        return (params,)
-    if name == "read":
-        return torch.randn(shape, dtype=torch.float64), params
-    return torch.randn(batch, *params.shape[1:-1], channels, *size, dtype=torch.float64), params
-
-
 @pytest.mark.levels
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("shape", "size"), SHAPES)
 @pytest.mark.parametrize("name", ["read", "write", "filterbank"])
 def test_own_numbers_for_each_axis(backend: str, device: str, name: str, shape, size, dtype: torch.dtype) -> None:
-    inputs = tensors(name, shape, size, own_params(shape[0]))
-    prove(*pair(name, size, shape[2:]), inputs, dtype, len(inputs) - 1, device=device)
+    WINDOWED[name](*shape, size, params=own_params(shape[0])).prove(dtype, device)
 
 
 @pytest.mark.levels
 @pytest.mark.parametrize("params", [own_params(2, 3), own_params(2, 3)[..., [0, 1, 2, 4, 6]]], ids=["own", "paper's"])
 @pytest.mark.parametrize("name", ["read", "write"])
 def test_several_windows_and_a_rectangular_patch(backend: str, device: str, name: str, params: Tensor) -> None:
-    shape, size = (2, 2, 30, 75), (4, 9)
-    inputs = tensors(name, shape, size, params)
-    prove(*pair(name, size, shape[2:]), inputs, torch.float32, 1, device=device)
+    WINDOWED[name](2, 2, 30, 75, (4, 9), 3, params=params).prove(torch.float32, device)
 
 
 @pytest.mark.levels
@@ -106,16 +73,19 @@ def test_one_filter_has_no_stride(backend: str, device: str) -> None:
     assert torch.equal(*patches)
 
 
-def test_a_rectangular_glimpse() -> None:
-    glimpse = fastdraw.GaussianGlimpse((2, 5))
-    image, params = torch.rand(2, 1, 9, 12), own_params(2, 3).float()
+@pytest.mark.parametrize(("size", "text"), [(4, "4"), ((2, 5), "(2, 5)")])
+def test_glimpses_as_a_module(backend: str, size, text: str) -> None:
+    glimpse, params = fastdraw.GaussianGlimpse(size), own_params(2, 3).float()
+    image = torch.rand(2, 1, 9, 12)
     patch = glimpse(image, params)
-    assert patch.shape == (2, 3, 1, 2, 5)
-    assert torch.equal(patch, fastdraw.read(image, params, (2, 5)))
-    assert glimpse.write(patch, params, (9, 12)).shape == image.shape
-    with pytest.raises(ValueError, match=r"patch: expected shape \[..., 2, 5\]"):
-        glimpse.write(patch.mT, params, (9, 12))
-    assert str(glimpse) == "GaussianGlimpse(size=(2, 5))"
+    assert torch.equal(patch, fastdraw.read(image, params, size))
+    assert torch.equal(glimpse.write(patch, params, (9, 12)), fastdraw.write(patch, params, (9, 12)))
+    assert str(glimpse) == f"GaussianGlimpse(size={text})"
+    assert not list(glimpse.parameters())
+    with pytest.raises(ValueError, match=r"patch: expected shape \[..., \d, \d\]"):
+        glimpse.write(patch[..., :3, :1], params, (9, 12))
+    with pytest.raises(ValueError, match="size: expected at least 1, got 0"):
+        fastdraw.GaussianGlimpse(0)
 
 
 def test_a_window_by_hand() -> None:
@@ -132,32 +102,7 @@ def test_a_window_by_hand() -> None:
 
 @pytest.mark.parametrize("name", ["read", "write", "filterbank"])
 def test_gradients_of_the_specification(name: str) -> None:
-    shape, size = (2, 2, 6, 5), (2, 3)
-    inputs = tuple(t.requires_grad_() for t in tensors(name, shape, size, own_params(2)))
-    specification = pair(name, size, shape[2:])[1]
-    assert torch.autograd.gradcheck(specification, inputs)
-    assert torch.autograd.gradgradcheck(specification, inputs, atol=1e-4)
-
-
-@pytest.mark.parametrize("name", ["read", "write", "filterbank"])
-def test_operators_are_registered_for_seven_numbers(backend: str, device: str, name: str) -> None:
-    shape, size = (2, 2, 8, 9), (2, 3)
-    inputs = [t.float().to(device).requires_grad_() for t in tensors(name, shape, size, own_params(2))]
-    operator = getattr(torch.ops.fastdraw, name).default
-    more = {"read": size, "write": shape[2:], "filterbank": (*size, *shape[2:])}[name]
-    torch.library.opcheck(operator, (*inputs, *more, backend))
-
-
-@pytest.mark.levels
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    shape=st.tuples(*(st.integers(1, high) for high in (2, 3, 80, 80))),
-    size=st.tuples(st.integers(1, 20), st.integers(1, 20)),
-    params=st.lists(
-        st.tuples(*(st.floats(-limit, limit, width=32) for limit in (9, 9, 20, 20, 5, 5, 8))), min_size=2, max_size=2
-    ),
-    name=st.sampled_from(["read", "write", "filterbank"]),
-)
-def test_any_sides_and_window(backend: str, device: str, shape, size, params: list, name: str) -> None:
-    inputs = tensors(name, shape, size, torch.tensor(params, dtype=torch.float64)[: shape[0]])
-    prove(*pair(name, size, shape[2:]), inputs, torch.float32, len(inputs) - 1, device=device)
+    operator = WINDOWED[name](2, 2, 6, 5, (2, 3), params=own_params(2))
+    inputs = [tensor.requires_grad_() for tensor in operator.inputs]
+    assert torch.autograd.gradcheck(operator.specification, inputs)
+    assert torch.autograd.gradgradcheck(operator.specification, inputs, atol=1e-4)

@@ -9,6 +9,7 @@ import fastdraw
 from fastdraw import DRAW, DRAWConfig
 
 IMAGE, PARAMS, PATCH = torch.rand(2, 1, 6, 5), torch.randn(2, 5), torch.rand(2, 1, 3, 3)
+SEVERAL = torch.rand(2, 3, 1, 4, 4)
 LSTM = [torch.randn(size) for size in [(2, 3), (2, 4), (2, 4), (16, 3), (16, 4), (16,), (16,)]]
 NAN = torch.full((2, 1, 6, 5), float("nan"))
 
@@ -44,6 +45,20 @@ def lstm(**changes) -> object:
         (lambda: fastdraw.read(IMAGE, PARAMS, (3, 0)), ValueError, "size: expected at least 1, got 0"),
         (lambda: fastdraw.read(IMAGE, torch.zeros(2, 6), 3), ValueError, r"params: expected shape \[2, 5\]"),
         (lambda: fastdraw.filterbank(torch.zeros(2, 3, 7), 3, (6, 5)), ValueError, r"params: expected shape \[B, 7\]"),
+        (
+            lambda: fastdraw.read(IMAGE, torch.zeros(3, 2, 5), 3),
+            ValueError,
+            r"params: expected shape \[2, K, 5\], got .*\(3, 2, 5\)",
+        ),
+        (
+            lambda: fastdraw.read(IMAGE, torch.zeros(2, 2, 4), 3),
+            ValueError,
+            r"params: expected shape \[2, K, 5\], got .*\(2, 2, 4\)",
+        ),
+        (lambda: fastdraw.read(IMAGE, torch.zeros(2, 2, 2, 5), 3), ValueError, r"params: expected shape \[2, 5\]"),
+        (lambda: fastdraw.write(SEVERAL, PARAMS, (8, 8)), ValueError, r"params: expected shape \[2, 3, 5\]"),
+        (lambda: fastdraw.write(PATCH, torch.zeros(2, 1, 5), (8, 8)), ValueError, r"params: expected shape \[2, 5\]"),
+        (lambda: fastdraw.write(SEVERAL[..., :0], torch.zeros(2, 3, 5), (8, 8)), ValueError, "patch: expected shape"),
         (lambda: fastdraw.write(PATCH[:, :, :0, :0], PARAMS, (6, 5)), ValueError, "patch: expected .* sides of at least 1"),
         (lambda: fastdraw.write(PATCH, PARAMS, 6), ValueError, r"image_size: expected \(height, width\), got 6"),
         (lambda: fastdraw.write(PATCH, PARAMS, (6, 0)), ValueError, "image_size: expected at least 1, got 0"),

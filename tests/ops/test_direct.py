@@ -132,26 +132,6 @@ def test_the_profiler_sees_operators(case):
     assert {f"fastdraw::{name}", f"fastdraw::{name}_backward"} <= seen
 
 
-def test_gradients_cannot_be_differentiated(case):
-    _, function, leaves = case
-    outputs = function(*leaves)
-    first = outputs[0] if isinstance(outputs, tuple) else outputs
-    (grad,) = torch.autograd.grad(first.square().sum(), leaves[:1], create_graph=True)
-    with pytest.raises(RuntimeError, match="cannot be differentiated twice"):
-        grad.sum().backward()
-
-
-def test_only_the_gradients_that_are_wanted():
-    image, window = torch.randn(B, 1, SIDE, SIDE), params()
-    patch = fastdraw.read(image, window, N)
-    patch.sum().backward()
-    assert image.grad is None
-    assert window.grad is not None
-    assert not fastdraw.read(image, window.detach(), N).requires_grad
-    with torch.no_grad():
-        assert not fastdraw.read(image, window, N).requires_grad
-
-
 def test_a_negated_view():
     # Its numbers in memory have the other sign.
     numbers = torch.complex(torch.zeros(B, 1, SIDE, SIDE), torch.randn(B, 1, SIDE, SIDE))
@@ -161,13 +141,6 @@ def test_a_negated_view():
     assert torch.equal(fastdraw.read(image, window, N), fastdraw.read(image.resolve_neg(), window, N))
 
 
-def test_autocast_still_has_its_say():
-    image, window = torch.randn(B, 1, SIDE, SIDE).bfloat16(), params()
-    assert fastdraw.read(image, window, N).dtype == torch.bfloat16
-    with torch.autocast("cpu", torch.bfloat16):
-        assert fastdraw.read(image, window, N).dtype == torch.float32
-
-
 class Labelled(torch.Tensor):
     """A subclass that keeps its kind."""
 
@@ -175,13 +148,6 @@ class Labelled(torch.Tensor):
 def test_subclasses_go_through_the_dispatcher():
     image = torch.randn(B, 1, SIDE, SIDE).as_subclass(Labelled)
     assert isinstance(fastdraw.read(image, params(False), N), Labelled)
-
-
-def test_meta_tensors_have_shapes():
-    image, window = torch.empty(B, 2, SIDE, SIDE, device="meta"), torch.empty(B, 5, device="meta")
-    patch = fastdraw.read(image, window, N)
-    assert patch.device.type == "meta"
-    assert patch.shape == (B, 2, N, N)
 
 
 def test_hooks_on_saved_tensors_and_checkpoints():

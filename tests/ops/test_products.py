@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
-
-from benchmarks.checkout import ROOT
+from commands import python
 
 #: What a user writes, and whether torch then runs float32 products in tf32.
 SETTINGS = {
@@ -62,5 +58,4 @@ def test_products_follow_whichever_interface_was_used() -> None:
     """In a process of its own: the switches are the process's."""
     pytest.importorskip("triton")
     code = f"SETTINGS = {SETTINGS!r}\n{PROGRAM}"
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout == "done\n", done.stderr
+    assert python(code) == "done\n"
