@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import mistake
+from training import run
 
 from fastdraw import DRAWClassifier, data, weights
 from fastdraw.cli import main
@@ -17,34 +19,20 @@ from fastdraw.evaluation import Mean, class_errors, evaluate_run, likelihood, of
 from fastdraw.evaluation.text import lines
 from fastdraw.runs.checkpoint import NAME, load_checkpoint, load_model, save_checkpoint
 from fastdraw.runs.run import Run
-from fastdraw.train import TrainOptions, train
-from fastdraw.train.display import Display
 
 SMALL: dict[str, Any] = {"data": "digits", "glimpses": 3, "hidden_size": 12, "read_size": "4", "steps": 6, "threads": 1}
-
-
-class Quiet(Display):
-    def note(self, text: str) -> None: ...
-
-
-def trained(folder: Path, **changes: Any) -> Any:
-    threads = torch.get_num_threads()
-    try:
-        return train(TrainOptions(**{**SMALL, "out": str(folder), "samples": 1, **changes}), None, Quiet())
-    finally:
-        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A run whose moving average is far from its weights, in batches that do not divide the images."""
     folder = tmp_path_factory.mktemp("runs") / "draw"
-    return trained(folder, latent_size=3, write_size="5", ema=0.9, eval_batch=70, seed=3, batch_size=20)
+    return run(folder, **SMALL, latent_size=3, write_size="5", ema=0.9, eval_batch=70, seed=3, batch_size=20)
 
 
 @pytest.fixture(scope="module")
 def classified(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return trained(tmp_path_factory.mktemp("runs") / "classify", task="classify")
+    return run(tmp_path_factory.mktemp("runs") / "classify", **SMALL, task="classify", latent_size=None, write_size=None)
 
 
 def tell(capsys: pytest.CaptureFixture[str], *args: str) -> str:
@@ -52,14 +40,6 @@ def tell(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     out, errors = capsys.readouterr()
     assert errors == ""
     return out
-
-
-def mistake(capsys: pytest.CaptureFixture[str], *args: str) -> str:
-    assert main(["evaluate", *args]) == 2
-    out, errors = capsys.readouterr()
-    assert out == ""
-    assert errors.count("\n") == 1
-    return errors
 
 
 def test_a_run_gives_the_nats_that_training_gave(drawn: Any) -> None:
@@ -216,17 +196,7 @@ def test_mistakes_are_one_line(drawn: Any, classified: Any, capsys: pytest.Captu
         ([run, "--speed"], "No such option"),
         ([], "RUN"),
     ]:
-        assert words in mistake(capsys, *args), args
-
-
-def test_help_explains_every_option(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("TERM", "dumb")
-    assert main(["evaluate", "--help"]) == 0
-    text = capsys.readouterr().out
-    options = ("data", "data-dir", "split", "samples", "batch", "limit", "no-ema", "precision", "seed", "device", "json")
-    assert all(f"--{name}" in text for name in options)
-    assert "standard errors" in text
+        assert words in mistake(capsys, "evaluate", *args), args
 
 
 def test_a_float64_model_is_evaluated(tmp_path: Path, drawn: Any) -> None:

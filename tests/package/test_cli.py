@@ -7,8 +7,10 @@ import subprocess
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from commands import mistake
 
 import fastdraw
 from fastdraw.cli import main
@@ -16,18 +18,6 @@ from fastdraw.train.options import TrainOptions
 from fastdraw.train.resume import continued
 
 TINY = "--data digits --glimpses 2 --hidden-size 8 --latent-size 2 --steps 2 --threads 1 --samples 4".split()  # noqa: SIM905
-
-
-def mistake(capsys: pytest.CaptureFixture[str], *args: str) -> str:
-    """The one line that `args` lead to."""
-    assert main(list(args)) == 2
-    out, errors = capsys.readouterr()
-    assert errors.startswith("fastdraw: error: ")
-    assert errors.count("\n") == 1
-    assert "Traceback" not in out
-    # The user typed flags: Python's names for them are written with _.
-    assert not re.match(r"fastdraw: error: [a-z]+_", errors), errors
-    return errors
 
 
 def test_help_explains_every_option_with_its_default(
@@ -50,11 +40,6 @@ def test_help_explains_every_option_with_its_default(
         default = f.metadata["shown"] or str(f.default)
         assert default.split()[0] in about
         assert "default" in about
-
-
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"fastdraw {fastdraw.__version__}\n"
 
 
 def test_info(capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,11 +152,8 @@ def test_an_out_that_cannot_be_is_one_line(capsys: pytest.CaptureFixture[str], t
     assert "Not a directory" in mistake(capsys, "train", *TINY, "--out", str(tmp_path / "file" / "run"))
 
 
-def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(handle: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
+def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path, no_space: Any) -> None:
+    no_space()
     words = mistake(capsys, "train", *TINY, "--out", str(tmp_path / "run"))
     assert "No space left on device" in words
     assert str(tmp_path / "run") in words
@@ -194,12 +176,6 @@ for package in sys.argv[1].split():
     assert done.stderr.splitlines() == lines
     assert done.stdout.split() == ["2"] * len(packages)
     assert not (tmp_path / "run").exists()
-
-
-def test_importing_fastdraw_imports_none_of_this() -> None:
-    code = "import fastdraw, sys; print([m for m in ('typer', 'rich', 'safetensors', 'fastdraw.train') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
-    assert done.stdout == "[]\n"
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

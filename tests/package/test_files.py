@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,18 +112,10 @@ def test_a_new_file_has_the_rights_of_the_old_one(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_files_that_go_together_are_replaced_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_go_together_are_replaced_together(tmp_path: Path, no_space: Any) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     write_together({one: b"1", other: b"1"})
-    calls, sync = [], os.fsync
-
-    def full(handle: int) -> None:
-        calls.append(handle)
-        if len(calls) == 2:
-            raise OSError(28, "No space left on device")
-        sync(handle)
-
-    monkeypatch.setattr(os, "fsync", full)
+    no_space(after=2)
     with pytest.raises(OSError, match="No space left") as caught:
         write_together({one: b"2", other: b"2"})
     assert caught.value.filename == str(other)
@@ -133,6 +126,7 @@ def test_files_that_go_together_are_replaced_together(tmp_path: Path, monkeypatc
 HOLD = """
 import sys, time
 from pathlib import Path
+from typing import Any
 from fastdraw.files import owned
 with owned(Path(sys.argv[1])):
     print("mine", flush=True)

@@ -7,6 +7,7 @@ import os
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -121,21 +122,12 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "nowhere.safetensors")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(share=st.floats(0, 1, exclude_max=True))
-def test_a_truncated_file_is_refused(whole: Path, tmp_path: Path, share: float) -> None:
-    data = whole.read_bytes()
-    cut = tmp_path / "cut.safetensors"
-    cut.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(CheckpointError, match=r"cut\.safetensors: expected"):
-        load_checkpoint(cut)
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(at=st.integers(0, 3000), new=st.binary(min_size=1, max_size=12), cut=st.booleans())
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.integers(0, 3000) | st.just(0), new=st.binary(max_size=200), cut=st.booleans())
 def test_damaged_bytes_give_a_sound_checkpoint_or_one_error(
     whole: Path, tmp_path: Path, at: int, new: bytes, cut: bool
 ) -> None:
+    """Other bytes at any place, the end or more of the file after them."""
     data = bytearray(whole.read_bytes())
     # Mostly in the header, whose length varies little; the rest are weights, of which any finite value is a weight.
     data[at : at + len(new)] = new
@@ -147,16 +139,8 @@ def test_damaged_bytes_give_a_sound_checkpoint_or_one_error(
         assert "damaged.safetensors: expected" in str(error)  # noqa: PT017
         assert "\n" not in str(error)  # noqa: PT017
     else:
+        assert not cut or file.stat().st_size == whole.stat().st_size
         DRAW.from_config(loaded.config).load_state_dict(loaded.model)
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.binary(max_size=200))
-def test_bytes_of_any_kind_are_refused(tmp_path: Path, data: bytes) -> None:
-    file = tmp_path / "any.safetensors"
-    file.write_bytes(data)
-    with pytest.raises(CheckpointError, match=r"any\.safetensors: expected a whole safetensors file"):
-        load_checkpoint(file)
 
 
 @pytest.mark.parametrize(
@@ -196,13 +180,6 @@ def test_safetensors_of_another_kind_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "other.safetensors"
     file.write_bytes(save({"weight": torch.zeros(3)}))
     with pytest.raises(CheckpointError, match="of another kind"):
-        load_checkpoint(file)
-
-
-def test_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
-    file = tmp_path / "model.pt"
-    torch.save({"weight": torch.zeros(3)}, file)
-    with pytest.raises(CheckpointError, match="expected a whole safetensors file"):
         load_checkpoint(file)
 
 
@@ -280,46 +257,12 @@ def test_shared_weights_are_written_once_for_each_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("function", ["fsync", "replace"])
-def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str) -> None:
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path, no_space: Any, function: str) -> None:
     save_checkpoint(tmp_path, checkpoint())
     before = (tmp_path / NAME).read_bytes()
-
-    def full(*args: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, function, full)
+    no_space(os, function)
     with pytest.raises(OSError, match="No space left on device") as caught:
         save_checkpoint(tmp_path, checkpoint())
     assert caught.value.filename == str(tmp_path / NAME)
     assert os.listdir(tmp_path) == [NAME]
     assert (tmp_path / NAME).read_bytes() == before
-
-
-def test_a_disk_that_fills_while_writing_leaves_the_previous_checkpoint(tmp_path: Path, file_size_limit) -> None:
-    save_checkpoint(tmp_path, checkpoint())
-    before = (tmp_path / NAME).read_bytes()
-    with file_size_limit(len(before) // 2), pytest.raises(OSError, match="too large"):
-        save_checkpoint(tmp_path, checkpoint())
-    assert os.listdir(tmp_path) == [NAME]
-    assert (tmp_path / NAME).read_bytes() == before
-
-
-@pytest.fixture
-def file_size_limit():
-    """The system itself refuses to write beyond so many bytes: write() comes back short and then fails, as on a full disk."""
-    resource = pytest.importorskip("resource")
-    import signal
-    from contextlib import contextmanager
-
-    @contextmanager
-    def limit(size: int):
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-            signal.signal(signal.SIGXFSZ, handler)
-
-    return limit

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import mistake
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -56,15 +57,6 @@ def images(file: Path) -> str:
     return str(file)
 
 
-def line(capsys: pytest.CaptureFixture[str], *args: str) -> str:
-    assert main(list(args)) == 2
-    out, error = capsys.readouterr()
-    assert out == ""
-    assert error.count("\n") == 1
-    assert error[:-1].isprintable()
-    return error
-
-
 WRONG: list[dict[str, Any]] = [
     *({"data": value} for value in (5, 1.5, True, [], {}, ["digits"])),
     *({"data_dir": value} for value in (5, [], {"a": 1}, False)),
@@ -82,7 +74,7 @@ def test_wrong_types_among_the_options_are_one_line(
 ) -> None:
     file = made(tmp_path / "a.safetensors", **options)
     for command in (["evaluate", file], ["view", file, "--what", "page"], ["sample", file, "--out", "a.png"]):
-        assert f"{file}: expected the options of a run, got {next(iter(options))}: expected" in line(capsys, *command)
+        assert f"{file}: expected the options of a run, got {next(iter(options))}: expected" in mistake(capsys, *command)
     with pytest.raises(CheckpointError):
         evaluate_run(file)
 
@@ -94,7 +86,7 @@ def test_what_another_version_says_is_left_alone(tmp_path: Path, capsys: pytest.
 
 def test_text_reaches_a_terminal_and_a_page_only_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = made(tmp_path / "here" / "a.safetensors", data=EVIL)
-    error = line(capsys, "evaluate", file)
+    error = mistake(capsys, "evaluate", file)
     assert r"x\x1b]0;owned\x07\x1b[2J\u202e" in error
     assert main(["view", file, "-n", "1"]) == 0
     out, error = capsys.readouterr()
@@ -117,9 +109,9 @@ def test_a_data_set_that_only_a_checkpoint_names_is_not_downloaded(
 ) -> None:
     file = made(tmp_path / "run" / "a.safetensors", data=name, data_dir=str(tmp_path / "elsewhere"))
     expected = f"data: expected {name} where this call may look, or named by it (--data {name} --data-dir"
-    assert expected in line(capsys, "evaluate", file)
-    assert expected in line(capsys, "view", file, "--what", "kl")
-    assert expected in line(capsys, "sample", file, "--nearest", "--out", "a.png")
+    assert expected in mistake(capsys, "evaluate", file)
+    assert expected in mistake(capsys, "view", file, "--what", "kl")
+    assert expected in mistake(capsys, "sample", file, "--nearest", "--out", "a.png")
 
 
 def test_images_that_only_a_checkpoint_names_are_not_opened_elsewhere(
@@ -140,14 +132,14 @@ def test_images_that_only_a_checkpoint_names_are_not_opened_elsewhere(
     for name in (secret, "../private/my photos.npz", str(tmp_path / "run" / "link.npz"), "/dev/zero", "~root"):
         file = made(run, data=name)
         if name == "~root":
-            assert "data: expected" in line(capsys, "evaluate", file)
+            assert "data: expected" in mistake(capsys, "evaluate", file)
             continue
-        assert "data: expected images in the folders of this call, or named by it" in line(capsys, "evaluate", file)
-        assert name in line(capsys, "view", file, "--what", "kl")
+        assert "data: expected images in the folders of this call, or named by it" in mistake(capsys, "evaluate", file)
+        assert name in mistake(capsys, "view", file, "--what", "kl")
     assert opened == ["~root"]
     # What is asked for is opened, and so is what lies in a folder of the call.
     file = made(run, data=secret)
-    assert f"--data '{secret}'" in line(capsys, "evaluate", file)
+    assert f"--data '{secret}'" in mistake(capsys, "evaluate", file)
     assert main(["evaluate", file, "--data", secret]) == 0
     assert main(["evaluate", file, "--data-dir", str(tmp_path / "private")]) == 0
     for place in (tmp_path / "here", tmp_path / "run"):
@@ -165,7 +157,7 @@ def test_sizes_that_no_memory_holds_are_one_line(
     with pytest.raises(CheckpointError):
         load_checkpoint(file)
     for command in (["evaluate", file], ["view", file], ["sample", file]):
-        assert f"{file}: expected" in line(capsys, *command)
+        assert f"{file}: expected" in mistake(capsys, *command)
 
 
 @pytest.mark.parametrize(
@@ -188,5 +180,5 @@ def test_sizes_that_this_machine_does_not_hold_are_one_line(
         raise error
 
     monkeypatch.setattr("fastdraw.view.pictures.drawn", draw)
-    said = line(capsys, "sample", made(tmp_path / "a.safetensors"), "--out", "a.png")
+    said = mistake(capsys, "sample", made(tmp_path / "a.safetensors"), "--out", "a.png")
     assert said.startswith("fastdraw: error: memory: expected sizes that this machine's holds, got: ")

@@ -97,40 +97,33 @@ KINDS: list[dict[str, Any]] = [
 ]
 
 
+@contextmanager
+def no_waiting() -> Iterator[None]:
+    """With the device itself as the witness: torch refuses whatever would synchronise."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("changes", KINDS, ids=["average", "classes", "conditional", "composed", "crops"])
-def test_an_epoch_reads_nothing(changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_epoch_reads_nothing(changes: dict[str, Any], device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if "data" in changes:
         made_small(monkeypatch)
-    of = small(tmp_path / "run", monkeypatch, epochs=2, log_every=10**6, checkpoint_every=10**6, **changes)
+    seldom = {"epochs": 2, "log_every": 10**6, "checkpoint_every": 10**6}
+    of = small(tmp_path / "run", monkeypatch, **seldom, device=device, **changes)
     per_epoch = of.batch.steps_per_epoch
     # The first step builds what later ones use; it is not of the epoch that is watched.
     while of.progress.step < per_epoch:
         of.step()
-    with no_reads():
+    with no_reads() if device == "cpu" else no_waiting():
         while of.progress.step < 2 * per_epoch:
             of._check(Interruptions())
             of.step()
     assert of.sums.isfinite().all()
     assert of.progress.count == 2 * per_epoch
-    of.close()
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("changes", KINDS, ids=["average", "classes", "conditional", "composed", "crops"])
-def test_an_epoch_never_waits_for_cuda(changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same with the device itself as the witness: torch refuses whatever would synchronise."""
-    if "data" in changes:
-        made_small(monkeypatch)
-    of = small(tmp_path / "run", monkeypatch, epochs=2, log_every=10**6, checkpoint_every=10**6, device="cuda", **changes)
-    while of.progress.step < of.batch.steps_per_epoch:
-        of.step()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        while of.progress.step < 2 * of.batch.steps_per_epoch:
-            of.step()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert of.sums.isfinite().all()
     of.close()
 
 

@@ -6,27 +6,16 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from datafiles import pixels
 from forge import Forge
-from training import arguments, assert_same_run, records
+from training import arguments, assert_same_run, often, records
 
 from fastdraw.runs.checkpoint import NAME
 from fastdraw.train import load_checkpoint, load_model
 
 EVERY = 3
-
-
-@pytest.fixture(scope="module")
-def forge() -> Iterator[Forge]:
-    forge = Forge()
-    yield forge
-    forge.close()
 
 
 def last_step(folder: Path) -> int:
@@ -38,25 +27,16 @@ def last_step(folder: Path) -> int:
     return max(steps, default=0)
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [12])
 def test_killed_at_random_moments(forge: Forge, tmp_path: Path, kills: int) -> None:
     """Each start is killed after a random time, counted from its first new line of metrics in half of the cases: those hit
     training, evaluations and checkpoints; the others also the start. Everything is written as often as can be."""
     seed = random.randrange(1 << 30)
     moment = random.Random(seed)
     steps = 30 * kills
-    args: dict[str, Any] = {
-        "epochs": 1000,
-        "steps": steps,
-        "checkpoint_every": EVERY,
-        "log_every": 1,
-        "ema": 0.9,
-        "schedule": "cosine",
-    }
-    args |= {"batch_size": 20, "evaluate_every": 2, "warmup_steps": 5, "patience": 10**6}
-    images = tmp_path / "images.npz"
-    np.savez(images, train=pixels(200, 9, 8), validation=pixels(20, 9, 8), test=pixels(10, 9, 8))
-    args |= {"data": images, "binarize": "dynamic"}
+    args = {**often(tmp_path, steps), "checkpoint_every": EVERY, "ema": 0.9, "schedule": "cosine", "warmup_steps": 5}
+    args |= {"patience": 10**6, "binarize": "dynamic"}
     whole, killed, done = tmp_path / "whole", tmp_path / "killed", 0
     assert forge.wait(forge.start(arguments(whole, **args), tmp_path / "log")) == 0, (tmp_path / "log").read_text()
     starts = 0

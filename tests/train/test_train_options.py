@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from training import SMALL, assert_same_run, records, run, without_timing
+from training import SMALL, after_step, assert_same_run, records, run, stop, without_timing
 
-from fastdraw import DRAW, ClassifierConfig, DRAWConfig, data
+from fastdraw import DRAW, data
 from fastdraw.evaluation import likelihood
 from fastdraw.runs.numerics import numerics
 from fastdraw.runs.signals import TIME_IS_UP
@@ -82,18 +82,11 @@ CARRIED: list[dict[str, Any]] = [
 def test_resuming_with_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> None:
     """Interrupted between two checkpoints and two lines of metrics, the run ends with the bits of the uninterrupted one."""
     run(tmp_path / "whole", steps=40, **changes)
-    original = loop_module.Run.step
-
-    def step(self: Any) -> None:
-        original(self)
-        if self.progress.step == 33:
-            raise Interrupted(15)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop_module.Run, "step", step)
-        with pytest.raises(Interrupted):
-            run(tmp_path / "run", steps=40, **changes)
+    with after_step(33, stop), pytest.raises(Interrupted):
+        run(tmp_path / "run", steps=40, **changes)
     switches = []
+
+    original = loop_module.Run.step
 
     def checked(self: Any) -> None:
         switches.append(not torch.is_deterministic_algorithms_warn_only_enabled())
@@ -218,22 +211,6 @@ def test_the_preset_of_a_data_set(said: dict[str, str], preset: str, task: str) 
     assert (resolved.preset, resolved.task) == (preset, task)
     assert TrainOptions(**resolved.to_dict()) == resolved
     assert resolved.resolved((1, 20, 20), 1) == resolved
-
-
-def test_presets_are_those_of_the_paper() -> None:
-    """Table 3. What the paper does not state is said beside each preset."""
-    table = {
-        "mnist": (64, 256, 100, 2, 5),
-        "mnist-no-attention": (64, 256, 100, None, None),
-        "svhn": (32, 800, 100, 12, 12),
-        "cifar10": (64, 400, 200, 5, 5),
-    }
-    for name, row in table.items():
-        c = RECIPES[name].config
-        assert isinstance(c, DRAWConfig)
-        assert (c.glimpses, c.hidden_size, c.latent_size, c.read_size, c.write_size) == row
-    for name, side in (("cluttered-mnist", 100), ("cluttered-mnist-60", 60)):
-        assert RECIPES[name].config == ClassifierConfig((1, side, side), 8, 256, 12, 10)
 
 
 def test_every_name_among_the_whole_numbers_is_an_option() -> None:

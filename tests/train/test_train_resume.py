@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from forge import Forge
-from training import arguments, assert_same_run, lines, run, wait_until, without_timing
+from training import after_step, arguments, assert_same_run, lines, run, wait_until, without_timing
 
 from fastdraw.runs import checkpoint as checkpoint_module
 from fastdraw.runs.checkpoint import save_checkpoint
@@ -20,13 +19,6 @@ from fastdraw.runs.signals import Interruptions
 from fastdraw.train import CheckpointError, Interrupted, load_checkpoint
 from fastdraw.train import loop as loop_module
 from fastdraw.view import pictures as pictures_module
-
-
-@pytest.fixture(scope="module")
-def forge() -> Iterator[Forge]:
-    forge = Forge()
-    yield forge
-    forge.close()
 
 
 class Crash(BaseException):
@@ -79,19 +71,11 @@ def test_a_signal_ends_with_a_checkpoint(forge: Forge, tmp_path: Path, signum: s
     assert re.fullmatch(rf"stopped at step {step}; to go on: .*fastdraw train --out {re.escape(str(folder))} --resume", said)
 
 
-def test_a_signal_between_two_steps(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_between_two_steps(whole: Path, tmp_path: Path) -> None:
     """The checkpoint of an interruption lies within a line of metrics, and the run still ends with the same bits."""
-    original = loop_module.Run.step
-
-    def step(self: Any) -> None:
-        original(self)
-        if self.progress.step == 33:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop_module.Run, "step", step)
-        with pytest.raises(Interrupted) as caught:
-            run(tmp_path / "run", steps=70)
+    kill = lambda run: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+    with after_step(33, kill), pytest.raises(Interrupted) as caught:
+        run(tmp_path / "run", steps=70)
     assert caught.value.signum == signal.SIGTERM
     assert load_checkpoint(tmp_path / "run").step == 33
     run(tmp_path / "run", resume=True)
@@ -115,18 +99,8 @@ def test_a_second_signal_is_not_held_back() -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = checkpoint_module.write_atomically
-    calls = 0
-
-    def full(path: Path, data: bytes) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 4:
-            raise OSError(28, "No space left on device", str(path))
-        original(path, data)
-
-    monkeypatch.setattr(checkpoint_module, "write_atomically", full)
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, no_space: Any) -> None:
+    no_space(checkpoint_module, "write_atomically", after=4)
     with pytest.raises(OSError, match="No space left"):
         run(tmp_path / "run", steps=70)
     assert load_checkpoint(tmp_path / "run").step == 14
