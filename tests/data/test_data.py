@@ -22,19 +22,12 @@ from datafiles import (
     pixels,
     same,
     sizes,
-    take_miniatures,
 )
 
 from fastdraw import data
 from fastdraw.data import DataError, mnist
 
-
-@pytest.fixture(autouse=True)
-def no_settings(monkeypatch, tmp_path):
-    """Neither this machine's data nor its cache."""
-    monkeypatch.delenv("FASTDRAW_DATA", raising=False)
-    monkeypatch.setenv("FASTDRAW_CACHE", str(tmp_path / "cache"))
-    take_miniatures(monkeypatch)
+pytestmark = pytest.mark.usefixtures("miniatures")
 
 
 @pytest.fixture

@@ -120,8 +120,7 @@ def test_pictures_on_cuda(name):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.delenv("FASTDRAW_DATA", raising=False)
+def folder(tmp_path):
     (tmp_path / "mnist.npz").write_bytes(npz_bytes(**MNIST))
     return tmp_path
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +20,7 @@ from fastdraw.data import DataError, decoded, pictures, workers
 
 
 @pytest.fixture
-def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("FASTDRAW_CACHE", str(tmp_path / "cache"))
+def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     for i, image in enumerate(pixels(12, 6, 5, 3)):
         place = folder / ("cats" if i % 2 else "dogs")
@@ -119,11 +117,8 @@ def test_another_file_is_another_set(photos: Path) -> None:
 
 
 @pytest.mark.parametrize("function", ["pwrite", "fsync"])
-def test_a_full_disk(photos: Path, monkeypatch: pytest.MonkeyPatch, function: str) -> None:
-    def full(*_: Any) -> Any:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, function, full)
+def test_a_full_disk(photos: Path, no_space: Any, function: str) -> None:
+    no_space(os, function)
     with pytest.raises(DataError, match=r"expected room for .*No space left on device"):
         data.load(photos)
     # Of what was begun nothing is left.
@@ -157,7 +152,6 @@ def test_the_cache_has_a_limit(photos: Path, monkeypatch: pytest.MonkeyPatch, ca
 
 
 def test_many_are_shared_by_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FASTDRAW_CACHE", str(tmp_path / "cache"))
     images = pixels(2 * workers.LEAST + 3, 6, 5, 3)
     (tmp_path / "photos").mkdir()
     for i, image in enumerate(images):

@@ -6,16 +6,12 @@ import gzip
 import io
 import os
 import struct
-import tempfile
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from datafiles import check_form, idx_bytes, npz_bytes, pixels, same, sizes
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fastdraw import data
 from fastdraw.data import DataError, arrays
@@ -283,44 +279,6 @@ def test_damaged_idx(tmp_path, content, message):
     with pytest.raises(DataError, match=message) as caught:
         data.load(tmp_path / "some")
     assert str(caught.value).startswith(str(tmp_path / "some"))
-
-
-WHOLE = {
-    "npz": npz_bytes(train=pixels(8, 4, 4), test=pixels(3, 4, 4), train_labels=pixels(8), test_labels=pixels(3)),
-    "idx": idx_bytes(pixels(12, 4, 4)),
-    "gz": gzip.compress(idx_bytes(pixels(12, 4, 4))),
-}
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    form=st.sampled_from(sorted(WHOLE)),
-    cut=st.floats(0, 1),
-    damage=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=4),
-)
-def test_damaged_files_load_or_are_refused(form, cut, damage):
-    """No bytes raise anything but DataError, and what loads is whole."""
-    content = bytearray(WHOLE[form][: round(cut * len(WHOLE[form]))])
-    for place, value in damage:
-        if content:
-            content[int(place * (len(content) - 1))] = value
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f"some.{form}")
-        path.write_bytes(content)
-        result = loaded_or_said(path)
-    if isinstance(result, str):
-        assert ": expected " in result
-        assert "some" in result
-    else:
-        assert all(part.dtype == torch.uint8 and part.numel() for part in result[:3])
-        assert len({part.shape[1:] for part in result[:3]}) == 1
-
-
-def loaded_or_said(path: Path) -> data.Splits | str:
-    try:
-        return data.load(path)
-    except DataError as error:
-        return str(error)
 
 
 def test_unreadable_path(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import python
 from datafiles import pixels
 
 from fastdraw import data
@@ -104,5 +104,4 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
     with open(file, "wb") as out:
         np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": (25_000, 3, 64, 64)})
         out.truncate(out.tell() + 25_000 * 3 * 64 * 64)
-    held = subprocess.run([sys.executable, "-c", HELD, str(file)], check=True, capture_output=True, text=True)
-    assert float(held.stdout) < 100
+    assert float(python(HELD, str(file))) < 100

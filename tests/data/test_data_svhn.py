@@ -23,7 +23,6 @@ from datafiles import (
     sizes,
     svhn_archive,
     svhn_folder,
-    take_miniatures,
     tar_bytes,
 )
 from PIL import Image
@@ -32,13 +31,7 @@ from fastdraw import data
 from fastdraw.data import DataError, arrays, housenumbers, svhn
 from fastdraw.data.crops import RandomCrops, central
 
-
-@pytest.fixture(autouse=True)
-def no_settings(monkeypatch, tmp_path):
-    """Neither this machine's data nor its cache."""
-    monkeypatch.delenv("FASTDRAW_DATA", raising=False)
-    monkeypatch.setenv("FASTDRAW_CACHE", str(tmp_path / "cache"))
-    take_miniatures(monkeypatch)
+pytestmark = pytest.mark.usefixtures("miniatures")
 
 
 def write_full_numbers(folder, form: str, **counts: int) -> None:

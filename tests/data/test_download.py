@@ -15,7 +15,7 @@ from datafiles import MD5, PAYLOAD, cached
 from fastdraw.data import DataError, download
 from fastdraw.data.cache import prepared
 
-#: Its fixtures: server, and what comes with it.
+#: Its fixture: server.
 pytest_plugins = ["fileserver"]
 
 #: What a download that broke off leaves.
@@ -141,8 +141,7 @@ def test_what_is_planted_in_the_cache_is_not_followed(tmp_path, server, kind, na
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="links and pipes of POSIX systems")
 @pytest.mark.parametrize("kind", ["link", "second name", "link to nothing", "pipe"])
-def test_what_is_planted_where_prepared_images_go_is_not_followed(tmp_path, monkeypatch, kind):
-    monkeypatch.setenv("FASTDRAW_CACHE", str(tmp_path / "cache"))
+def test_what_is_planted_where_prepared_images_go_is_not_followed(tmp_path, kind):
     images = np.zeros((2, 1, 3, 3), np.uint8)
     for name in (".some.part.npz", "some.npz"):
         plant(tmp_path, tmp_path / "cache" / name, kind)

@@ -12,7 +12,7 @@ from datafiles import BINARIZED, IDX_FILES, MNIST, amat_bytes, cached, chardata_
 from fastdraw import data
 from fastdraw.data import DataError, cifar10, mnist, omniglot, svhn
 
-#: Its fixtures: server, and what comes with it.
+#: Its fixture: server.
 pytest_plugins = ["fileserver"]
 
 

@@ -12,20 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pages import N, T, two_records, write_page
+from pages import N, T
 from PIL import Image
 
 from fastdraw.view import Record
-
-
-@pytest.fixture(scope="module")
-def records() -> tuple[Record, Record]:
-    return two_records()
-
-
-@pytest.fixture(scope="module")
-def page(records: tuple[Record, Record], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_page(records, tmp_path_factory.mktemp("page") / "page.html")
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import mistake
 from PIL import Image
 
 import fastdraw
@@ -44,15 +45,6 @@ def said(capsys: pytest.CaptureFixture[str], *args: str) -> list[Path]:
     return paths
 
 
-def mistake(capsys: pytest.CaptureFixture[str], *args: str) -> str:
-    assert main(list(args)) == 2
-    out, errors = capsys.readouterr()
-    assert out == ""
-    assert errors.startswith("fastdraw: error: ")
-    assert errors.count("\n") == 1
-    return errors
-
-
 def test_sample_draws_what_the_model_draws(capsys: pytest.CaptureFixture[str], run: str, tmp_path: Path) -> None:
     out = tmp_path / "some.png"
     every = ("--npz", "--nearest", "--gif", "--mp4")
@@ -75,17 +67,8 @@ def test_sample_draws_what_the_model_draws(capsys: pytest.CaptureFixture[str], r
 
 def test_the_same_seed_draws_the_same(capsys: pytest.CaptureFixture[str], run: str, tmp_path: Path) -> None:
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
-        said(
-            capsys,
-            "sample",
-            f"{run}/checkpoint.safetensors",
-            "-n",
-            "4",
-            "--seed",
-            seed,
-            "--out",
-            str(tmp_path / f"{name}.png"),
-        )
+        out = str(tmp_path / f"{name}.png")
+        said(capsys, "sample", f"{run}/checkpoint.safetensors", "-n", "4", "--seed", seed, "--out", out)
     a, b, c = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
     assert a == b != c
 

@@ -8,21 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pages import N, T, cells, held, model_with_windows, two_records, write_page
+from pages import N, T, cells, held, model_with_windows
 
 from fastdraw import reference
 from fastdraw.view import Group, Record, record, save_page
 from fastdraw.view.record import window_params
-
-
-@pytest.fixture(scope="module")
-def records() -> tuple[Record, Record]:
-    return two_records()
-
-
-@pytest.fixture(scope="module")
-def page(records: tuple[Record, Record], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_page(records, tmp_path_factory.mktemp("page") / "page.html")
 
 
 def test_the_page_loads_nothing(page: Path) -> None:

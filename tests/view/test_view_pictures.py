@@ -44,24 +44,9 @@ def test_mp4_is_what_every_player_plays(tmp_path: Path) -> None:
     assert data.index(b"moov") < data.index(b"mdat")
 
 
-def test_mp4_shows_the_glimpses_in_their_order(tmp_path: Path) -> None:
-    view.save_drawing(trajectory(), tmp_path / "a.mp4", write_size=3, scale=8, padding=4, columns=3)
-    frames, _, _ = film(tmp_path / "a.mp4")
-    for t, frame in enumerate(frames[:4]):
-        grey = 255 / (1 + np.exp(-(-3 + 2 * t)))
-        np.testing.assert_allclose(frame[10:20, 10:20], grey, atol=8)
-    # Red at the window's left side; none in the finished picture.
-    at = (4 + int(6.5 * 8), 4 + int(6.5 * 8))
-    assert (frames[0][at].astype(int) - frames[-1][at])[0] > 80 - 255 * (frames[-1][at][0] > 128)
-    red = [int((frame[..., 0].astype(int) - frame[..., 1]).max()) for frame in frames]
-    assert min(red[:4]) > 100
-    assert red[-1] < 30
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_gif_and_mp4_show_the_same(tmp_path: Path, channels: int) -> None:
+def test_gif_and_mp4_show_the_same(tmp_path: Path) -> None:
     for suffix in ("gif", "mp4"):
-        view.save_drawing(trajectory(channels=channels), tmp_path / f"a.{suffix}", write_size=3, scale=8)
+        view.save_drawing(trajectory(channels=3), tmp_path / f"a.{suffix}", write_size=3, scale=8)
     frames, _, _ = film(tmp_path / "a.mp4")
     with Image.open(tmp_path / "a.gif") as image:
         for t in range(image.n_frames):
@@ -196,14 +181,3 @@ def test_strip_with_what_was_read(tmp_path: Path) -> None:
         assert not blue[drawn].any()
         assert not (red | blue)[row : row + 105, 136:].any()
     assert (pixels[52] == picture.GAP).all()
-
-
-def test_the_image_shows_through_a_wide_window() -> None:
-    from fastdraw.view.rectangles import paint
-
-    pixels = np.zeros((120, 160, 3), np.uint8)
-    pixels[:, 80:] = 200
-    paint(pixels, np.array([8.0, 6.0, 3.0, 1.0]), scenes.WRITE, 10)
-    # Ten pixels of band round a line of two.
-    assert [tuple(p) for p in pixels[30, [70, 90]]] == [(127, 24, 24), (227, 124, 124)]
-    assert (pixels[34:36, 60:110] == scenes.WRITE).all()
