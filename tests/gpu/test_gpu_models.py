@@ -89,9 +89,9 @@ def test_registration_of_the_recurrence(draws):
     torch.library.opcheck(torch.ops.fastdraw.recurrence.default, arguments)
 
 
-# On a CPU the compiler makes C++ of what is around the operator, and takes half a minute.
-@pytest.mark.parametrize("compiler", [pytest.param("inductor", marks=gpu), "aot_eager"])
-def test_a_compiled_training_step(compiler):
+# On a CPU the compiler makes C++ of what is around the operator, and takes half a minute; test_models.py does without.
+@gpu
+def test_a_compiled_training_step():
     """The model with loss and gradients under torch.compile: no break, and the same results."""
     problem = Problem(SMALL["attention"], 32, DEVICE)
     model, x, noise = model_of(problem), problem.x, problem.noise
@@ -103,7 +103,7 @@ def test_a_compiled_training_step(compiler):
     with kernels():
         one = torch.ones((), device=DEVICE)
         expected = differentiate(lambda *_: loss(x, noise), weights, [one])
-        compiled = torch.compile(loss, fullgraph=True, backend=compiler)
+        compiled = torch.compile(loss, fullgraph=True, backend="inductor")
         for _ in range(2):
             actual = differentiate(lambda *_: compiled(x, noise), weights, [one])
             check(actual, expected, [expected], torch.float32)

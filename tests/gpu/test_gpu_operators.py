@@ -1,6 +1,6 @@
 """Every operator in every precision, at the sizes that people use and at odd ones: `make gpu` runs all of it on a device.
 
-Without one the small shapes run on the CPU, so that the tests themselves are known to be right. What does not hang on sizes
+Without one a few small shapes run on the CPU, so that the tests themselves are known to be right. What does not hang on sizes
 (opcheck, inputs nobody expects) is in test_operators.py and test_large_images.py, which also run on the device.
 """
 
@@ -10,7 +10,6 @@ import pytest
 import torch
 from shapes import GLIMPSES
 from subjects import (
-    DEVICE,
     PRECISIONS,
     SUBJECTS,
     capture,
@@ -27,10 +26,9 @@ from subjects import (
 )
 from torch import Tensor
 
-import fastdraw
 from fastdraw.testing import as_list, check, differentiate
 
-#: (B, C, H, W, N), each with what it is there for; the odd ones of shapes.py come beside them.
+#: (B, C, H, W, N), each with what it is there for; test_triton_kernels.py has the odd ones.
 REAL = [
     (128, 1, 28, 28, 2),  # the paper's MNIST read
     (128, 1, 28, 28, 5),  # the paper's MNIST write
@@ -52,15 +50,10 @@ CELLS = [
     (128, 100, 256),  # its decoder
     (64, 1664, 800),  # the paper's SVHN encoder
 ]
-ODD_CELLS = [
-    (1, 1, 1),  # the smallest of everything
-    (17, 33, 65),  # prime, and one over a power of two
-    (257, 7, 31),  # one over a power of two in the batch, narrower than a block elsewhere
-]
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("shape", [*(pytest.param(shape, marks=gpu) for shape in REAL), *GLIMPSES], ids=str)
+@pytest.mark.parametrize("shape", [*(pytest.param(shape, marks=gpu) for shape in REAL), *GLIMPSES[4:6]], ids=str)
 @pytest.mark.parametrize("make", [read, write, filterbank])
 def test_glimpses(make, shape, precision):
     check_operator(make(*shape), precision)
@@ -83,7 +76,7 @@ def test_several_windows(make, shape, precision):
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("shape", [*(pytest.param(shape, marks=gpu) for shape in CELLS), *ODD_CELLS], ids=str)
+@pytest.mark.parametrize("shape", [*(pytest.param(shape, marks=gpu) for shape in CELLS), (17, 33, 65)], ids=str)
 def test_lstm_step(shape, precision):
     check_operator(lstm_step(*shape), precision)
 
@@ -98,25 +91,6 @@ def test_two_runs_give_the_same_bits(name, precision):
         first, second = (differentiate(subject.function, inputs, weights) for _ in range(2))
     for one, other in zip(first, second, strict=True):
         assert torch.equal(one, other)
-
-
-@pytest.mark.parametrize("name", SUBJECTS)
-def test_strided_and_expanded_inputs(name):
-    subject = SUBJECTS[name]()
-    plain = narrowed(subject, torch.float32)
-    # The same values, every dimension reversed in memory.
-    strided = [
-        t.detach().permute(*range(t.dim() - 1, -1, -1)).contiguous().permute(*range(t.dim() - 1, -1, -1)) for t in plain
-    ]
-    strided = [tensor.requires_grad_() for tensor in strided]
-    with kernels():
-        weights = weights_for(subject.function, plain)
-        expected = differentiate(subject.function, plain, weights)
-        actual = differentiate(subject.function, strided, weights)
-        # The gradient of a sum arrives as one element, expanded.
-        torch.autograd.grad(sum(output.sum() for output in as_list(subject.function(*strided))), strided)
-    # Images of other strides may be gone through in another order.
-    check(actual, expected, [expected], torch.float32)
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
@@ -163,14 +137,3 @@ def test_compiled(name):
         expected = differentiate(function, inputs, weights)
         actual = differentiate(torch.compile(function, fullgraph=True), inputs, weights)
     check(actual, expected, [expected], torch.float32)
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast(dtype):
-    image, params = narrowed(read(8, 1, 28, 28, 5), dtype)
-    x, hidden, c, *weights = narrowed(lstm_step(8, 40, 64), torch.float32)
-    with kernels(), torch.autocast(DEVICE, dtype):
-        assert fastdraw.read(image, params, 5).dtype == torch.float32
-        assert fastdraw.write(image[..., :5, :5], params, (28, 28)).dtype == torch.float32
-        h, c_new = fastdraw.lstm_step(x, (hidden, c), *weights)
-    assert (h.dtype, c_new.dtype) == (dtype, torch.float32)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -14,9 +12,7 @@ from inner_pytest import run_pytest
 from benchmarks import clock
 from benchmarks.cases.operators import read_case
 from benchmarks.checkout import ROOT
-from benchmarks.gpu.processes import environment
 from fastdraw.profile import figures, measure, table
-from fastdraw.profile.timing import Variant
 
 #: One quick case, measured as briefly as can be.
 QUICK = ["--benchmark", "--benchmark-max-time=0.001", "--benchmark-min-rounds=2", "-k", "read-128x1x28x28x2-float32"]
@@ -126,14 +122,6 @@ def test_turns_alternate():
     assert shown == pytest.approx([0.5] * 4)
 
 
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [(1.234, "1.23 s"), (0.0123, "12.3 ms"), (123.4e-6, "123 us"), (0.9999e-3, "1000 us"), (5e-9, "0.01 us")],
-)
-def test_times_have_three_digits(number, text):
-    assert figures.time_text(number) == text
-
-
 def test_markdown_has_a_cell_for_every_variant():
     rows = [figures.row("fastdraw triton", [2e-3]), figures.row("reference", [10e-3])]
     rows.append(figures.row("torch.compile", [], note="RuntimeError: no compiler"))
@@ -164,34 +152,3 @@ def test_markdown_has_a_cell_for_every_variant():
     rows = [figures.row("fastdraw", [2.0**20]), figures.row("reference", [4 * 2.0**20])]
     memory = {"title": "memory", "measured": "peak", "unit": "B", "rows": rows}
     assert "| fastdraw | 1.00 MiB | 0.25 |" in table.markdown([memory])
-
-
-def test_shares_of_products_and_compile_times():
-    def compiled(_: int) -> list[torch.Tensor]:
-        return []
-
-    compiled.first_seconds = 3.0
-    dtypes = {"mine": torch.float32, "half": torch.bfloat16, "compiled": torch.float32, "products": torch.float32}
-    case = read_case(1, 1, 4, 4, 2)
-    case.variants = [
-        Variant(name, compiled if name == "compiled" else lambda _: [], dtype=dtype, products=name == "products")
-        for name, dtype in dtypes.items()
-    ]
-    rows = [figures.row(name, [time]) for name, time in zip(dtypes, (4.0, 2.0, 1.0, 3.0), strict=True)]
-    measure._add_what_the_variants_say(rows, case)
-    assert [row["products"] for row in rows] == [0.75, None, 3.0, None]
-    assert [row["compile"] for row in rows] == [None, None, 2.0, None]
-
-
-def test_a_bare_checkout_is_importable(tmp_path):
-    """As on a machine where nothing may be installed: another folder's Python, the checkout on its path and no more."""
-    code = (
-        "import sys\n"
-        "sys.meta_path = [finder for finder in sys.meta_path if 'editable' not in finder.__module__]\n"
-        "import fastdraw, fastdraw.kernels\n"
-        "import fastdraw.kernels.aten\n"
-        "print(fastdraw.__file__, fastdraw.kernels.aten.__file__, sep='\\n')\n"
-    )
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment(), check=True)
-    assert done.stdout.splitlines() == [str(ROOT / "fastdraw" / "__init__.py"), str(ROOT / "kernels" / "aten.py")]

@@ -18,7 +18,7 @@ from inner_pytest import run_pytest
 from benchmarks.cases import DEVICE
 from benchmarks.checkout import ROOT
 from benchmarks.gpu import __main__ as command
-from benchmarks.gpu import figures, kernels, processes, race, report, rows, train
+from benchmarks.gpu import figures, processes, race, report, rows, train
 from benchmarks.gpu.figures import Figures, Step
 from benchmarks.reproduce import __main__ as reproduce
 
@@ -172,11 +172,6 @@ def test_what_the_tests_of_a_call_select_is_there():
     assert {line.split("::")[0] for line in chosen} == set(paths)
     assert not any("memory_does" in line or "inductor" in line for line in chosen)
     assert len(figures.triton_tests()) >= 5
-
-
-def test_kernels_are_counted():
-    table = kernels.collected({"a": [1.0, 1.0, 4.0], "b": [10.0]})
-    assert table == {"b": {"calls": 1, "us": 10.0, "us in all": 10.0}, "a": {"calls": 3, "us": 1.0, "us in all": 6.0}}
 
 
 def test_what_the_sanitizer_watches_runs():

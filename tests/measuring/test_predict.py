@@ -16,7 +16,7 @@ import triton.language as tl
 from benchmarks.predict import __main__ as command
 from benchmarks.predict.assumptions import CHIP
 from benchmarks.predict.control import path
-from benchmarks.predict.machine_code import Instruction, compiled, parsed
+from benchmarks.predict.machine_code import compiled, parsed
 from benchmarks.predict.recorded import Setting, Torch, recorded
 from benchmarks.predict.timing import arguments_at, predicted
 from fastdraw import env
@@ -86,39 +86,6 @@ def test_a_slower_chip_takes_longer():
     usual, starved = predicted(launch, CHIP), predicted(launch, CHIP._replace(l2_bytes_per_cycle_of_one=4.0))
     assert starved.us > 1.5 * usual.us
     assert max(starved.waits, key=starved.waits.__getitem__) == "bytes from L2"
-
-
-def instruction(text, predicate="", target=None):
-    op, *operands = text.split(maxsplit=1)
-    name, *modifiers = op.split(".")
-    parts = tuple(part.strip() for part in operands[0].split(",")) if operands else ()
-    return Instruction(predicate, name, tuple(modifiers), parts, 1, 7, 7, 0, target)
-
-
-@pytest.mark.parametrize(("arguments", "trips", "guessed"), [({0x210: 48}, 3, 0), ({0x210: 16}, 1, 0), ({}, 4, 1)])
-def test_loops_are_followed(arguments, trips, guessed):
-    code = [
-        instruction("MOV R1, RZ"),
-        instruction("LDC R2, c[0x0][0x210]"),
-        instruction("IADD3 R1, R1, 0x10, RZ"),
-        instruction("ISETP.LT.AND P0, PT, R1, R2, PT"),
-        instruction("BRA", "P0", 2),
-        instruction("EXIT"),
-    ]
-    found = path(code, arguments, unknown_trips=4)
-    assert sum(step.which == 2 for step in found.steps) == trips
-    assert found.guessed == guessed
-
-
-def test_masked_copies_move_nothing():
-    code = [
-        instruction("MOV R1, RZ"),
-        instruction("ISETP.GT.AND P0, PT, R1, 0x0, PT"),
-        instruction("LDGSTS.E.128 [R3], desc[UR4][R2.64], P0"),
-        instruction("LDGSTS.E.128 [R3], desc[UR4][R2.64], !P0"),
-        instruction("EXIT"),
-    ]
-    assert [step.moves for step in path(code, {}).steps] == [True, True, False, True, True]
 
 
 def test_text_without_instructions_is_refused():

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from commands import mistake
 
 import fastdraw
 from fastdraw import reference
@@ -122,12 +123,7 @@ def test_shapes_are_measured_as_they_were_said(operator, said, shape, tmp_path, 
     ],
 )
 def test_a_mistake_is_one_line(arguments, said, capsys):
-    assert main(["profile", *arguments]) == 2
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert shown.err.startswith("fastdraw: error: ")
-    assert shown.err.count("\n") == 1
-    assert said in shown.err
+    assert said in mistake(capsys, "profile", *arguments)
 
 
 ROW = {"name": "fastdraw", "low": 1e-3, "median": 2e-3, "high": 3e-3}
@@ -164,10 +160,8 @@ def test_comparing_with_another_file_is_a_mistake_that_is_found_first(tmp_path, 
     others = [json.dumps(report).encode() for report in foreign()]
     for content in [b"{", b"", b"\xff\xfe{}", b"[" * 200_000, b'{"a":' * 100_000, *others]:
         path.write_bytes(content)
-        assert main(["profile", "--compare", str(path)]) == 2, content[:200]
-        error = capsys.readouterr().err
-        assert "compare: expected a file that `fastdraw profile --json` wrote" in error, content[:200]
-        assert error.count("\n") == 1
+        words = "compare: expected a file that `fastdraw profile --json` wrote"
+        assert words in mistake(capsys, "profile", "--compare", str(path)), content[:200]
     assert main(["profile", "--compare", str(tmp_path)]) == 2
     for report in (
         REPORT,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training import SMALL, Quiet, assert_same_run
+from training import SMALL, Quiet, after_step, assert_same_run, stop
 
 sys.path.append(str(Path(__file__).parents[2]))
 
@@ -17,7 +17,7 @@ from benchmarks.reproduce import runner, search
 from benchmarks.reproduce.experiments import EXPERIMENTS
 from fastdraw.runs.checkpoint import NAME
 from fastdraw.runs.parallel import Processes
-from fastdraw.train import Interrupted, TrainOptions, load_checkpoint
+from fastdraw.train import TrainOptions, load_checkpoint
 from fastdraw.train import loop as loop_module
 from fastdraw.train.setup import prepare
 
@@ -101,18 +101,12 @@ def test_a_finished_experiment_is_left_as_it_is(
 
 def test_stopped_and_gone_on_with(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped by a signal within an epoch, and then while the test images were evaluated."""
-    step, evaluate = loop_module.Run.step, runner.evaluate_run
-
-    def stopping(self: Any) -> None:
-        step(self)
-        if self.progress.step == 33:
-            raise Interrupted(15)
+    evaluate = runner.evaluate_run
 
     def crashing(*args: Any, **kwargs: Any) -> Any:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(loop_module.Run, "step", stopping)
+    with after_step(33, stop):
         assert toy(tmp_path) == 143
     assert load_checkpoint(tmp_path / "mnist" / "seed-0").step == 33
     assert not (tmp_path / "mnist" / "results.json").exists()

@@ -46,10 +46,6 @@ def test_the_search_finds_the_best_row_one_field_after_the_other():
     assert all(t.row.kept == 7 for t in trials)
 
 
-def test_the_nearest_values_come_first():
-    assert [row.num_warps for row in tune.candidates(PRESENT, "num_warps")] == [2, 8, 1, 16]
-
-
 @pytest.mark.parametrize(
     ("other", "chosen"),
     [
@@ -102,12 +98,6 @@ def test_every_kernel_of_a_step_has_a_row_that_can_be_changed(precision):
             assert subject.launch().num_warps == changed.num_warps, subject.name
         assert subject.launch().num_warps == subject.present.num_warps
     assert before == (piece_tables.PRODUCT_ROWS, piece_tables.CANVAS_ROWS)
-
-
-@pytest.mark.skipif(env.triton_interpreted(), reason="launches are made for the compiler")
-def test_another_batch_takes_another_row():
-    small, large = ({s.name: s.index for s in tuned.piece_subjects("mnist", batch, "bfloat16")} for batch in (128, 2048))
-    assert large["cell, two places"] > small["cell, two places"]
 
 
 @pytest.mark.skipif(env.triton_interpreted(), reason="launches are made for the compiler")
