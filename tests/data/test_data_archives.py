@@ -205,7 +205,7 @@ def test_whole_files_are_read(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", READERS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(choices=st.data())
 def test_altered_files(name, choices):
     content = bytearray(whole(name))

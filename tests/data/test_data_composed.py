@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from datafiles import MNIST, REAL, check_form, npz_bytes, sizes
+from datafiles import MNIST, npz_bytes, sizes
 from torch import Tensor
 
 from fastdraw import data
@@ -187,16 +187,3 @@ def test_a_size_of_ones_own_is_refused(folder):
 def test_without_the_digits(tmp_path):
     with pytest.raises(DataError, match=r"^data_dir: expected a folder with mnist.npz or the idx files"):
         data.load("cluttered-mnist", tmp_path)
-
-
-@pytest.mark.skipif(not (REAL / "mnist.npz").exists(), reason="needs MNIST")
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_real_digits(name):
-    splits = data.load(name, REAL)
-    check_form(splits._replace(train=splits.test), *splits.image_shape)
-    assert sizes(splits) == (50_000, 10_000, 10_000)
-    assert splits.make is not None
-    made = splits.make(splits.train[:2000], generator()).float().mean()
-    # Random pictures and fixed ones are alike, to within six standard errors of 2,000 pictures.
-    spread = splits.test.float().flatten(1).mean(1).std()
-    assert abs(made - splits.test.float().mean()) < 6 * spread / 2000**0.5

@@ -81,16 +81,6 @@ def test_cifar10_of_another_form(tmp_path, content, message):
         data.load("cifar10", tmp_path)
 
 
-@pytest.mark.skipif(not (REAL / "cifar10_small.npz").exists(), reason="needs cifar10_small.npz")
-def test_real_cifar10():
-    splits = data.load("cifar10", REAL)
-    assert sizes(splits) == (3150, 350, 700)
-    assert splits.labels is not None
-    assert splits.labels.test[:10].tolist() == [3, 8, 8, 0, 6, 6, 1, 6, 3, 1]
-    x = splits.test.float()
-    assert (x[..., 1:] - x[..., :-1]).abs().mean() < 0.5 * x.std()
-
-
 # Omniglot.
 
 

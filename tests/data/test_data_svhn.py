@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from datafiles import (
-    REAL,
     chardata_bytes,
     check_form,
     digit_struct,
@@ -252,17 +251,6 @@ def test_small_numbers(tmp_path):
     (tmp_path / "svhn_small.npz").write_bytes(npz_bytes(images=images[:, :32], is_test=is_test.astype(np.uint8)))
     with pytest.raises(DataError, match=r"expected images of shape \[n, 3, 64, 64\]"):
         data.load("svhn", tmp_path)
-
-
-@pytest.mark.skipif(not (REAL / "svhn_small.npz").exists(), reason="needs svhn_small.npz")
-def test_real_numbers():
-    splits = data.load("svhn", REAL)
-    assert sizes(splits) == (230, 26, 256)
-    assert splits.image_shape == (3, 54, 54)
-    # Photographs: neighbours are alike, and no channel is empty.
-    x = splits.test.float()
-    assert (x[..., 1:] - x[..., :-1]).abs().mean() < 0.4 * x.std()
-    assert (x.flatten(2).std(2).mean(0) > 10).all()
 
 
 @pytest.mark.parametrize(("module", "name"), [("h5py", "svhn"), ("scipy.io", "chardata.mat"), ("filelock", "svhn")])

@@ -14,20 +14,13 @@ from .formats import (
     NAN32,
     TYPES,
     U16,
-    U32,
     Array,
     approximate,
-    double_to_bf16,
     flushed,
     from_bf16,
     from_f16,
     fused,
     fused_double,
-    fused_odd,
-    halves,
-    joined,
-    to_bf16,
-    to_f16,
 )  # fmt: skip
 from .operands import Operands
 from .registry import Step, instruction
@@ -120,44 +113,6 @@ def divide(o: Operands, match: re.Match[str], ops: tuple[str, ...]) -> Step:
         return approximate(np.add(a, b), exact, 22)
 
     return _pointwise(o, "f32", ops, near, bool(match[2]))
-
-
-def _half(name: str, kind: str, values: list[Array]) -> Array:
-    """Of bits, as bits; rounded once."""
-    wide = [from_bf16(v) if kind == "bf16" else from_f16(v) for v in values]
-    if name in ("add", "sub", "mul", "fma"):
-        if name == "fma":
-            exact = fused_odd(*wide)
-        elif name == "mul":
-            exact = np.multiply(wide[0], wide[1], dtype=F64)
-        else:
-            exact = fused_odd(wide[0], np.float32(1), wide[1] if name == "add" else -wide[1])
-        return double_to_bf16(exact) if kind == "bf16" else to_f16(exact)
-    if name in ("neg", "abs"):
-        # Of the sign alone, NaN's too.
-        return values[0] ^ np.uint16(0x8000) if name == "neg" else values[0] & np.uint16(0x7FFF)
-    result = _BINARY[name](*wide)
-    return to_bf16(result) if kind == "bf16" else to_f16(result)
-
-
-@instruction(
-    r"(add|sub|mul)(?:\.rn)?\.(bf16|f16)(x2)?", r"(fma)\.rn\.(bf16|f16)(x2)?", r"(neg|abs)\.(bf16|f16)(x2)?",
-    r"(min|max)(?:\.NaN)?\.(bf16|f16)(x2)?",
-)  # fmt: skip
-def half_precision(o: Operands, match: re.Match[str], ops: tuple[str, ...]) -> Step:
-    name, kind, pair = match[1] + (".NaN" if ".NaN" in match[0] else ""), match[2], bool(match[3])
-    _expect(ops, {"fma": 4, "neg": 2, "abs": 2}.get(match[1], 3))
-    write, readers = o.writer(ops[0]), [o.reader(one, U32 if pair else U16) for one in ops[1:]]
-
-    def run(unit: Any, mask: Any) -> None:
-        values = [np.broadcast_to(read(unit), (unit.lanes,)) for read in readers]
-        if not pair:
-            write(unit, _half(name, kind, values), mask)
-            return
-        parts = [halves(value) for value in values]
-        write(unit, joined(*(_half(name, kind, [part[i] for part in parts]) for i in (0, 1))), mask)
-
-    return run
 
 
 _COMPARE: dict[str, Callable[..., Array]] = {

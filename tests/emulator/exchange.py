@@ -1,4 +1,4 @@
-"""What the lanes of a warp do together in registers: shuffles, reductions, votes."""
+"""What the lanes of a warp do together in registers: shuffles and reductions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .faults import Diverged, Unknown
-from .formats import TYPES, U32, Array
+from .formats import TYPES, U32
 from .operands import Operands
 from .registry import Step, instruction
 
@@ -76,22 +76,5 @@ def reduce(o: Operands, match: re.Match[str], ops: tuple[str, ...]) -> Step:
         check(unit)
         unit.whole_warps(mask)
         write(unit, np.repeat(functions[match[1]](unit.rows(value(unit)), axis=1), 32).astype(TYPES[match[2]]), mask)
-
-    return run
-
-
-@instruction(r"vote\.sync\.(any|all|ballot)\.(?:pred|b32)")
-def vote(o: Operands, match: re.Match[str], ops: tuple[str, ...]) -> Step:
-    value, write = o.predicate(ops[1]), o.writer(ops[0])
-    check = everybody(o, ops[2])
-
-    def run(unit: Any, mask: Any) -> None:
-        check(unit)
-        unit.whole_warps(mask)
-        rows = unit.rows(value(unit))
-        result: Array = rows.any(1) if match[1] == "any" else rows.all(1)
-        if match[1] == "ballot":
-            result = (rows.astype(np.uint64) << np.arange(32, dtype=np.uint64)).sum(1).astype(U32)
-        write(unit, np.repeat(result, 32), mask)
 
     return run

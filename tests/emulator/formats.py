@@ -108,11 +108,6 @@ def fused(a: Array, b: Array, c: Array) -> Array:
     return result
 
 
-def fused_odd(a: Array, b: Array, c: Array) -> Array:
-    """a b + c of half precision as float64 that may be rounded once more."""
-    return _odd_sum(np.multiply(a, b, dtype=F64), np.broadcast_to(np.asarray(c, F64), np.broadcast(a, b, c).shape))
-
-
 def _split(a: Array) -> tuple[Array, Array]:
     scaled = a * 134217729.0
     high = scaled - (scaled - a)

@@ -120,23 +120,6 @@ def extract(o: Operands, match: re.Match[str], ops: tuple[str, ...]) -> Step:
     return _apply(o, [kind, U32, U32], ops, extracted)
 
 
-@instruction(r"bfi\.b(32|64)")
-def insert(o: Operands, match: re.Match[str], ops: tuple[str, ...]) -> Step:
-    width = int(match[1])
-    kind = UNSIGNED[width // 8]
-
-    def inserted(new: Array, old: Array, first: Array, count: Array) -> Array:
-        first, count = first & np.uint32(255), np.minimum(count & np.uint32(255), width)
-        ones = np.where(
-            count == 0, kind.type(0), ~kind.type(0) >> np.clip(width - count.astype(I64), 0, width - 1).astype(kind)
-        )
-        step = np.minimum(first, width - 1).astype(kind)
-        ones = np.where(first >= width, kind.type(0), ones << step)
-        return (old & ~ones) | ((new << step) & ones)
-
-    return _apply(o, [kind, kind, U32, U32], ops, inserted)
-
-
 @instruction(r"prmt\.b32")
 def permute(o: Operands, match: re.Match[str], ops: tuple[str, ...]) -> Step:
     def permuted(a: Array, b: Array, selector: Array) -> Array:
@@ -150,20 +133,6 @@ def permute(o: Operands, match: re.Match[str], ops: tuple[str, ...]) -> Step:
         return result
 
     return _apply(o, [U32] * 3, ops, permuted)
-
-
-@instruction(r"lop3\.b32")
-def any_logic(o: Operands, match: re.Match[str], ops: tuple[str, ...]) -> Step:
-    table = int(ops[4], 0)
-
-    def looked_up(a: Array, b: Array, c: Array) -> Array:
-        result = np.zeros(a.shape, U32)
-        for i in range(8):
-            if table >> i & 1:
-                result |= (a if i & 4 else ~a) & (b if i & 2 else ~b) & (c if i & 1 else ~c)
-        return result
-
-    return _apply(o, [U32] * 3, ops[:4], looked_up)
 
 
 @instruction(

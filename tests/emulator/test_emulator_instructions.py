@@ -74,21 +74,6 @@ def test_multiply_add_rounds_once(kind: str, dtype: str, digits: int) -> None:
     same(actual, np.array([exact(*row) for row in zip(a, b, c, strict=True)]).astype(dtype))
 
 
-@pytest.mark.parametrize("kind", ["bf16", "f16"])
-@pytest.mark.parametrize("name", ["add", "sub", "mul", "fma.rn", "min", "max"])
-def test_half_precision(name: str, kind: str) -> None:
-    dtype = torch.bfloat16 if kind == "bf16" else torch.float16
-    values = [torch.randn(COUNT, dtype=torch.float64).to(dtype) for _ in range(3 if name == "fma.rn" else 2)]
-    actual = apply(f"{name}.{kind}", [value.view(torch.int16).numpy().view("u2") for value in values], "u2")
-    wide = [value.double() for value in values]
-    functions = {"add": torch.add, "sub": torch.sub, "mul": torch.mul, "min": torch.minimum, "max": torch.maximum}
-    exact = wide[0] * wide[1] + wide[2] if name == "fma.rn" else functions[name](*wide)
-    # float64 holds these sums, and torch rounds them in two steps, which differ where float32 is a tie of halves.
-    single = torch.from_numpy(actual.view("i2").copy()).view(dtype).double()
-    neighbours = (single - exact).abs() <= (exact.to(dtype).double() - exact).abs()
-    assert neighbours.all()
-
-
 @pytest.mark.parametrize("name", ["ex2.approx", "lg2.approx", "sqrt.approx", "rcp.approx", "rsqrt.approx"])
 def test_approximations_are_as_far_off_as_they_may_be(name: str) -> None:
     values = rng.uniform(0.01, 30, COUNT).astype("f4")
@@ -141,10 +126,9 @@ def test_wide_products(sign: str) -> None:
 
 
 def test_bits() -> None:
-    a, b, c = bits("u4"), bits("u4"), bits("u4")
+    a, b = bits("u4"), bits("u4")
     for name, function in {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}.items():
         same(apply(f"{name}.b32", [a, b], "u4"), function(a, b))
-    same(apply("lop3.b32", [a, b, c], "u4", ", 0xE8"), (a & b) | (b & c) | (a & c))
     for count in (0, 1, 31, 32, 40, 2**31):
         step = np.full(COUNT, count, "u4")
         big = count >= 32

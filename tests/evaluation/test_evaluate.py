@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.distributions import Normal
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-import fastdraw
 from fastdraw import DRAW, reference
 from fastdraw.evaluation import Mean, likelihood
 from fastdraw.evaluation.bound import log_ratio
@@ -177,15 +176,6 @@ def test_autocast_and_progress() -> None:
     rough = likelihood(model, images, 4, 1, True, 3, autocast=torch.bfloat16)
     assert rough.bound.mean != exact.bound.mean
     assert rough.bound.mean == pytest.approx(exact.bound.mean, rel=0.05)
-
-
-def test_on_every_backend(backend: str) -> None:
-    model, images = tiny(glimpses=4, latent_size=3), pictures(5)
-    ours = likelihood(model, images, 5, 2, True, 4)
-    with fastdraw.backend("reference"):
-        theirs = likelihood(model, images, 5, 2, True, 4)
-    assert ours.bound.mean == pytest.approx(theirs.bound.mean, rel=1e-10)
-    assert ours.importance.mean == pytest.approx(theirs.importance.mean, rel=1e-10)
 
 
 def test_a_class_conditional_model_is_told_the_classes(backend: str) -> None:

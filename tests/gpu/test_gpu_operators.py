@@ -14,15 +14,13 @@ from subjects import (
     SUBJECTS,
     capture,
     check_operator,
-    filterbank,
     gpu,
     kernels,
     lstm_step,
     narrowed,
-    read,
     waiting_refused,
     weights_for,
-    write,
+    windowed,
 )
 from torch import Tensor
 
@@ -54,25 +52,25 @@ CELLS = [
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("shape", [*(pytest.param(shape, marks=gpu) for shape in REAL), *GLIMPSES[4:6]], ids=str)
-@pytest.mark.parametrize("make", [read, write, filterbank])
-def test_glimpses(make, shape, precision):
-    check_operator(make(*shape), precision)
+@pytest.mark.parametrize("name", ["read", "write", "filterbank"])
+def test_glimpses(name, shape, precision):
+    check_operator(windowed(name, *shape), precision)
 
 
 @pytest.mark.gpu
 # float64 goes to kernels with other tiles, and at this size takes its time.
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16", "float16"])
 @pytest.mark.parametrize("shape", LARGE, ids=str)
-@pytest.mark.parametrize("make", [read, write])
-def test_the_largest_images(make, shape, precision):
-    check_operator(make(*shape), precision)
+@pytest.mark.parametrize("name", ["read", "write"])
+def test_the_largest_images(name, shape, precision):
+    check_operator(windowed(name, *shape), precision)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("shape", WINDOWS, ids=str)
-@pytest.mark.parametrize("make", [read, write])
-def test_several_windows(make, shape, precision):
-    check_operator(make(*shape), precision)
+@pytest.mark.parametrize("name", ["read", "write"])
+def test_several_windows(name, shape, precision):
+    check_operator(windowed(name, *shape), precision)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

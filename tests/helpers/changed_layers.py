@@ -90,14 +90,8 @@ def halved(_: nn.Module, grads: Any, *__: Any) -> Any:
 CHANGES: dict[str, tuple[Callable[[Any, str, str], Any], bool]] = {
     "forward hook": (lambda m, lstm, linear: getattr(m, lstm).register_forward_hook(lambda _, i, o: (o[0] / 2, o[1])), True),
     "forward pre-hook": (lambda m, _, linear: getattr(m, linear).register_forward_pre_hook(lambda _, i: (i[0] / 2,)), True),
-    "backward hook": (
-        lambda m, _, linear: getattr(m, linear).register_full_backward_hook(halved),
-        True,
-    ),
-    "backward pre-hook": (
-        lambda m, lstm, _: getattr(m, lstm).register_full_backward_pre_hook(halved),
-        True,
-    ),
+    "backward hook": (lambda m, _, linear: getattr(m, linear).register_full_backward_hook(halved), True),
+    "backward pre-hook": (lambda m, lstm, _: getattr(m, lstm).register_full_backward_pre_hook(halved), True),
     "adapter": (lambda m, _, linear: setattr(m, linear, LowRank(getattr(m, linear))), True),
     "adapter of an LSTM": (lambda m, lstm, _: setattr(m, lstm, LowRank(getattr(m, lstm))), True),
     "subclass": (lambda m, _, linear: setattr(m, linear, replaced(Doubled, getattr(m, linear))), True),

@@ -39,11 +39,7 @@ def kernel(body: str, parameters: int, threads: int = 32, target: str = "sm_90a"
 
 
 def launch(
-    one: parser.Kernel,
-    tensors: list[torch.Tensor],
-    programs: int = 1,
-    shared: int = 1024,
-    order: str = "together",
+    one: parser.Kernel, tensors: list[torch.Tensor], programs: int = 1, shared: int = 1024, order: str = "together"
 ) -> machine.Machine:
     storages: dict[int, memory.Storage] = {}
     arguments = []

@@ -34,20 +34,11 @@ PRECISIONS = ["float32", "tf32", "bfloat16", "float16", "float64"]
 gpu = pytest.mark.gpu
 
 
-def read(b: int, c: int, h: int, w: int, n: int, k: int = 0) -> Operator:
-    return operators.read(b, c, h, w, n, k or None, _windows(b, k), torch.rand)
-
-
-def write(b: int, c: int, h: int, w: int, n: int, k: int = 0) -> Operator:
-    return operators.write(b, c, h, w, n, k or None, _windows(b, k))
-
-
-def _windows(b: int, k: int) -> Tensor:
-    return window_params(b * k).view(b, k, 5) if k else window_params(b)
-
-
-def filterbank(b: int, c: int, h: int, w: int, n: int) -> Operator:
-    return operators.filterbank(b, c, h, w, n, params=window_params(b))
+def windowed(name: str, b: int, c: int, h: int, w: int, n: int, k: int = 0) -> Operator:
+    """read, write or filterbank with the windows that benchmarks have: k of each image, where k is given."""
+    params = window_params(b * k).view(b, k, 5) if k else window_params(b)
+    images = {"image": torch.rand} if name == "read" else {}
+    return operators.WINDOWED[name](b, c, h, w, n, k or None, params=params, **images)
 
 
 def lstm_step(b: int, i: int, h: int) -> Operator:
@@ -56,9 +47,9 @@ def lstm_step(b: int, i: int, h: int) -> Operator:
 
 #: One of each operator, of moderate size, for what does not hang on shapes.
 SUBJECTS = {
-    "read": lambda: read(32, 2, 28, 33, 5),
-    "write": lambda: write(32, 2, 28, 33, 5),
-    "filterbank": lambda: filterbank(32, 1, 28, 33, 5),
+    "read": lambda: windowed("read", 32, 2, 28, 33, 5),
+    "write": lambda: windowed("write", 32, 2, 28, 33, 5),
+    "filterbank": lambda: windowed("filterbank", 32, 1, 28, 33, 5),
     "lstm_step": lambda: lstm_step(32, 40, 65),
 }
 

@@ -6,14 +6,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from kernel_calls import (
-    LARGE,
-    check_glimpse,
-    check_lstm_step,
-    inputs,
-    kernel_results,
-    needs_library,
-)
+from kernel_calls import LARGE, check_glimpse, check_lstm_step, inputs, kernel_results, needs_library
 from levels import levels
 from torch import Tensor
 

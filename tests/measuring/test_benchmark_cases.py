@@ -123,12 +123,6 @@ def test_jax_computes_the_same(config):
     assert case.variants[-1].step.first_seconds > 0
 
 
-def test_without_jax_the_table_says_so(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "jax", None)
-    (reason,) = prove(with_eager(jax_variant)).values()
-    assert isinstance(reason, ModuleNotFoundError)
-
-
 @pytest.mark.slow
 @NEEDS_JAX
 def test_jax_takes_the_same_step():

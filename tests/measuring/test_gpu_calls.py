@@ -119,7 +119,7 @@ def test_the_first_call_from_its_beginning_to_its_end(tmp_path, capsys, monkeypa
     said = ["figures", "--tiny", "--out", str(tmp_path), "--commit", "0123abc", "--only", "kernels", "large"]
     assert command.main(said) == 0, (tmp_path / "log.txt").read_text()
     assert [step["name"] for step in json.loads((tmp_path / "report.json").read_text())["steps"]] == [
-        *("environment", "kernels", "large batch"),
+        *("environment", "kernels", "large batch")
     ]
     files = sorted(tmp_path.iterdir())
     assert [path.name for path in files] == ["figures.jsonl", "log.txt", "report.json", "report.md"]

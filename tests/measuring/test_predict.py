@@ -16,7 +16,7 @@ import triton.language as tl
 from benchmarks.predict import __main__ as command
 from benchmarks.predict.assumptions import CHIP
 from benchmarks.predict.control import path
-from benchmarks.predict.machine_code import compiled, parsed
+from benchmarks.predict.machine_code import compiled
 from benchmarks.predict.recorded import Setting, Torch, recorded
 from benchmarks.predict.timing import arguments_at, predicted
 from fastdraw import env
@@ -79,18 +79,6 @@ def test_more_work_takes_longer():
     full = predicted(linear(256, batch=64 * 1024), CHIP)
     assert full.resident > 1
     assert full.us > 2 * short.us
-
-
-def test_a_slower_chip_takes_longer():
-    launch = linear(1024)
-    usual, starved = predicted(launch, CHIP), predicted(launch, CHIP._replace(l2_bytes_per_cycle_of_one=4.0))
-    assert starved.us > 1.5 * usual.us
-    assert max(starved.waits, key=starved.waits.__getitem__) == "bytes from L2"
-
-
-def test_text_without_instructions_is_refused():
-    with pytest.raises(ValueError, match="found no instruction"):
-        parsed("nothing of the kind")
 
 
 def test_a_step_is_recorded_whole():

@@ -11,7 +11,7 @@ from commands import mistake
 import fastdraw
 from fastdraw import reference
 from fastdraw.cli import main
-from fastdraw.profile import compare, peers, shapes, trace
+from fastdraw.profile import compare, shapes, trace
 from fastdraw.profile.shapes import Glimpses
 from fastdraw.profile.timing import Variant
 
@@ -206,20 +206,6 @@ def test_support_is_where_the_filters_are(shape):
 
 def test_standard_shapes_have_a_cost():
     assert [shape.cost(4).bytes > 0 for shape in shapes.chosen([], [], {})] == [True] * 10
-
-
-def test_grid_sample_is_near_and_differentiable():
-    """Of a smooth image, where a box and a Gaussian of about its width see the same."""
-    side = torch.linspace(0, 3, 64)
-    image = (side[:, None].sin() + side.cos())[None, None].repeat(2, 2, 1, 1)
-    params = Glimpses("read", 2, 2, 64, 64, 6, 0.5, 3).params().float().requires_grad_()
-    own = fastdraw.read(image, params, 6)
-    approximate = peers.grid_sample_read(6, 0.5 * 63 / 5)(image, params)
-    assert approximate.shape == own.shape
-    # Variances of delta^2 / 4 and delta^2 / 12, at delta = 0.3 radians, make 0.75 % of a sine; edges a little more.
-    assert peers.difference(approximate, own) < 0.02
-    (grad,) = torch.autograd.grad(approximate.sum(), params)
-    assert grad[..., :2].abs().min() > 0
 
 
 def test_calls_are_counted_innermost():

@@ -201,9 +201,7 @@ def test_an_optimiser_whose_state_is_not_zero_at_first_is_refused(cuda, kind):
 
 def test_the_capture_is_on_the_devices_own_streams(cuda):
     graphed(cuda)
-    assert cuda.log == [
-        *("on cpu", "new waits", "warm up on new", "outer waits", "capture on new", "device as before"),
-    ]
+    assert cuda.log == [*("on cpu", "new waits", "warm up on new", "outer waits", "capture on new", "device as before")]
     assert cuda.stream == "outer"
 
 

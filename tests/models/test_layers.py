@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from changed_layers import CHANGES, MODELS, SAME_LOSS, LowRank, build, everything, inputs, plain_loss, scaled, told
+from changed_layers import CHANGES, MODELS, SAME_LOSS, build, everything, inputs, plain_loss, scaled, told
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, prune
+from torch.nn.utils import prune
 from torch.utils.flop_counter import FlopCounterMode
 
 import fastdraw
@@ -218,37 +218,3 @@ def test_hooks_of_state_dicts() -> None:
     )
     state = model.state_dict()
     other.load_state_dict({**state, "patch.bias": state["patch.bias"][None]})
-
-
-def test_a_model_around_glimpses_has_whatever_layers_it_has() -> None:
-    """GaussianGlimpse has no layers of its own: windows are tensors, from wherever."""
-
-    class Looks(nn.Module):
-        def __init__(self, operators: Any) -> None:
-            super().__init__()
-            self.layer, self.operators = LowRank(parametrizations.weight_norm(nn.Linear(6, 5))), operators
-
-        def forward(self, x: Tensor, h: Tensor) -> Tensor:
-            params = self.layer(h)
-            return self.operators.write(self.operators(x, params, 3), params, (9, 9)).square().sum()
-
-    class Plain(fastdraw.GaussianGlimpse):
-        def forward(self, image: Tensor, params: Tensor, *_: Any) -> Tensor:
-            return reference.read(image, params, self.size)
-
-        def write(self, patch: Tensor, params: Tensor, image_size: tuple[int, int]) -> Tensor:
-            return reference.write(patch, params, image_size)
-
-    class Fast(fastdraw.GaussianGlimpse):
-        def forward(self, image: Tensor, params: Tensor, *_: Any) -> Tensor:
-            return super().forward(image, params)
-
-    x, h, grads, calls = torch.rand(2, 1, 9, 9).double(), torch.randn(2, 6).double(), [], []
-    for kind in (Fast, Plain):
-        torch.manual_seed(0)
-        model = Looks(kind(3)).double()
-        model.operators.register_forward_hook(lambda *_: calls.append(1))
-        copy.deepcopy(model)(x, h)
-        grads.append(torch.autograd.grad(model(x, h), list(model.parameters())))
-    torch.testing.assert_close(*grads)
-    assert len(calls) == 4

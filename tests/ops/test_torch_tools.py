@@ -53,6 +53,7 @@ def test_shapes_without_values(backend: str, where: str) -> None:
         assert told.attend(x)[1].sigma.shape == (2, B)
         image, params, patch = wanted(B, 2, *SIDES), wanted(B, 5), wanted(B, 2, N, N)
         outputs = fastdraw.read(image, params, N), fastdraw.write(patch, params, SIDES), *fastdraw.filterbank(params, N, SIDES)
+        assert [tuple(t.shape) for t in outputs] == [(B, 2, N, N), (B, 2, *SIDES), (B, N, 5), (B, N, 6), (B,)]
         torch.stack([output.sum() for output in outputs]).sum().backward()
         assert (image.grad.shape, params.grad.shape, patch.grad.shape) == (image.shape, params.shape, patch.shape)
         tensors = lstm_tensors(wanted)

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.autograd.forward_ad as fa
 from torch.autograd.functional import jacobian
-from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, linearize, vjp, vmap
+from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 from torch.testing import assert_close
 
 import fastdraw
@@ -158,33 +158,11 @@ def test_forward_mode(name: str) -> None:
     assert_close(results["hessian"], results["hessian"].mT, rtol=1e-9, atol=1e-9)
 
 
-def test_linearize() -> None:
-    function, at = cases()["filterbank"]
-    along = torch.ones_like(at)
-    assert_close(linearize(function, at)[1](along), jvp(function, (at,), (along,))[1], rtol=1e-12, atol=1e-12)
-
-
 @pytest.mark.parametrize("name", ["read, params", "lstm_step, x", "DRAW, noise", "DRAWClassifier, x"])
 def test_second_derivatives_in_reverse_mode_are_refused(backend: str, name: str) -> None:
     function, at = cases()[name]
     with pytest.raises(RuntimeError, match=r'differentiated twice.*fastdraw.backend\("reference"\)'):
         jacrev(jacrev(summed(function)))(at)
-
-
-def test_gradients_of_each_image(backend: str) -> None:
-    """functional_call, vmap and grad together: the gradient to every weight, image by image."""
-    model, x, noise = draw(), rand(3, 1, *SIDES), torch.randn(2, 3, 3, dtype=PLAIN)
-
-    def loss(weights, image, own):
-        return functional_call(model, weights, (image[None], own[:, None])).loss
-
-    weights = {name: value.detach() for name, value in model.named_parameters()}
-    grads = vmap(grad(loss), (None, 0, 1))(weights, x, noise)
-    for i in range(3):
-        model.zero_grad()
-        model(x[i : i + 1], noise[:, i : i + 1]).loss.backward()
-        for name, parameter in model.named_parameters():
-            assert_close(grads[name][i], parameter.grad, rtol=1e-9, atol=1e-10)
 
 
 def test_batches_of_gradients(backend: str) -> None:

@@ -96,12 +96,6 @@ def test_the_moving_average_is_what_is_loaded(tmp_path: Path) -> None:
     assert same(load_model(tmp_path, ema=False).state_dict(), model.state_dict())
 
 
-def test_double_precision_comes_back_as_such(tmp_path: Path) -> None:
-    model = small()[0].double()
-    save_checkpoint(tmp_path, Checkpoint(model.config, model.state_dict()))
-    assert same(load_model(tmp_path).state_dict(), model.state_dict())
-
-
 def test_an_optimizer_goes_on_as_if_nothing_had_happened() -> None:
     model, optimizer = small()
     other, _ = small()

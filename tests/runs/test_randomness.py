@@ -11,7 +11,7 @@ from training import SMALL
 
 from fastdraw.data.composed import CLUTTERED_60, Composer
 from fastdraw.runs.parallel import Processes
-from fastdraw.runs.randomness import BLOCK, blocks, normal_rows, permuted, uniform_rows
+from fastdraw.runs.randomness import BLOCK, normal_rows, permuted, uniform_rows
 from fastdraw.train import TrainOptions
 from fastdraw.train.batches import AHEAD, Batches
 
@@ -68,13 +68,6 @@ def test_moments() -> None:
     assert u.max() < 1
 
 
-def test_blocks() -> None:
-    found = list(blocks(slice(30, 70), 80))
-    assert [b.number for b in found] == [0, 1, 2]
-    assert found[0].wanted == slice(30, 32)
-    assert found[2] == (2, slice(64, 80), slice(0, 6))
-
-
 def process(rank: int, size: int) -> Processes:
     made = Processes(None)
     made.rank, made.size = rank, size
@@ -86,6 +79,8 @@ def test_batches_are_those_of_one_process(makes: bool) -> None:
     """Order, binarisation and composed pictures of every share, over the end of an epoch and of a look ahead."""
     images = torch.randint(0, 256, (500, 1, 28, 28), dtype=torch.uint8)
     labels = torch.arange(500)
+    # Each image's number is among its pixels, in black and white.
+    images[:, 0, 0, :9] = (255 * (labels[:, None] >> torch.arange(9) & 1)).byte()
     make = Composer(CLUTTERED_60, images) if makes else None
 
     def batches(rank: int, size: int) -> Batches:
@@ -98,6 +93,7 @@ def test_batches_are_those_of_one_process(makes: bool) -> None:
             whole, parts = one(step), [b(step) for b in each]
             assert torch.equal(torch.cat([p.images for p in parts]), whole.images)
             assert torch.equal(torch.cat([p.labels for p in parts]), whole.labels)  # type: ignore[misc]
+            assert makes or torch.equal((whole.images[:, 0, 0, :9] * 2.0 ** torch.arange(9)).sum(1).long(), whole.labels)
     epoch = torch.cat([one(step).labels for step in range(5, 10)])  # type: ignore[misc]
     assert sorted(epoch.tolist()) == list(range(500))
 

@@ -15,9 +15,7 @@ from training import Quiet, records, run, without_timing
 
 from fastdraw import ClassifierConfig, DRAWClassifier, data
 from fastdraw.data.splits import Labels, Splits
-from fastdraw.runs.parallel import Processes
 from fastdraw.train import TrainOptions, load_checkpoint, load_model, train
-from fastdraw.train.batches import Batches
 
 CLASSIFY: dict[str, Any] = {"task": "classify", "latent_size": None, "write_size": None, "read_size": "6", "batch_size": 50}
 
@@ -74,30 +72,6 @@ def test_images_without_labels_are_refused(tmp_path: Path) -> None:
         classify(tmp_path / "run", data=images_without_labels(tmp_path))
     with pytest.raises(ValueError, match=r"conditional: expected images whose classes are known"):
         run(tmp_path / "other", conditional=True, data=images_without_labels(tmp_path))
-
-
-def test_labels_are_those_of_the_images() -> None:
-    """Image number i is white in row i alone, and of class i; batches are shuffled, shared out and made anew."""
-    images = (255 * torch.eye(20, dtype=torch.uint8))[:, None, :, None].expand(20, 1, 20, 5).contiguous()
-    rows = []
-    for rank in range(2):
-        processes = Processes(None)
-        processes.rank, processes.size = rank, 2
-
-        def make(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-            return torch.cat([batch, torch.randint(0, 256, batch.shape, generator=generator, dtype=torch.uint8)], 3)
-
-        batches = Batches(images, torch.arange(20), make, 10, False, 3, torch.device("cpu"), processes)
-        assert batches.steps_per_epoch == 2
-        for step in (3, 2):
-            x, labels = batches(step)
-            assert x.shape == (5, 1, 20, 10)
-            assert labels is not None
-            assert torch.equal(x[:, 0, :, 0].argmax(1), labels)
-            again = batches(step)
-            assert torch.equal(again.images, x)
-            rows += labels.tolist()
-    assert sorted(rows) == list(range(20))
 
 
 def test_training_images_are_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

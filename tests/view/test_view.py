@@ -56,12 +56,6 @@ def test_grid_holds_every_pixel(tmp_path, channels):
     assert (pixels[2 + 2 * 14 :, 2 + 20 :] == picture.GAP).all()
 
 
-@pytest.mark.parametrize(("height", "width", "scale"), [(28, 28, 4), (54, 54, 2), (100, 100, 1), (300, 20, 1), (1, 1, 112)])
-def test_small_images_are_enlarged(tmp_path, height, width, scale):
-    view.save_grid(torch.zeros(1, 1, height, width), tmp_path / "grid.png", padding=0)
-    assert Image.open(tmp_path / "grid.png").size == (width * scale, height * scale)
-
-
 @pytest.mark.parametrize(
     ("images", "error", "named"),
     [
@@ -84,11 +78,6 @@ def test_grid_refuses_what_is_no_image(tmp_path, images, error, named):
 def test_grid_refuses_sizes_of_zero(tmp_path, argument):
     with pytest.raises(ValueError, match=f"^{argument}: expected at least 1, got 0"):
         view.save_grid(torch.zeros(1, 1, 4, 4), tmp_path / "grid.png", **{argument: 0})
-
-
-def test_grid_wider_than_its_images(tmp_path):
-    view.save_grid(torch.zeros(2, 1, 4, 4), tmp_path / "grid.png", columns=10, scale=1, padding=0)
-    assert Image.open(tmp_path / "grid.png").size == (8, 4)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

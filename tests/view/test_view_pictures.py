@@ -109,15 +109,7 @@ def test_kl_plot(tmp_path: Path) -> None:
     view.save_kl(torch.rand(5, 9), tmp_path / "kl.png", "some data")
     low = np.asarray(Image.open(tmp_path / "kl.png").convert("RGB"))
     assert low.shape[1] > low.shape[0] > 300
-    # Blue ink, of which a curve that rises has some higher up than a flat one.
     view.save_kl(torch.full((1, 1), 2.0), tmp_path / "one.png")
-    for steps in (torch.tensor([[1.0], [0.0]]), torch.tensor([[0.0], [1.0]])):
-        view.save_kl(steps, tmp_path / "kl.png")
-        pixels = np.asarray(Image.open(tmp_path / "kl.png").convert("RGB")).astype(int)
-        # The legend stands above the curve's upper end or elsewhere: the outermost parts of the curve decide.
-        rows, columns = np.nonzero(pixels[..., 2] - pixels[..., 0] > 100)
-        first, last = rows[columns <= columns.min() + 3].mean(), rows[columns >= columns.max() - 3].mean()
-        assert (first < last) == (steps[0] > steps[1]).item()
     for wrong in (torch.zeros(0, 3), torch.zeros(3), torch.full((2, 2), float("nan"))):
         with pytest.raises(ValueError, match=r"^kl: expected"):
             view.save_kl(wrong, tmp_path / "no.png")
