@@ -47,11 +47,9 @@ print("trained")
 
 def test_a_checkout_that_is_not_installed_has_its_kernels(tmp_path: Path) -> None:
     """As on a machine where nothing can be installed: a copy whose own kernels are found, by import and by -m."""
-    for folder in ("fastdraw", "kernels", "benchmarks"):
+    for folder in ("fastdraw", "kernels"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     code = "import fastdraw.kernels.aten as a, fastdraw; print(a.__file__); print(*fastdraw.kernels.__path__)"
-    # Nor is its checkout of benchmarks in need of more.
-    code = f"from benchmarks.checkout import activate; activate(), activate(); {code}"
     assert python(code, folder=tmp_path) == f"{tmp_path / 'kernels' / 'aten.py'}\n{tmp_path / 'kernels'}\n"
     done = subprocess.run([sys.executable, "-m", "fastdraw", "info"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
