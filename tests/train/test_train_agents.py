@@ -8,13 +8,10 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from datafiles import pixels
-from training import arguments, lines, records, wait_until
+from training import arguments, lines, often, records, wait_until
 
 from fastdraw.train import load_checkpoint
 
@@ -22,14 +19,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without torch.distributed"),
 ]
-
-
-def often(folder: Path) -> dict[str, Any]:
-    """60 steps, in which everything is written as often as can be."""
-    images = folder / "images.npz"
-    np.savez(images, train=pixels(200, 9, 8), validation=pixels(20, 9, 8), test=pixels(10, 9, 8))
-    often = {"epochs": 1000, "checkpoint_every": 2, "log_every": 1, "evaluate_every": 2, "batch_size": 40}
-    return {**often, "data": images, "steps": 60, "resume": "auto"}
 
 
 class Agents:
@@ -64,11 +53,10 @@ class Agents:
         return [(self.folder / f"{log}.{i}").read_text() for i in (0, 1)]
 
 
-@pytest.mark.parametrize("fixed", [False, True])
-@pytest.mark.parametrize("of", [0, 1])
+@pytest.mark.parametrize(("fixed", "of"), [(False, 1), (True, 0)])
 def test_a_worker_of_one_of_two_agents_is_killed(tmp_path: Path, fixed: bool, of: int) -> None:
     """By either rendezvous of torchrun: both agents start again, though each counts restarts of its own."""
-    args = often(tmp_path)
+    args = {**often(tmp_path, 60), "batch_size": 40, "resume": "auto"}
     two = Agents(tmp_path, "--nnodes", "2", "--max-restarts", "3", fixed=fixed)
     agents = two.start("killed", *arguments(tmp_path / "killed", **args))
     wait_until(lambda: lines(tmp_path / "killed") > 12)
@@ -82,7 +70,7 @@ def test_a_worker_of_one_of_two_agents_is_killed(tmp_path: Path, fixed: bool, of
 
 def test_one_of_two_agents_is_killed_and_the_other_goes_on(tmp_path: Path) -> None:
     """With --nnodes 1:2, alone and with two processes where there were four."""
-    args = often(tmp_path)
+    args = {**often(tmp_path, 60), "batch_size": 40, "resume": "auto"}
     two = Agents(tmp_path, "--nnodes", "1:2", "--max-restarts", "3")
     agents = two.start("killed", *arguments(tmp_path / "killed", **args))
     wait_until(lambda: lines(tmp_path / "killed") > 12)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -25,7 +24,6 @@ from training import (
     assert_same_run,
     lines,
     often,
-    records,
     run,
     wait_until,
     without_timing,
@@ -214,44 +212,6 @@ def test_resume_on_the_command_line() -> None:
     assert spelled(["train", "--resume", "--out", "r"]) == ["train", "--resume=yes", "--out", "r"]
     assert spelled(["train", "--resume", "auto", "--out", "r"]) == ["train", "--resume=auto", "--out", "r"]
     assert spelled(["train", "--resume=auto"]) == ["train", "--resume=auto"]
-
-
-@distributed
-@pytest.mark.slow
-def test_two_agents_stand_for_two_machines(tmp_path: Path) -> None:
-    """Two torchruns that meet on the loopback address: one is killed, and the same command goes on as one process would."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        where = f"127.0.0.1:{free.getsockname()[1]}"
-    words = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", "1", "-m", "fastdraw"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--rdzv-endpoint", where, *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "FASTDRAW_GEMM": "mkl"}
-    cut, args = tmp_path / "cut", {**small(tmp_path, 40), "batch_size": 40}
-
-    def start(log: str, **changes: Any) -> list[subprocess.Popen[bytes]]:
-        agents = []
-        for i in (0, 1):
-            with open(tmp_path / f"{log}.{i}", "wb") as file:
-                command = [*torchrun, *arguments(cut, **{**args, **changes})]
-                agents.append(subprocess.Popen(command, stdout=file, stderr=file, env=environment))
-        return agents
-
-    # An agent goes: its worker saves and ends, and so does the other.
-    agents = start("cut", steps=100000)
-    wait_until(lambda: lines(cut) > 12)
-    agents[1].kill()
-    for agent in agents:
-        agent.wait(300)
-    step = load_checkpoint(cut).step
-    assert step > 0
-    agents = start("again", steps=step + 2)
-    said = [(tmp_path / f"again.{i}") for i in (0, 1)]
-    assert [agent.wait(300) for agent in agents] == [0, 0], [file.read_text() for file in said]
-    assert "2 processes of" in "".join(file.read_text() for file in said)
-    assert load_checkpoint(cut).step == step + 2
-    run(tmp_path / "whole", **{**args, "steps": 10})
-    ours, theirs = ([r["nats"] for r in records(folder) if r["split"] == "train"][:10] for folder in (cut, tmp_path / "whole"))
-    assert ours == pytest.approx(theirs, rel=2e-3)
 
 
 @distributed
