@@ -229,9 +229,9 @@ def epoch() -> str:
 
 def killed() -> str:
     count = kills.KILLS
-    outlived, restarts, same = kills.under_torchrun(count)
+    there, outlived, restarts, same = kills.under_torchrun(count)
     end = "the same bits as" if same else "ANOTHER END THAN"
-    return f"{outlived} of {count} outlived, by {restarts} restarts, and {end} the undisturbed run; want {count} of {count}"
+    return f"{outlived} of {there} outlived, by {restarts} restarts, and {end} the undisturbed run; want {count} of {count}"
 
 
 def samples() -> str:
