@@ -60,7 +60,8 @@ def crop(
 
     Gives patches [B, K, C, N_y, N_x], [B, C, N_y, N_x] or [N, C, N_y, N_x] in the image's dtype, float32 of uint8. Each sample
     is an average of pixels that exist: what stands past the edge, a box that lies outside too, reads the border nearest to it.
-    A box of no size reads one place, and has no gradient to its size. Differentiable once in image and boxes.
+    A box of no size reads one place, and has no gradient to its size. Differentiable once in image and boxes. Under autocast
+    it runs in float32.
 
     Raises TypeError or ValueError, naming the argument, for other shapes and dtypes, two devices, and an index outside of the
     images; where values are looked at (on the CPU, see FASTDRAW_CHECK_VALUES) for boxes that are not finite or have a negative

@@ -337,6 +337,10 @@ def test_under_torchs_tools(backend: str) -> None:
         torch.compiler.reset()
         compiled = torch.compile(lambda i, b: fastdraw.crop(i, b, (3, 4)), fullgraph=True, backend="eager", dynamic=dynamic)
         torch.testing.assert_close(compiled(image, boxes), expected)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(fastdraw.crop(image, boxes, (3, 4)), expected)
+        assert fastdraw.crop(image.bfloat16(), boxes, (3, 4)).dtype == torch.float32
+        assert fastdraw.Pyramid(image).crop(boxes, (3, 4)).isfinite().all()
     mapped = torch.vmap(lambda i, b: fastdraw.crop(i[None], b[None], (3, 4))[0])(image, boxes)
     torch.testing.assert_close(mapped, expected)
     jacobian = torch.func.jacrev(lambda b: fastdraw.crop(image, b, (3, 4)).sum((-3, -2, -1)))(boxes)
