@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-constexpr int kScratchSlots = 5;
+constexpr int kScratchSlots = 6, kWeightSlot = 5;
 
 // Does the tasks begin <= i < end. False where memory ran out.
 typedef bool (*FastdrawTasks)(void* job, int64_t begin, int64_t end);

@@ -4,8 +4,6 @@
 // Both operands are packed first, row after row, as product.h's tiles read them: G in groups of kTileRows outputs, X in panels.
 #pragma once
 
-#include <stdlib.h>
-
 #include "product.h"
 #include "sizes.h"
 
@@ -153,6 +151,14 @@ FASTDRAW_INLINE void add_to_weight(const WeightJob<T, S>& job, int64_t row, int6
     *(i < split ? job.first + row * split + i : job.second + row * (job.inputs - split) + i - split) += sums[i - column];
 }
 
+// Has a tile's row of the weight brought near while its sums are made.
+template <class T, class S>
+FASTDRAW_INLINE void fetch_weight(const WeightJob<T, S>& job, int64_t row, int64_t column) {
+  const int64_t split = job.split, left = (column < split ? split : job.inputs) - column;
+  const T* at = column < split ? job.first + row * split + column : job.second + row * (job.inputs - split) + column - split;
+  for (int64_t i = 0; i < kTileWidth<T> && i < left; i += kLanes<T>) __builtin_prefetch(at + i, 1);
+}
+
 // Groups of one task.
 constexpr int64_t kTaskGroups = 32;
 
@@ -168,6 +174,7 @@ bool weight_tasks(void* data, int64_t begin, int64_t end) {
     const int64_t last = task % blocks * kTaskGroups + kTaskGroups;
     for (int64_t group = task % blocks * kTaskGroups; group < last && group < job.groups(); ++group) {
       const char* a = job.grads + group * job.group_bytes();
+      for (int64_t r = 0; r < kTileRows && group * kTileRows + r < job.outputs; ++r) fetch_weight(job, group * kTileRows + r, column);
 #ifdef FASTDRAW_BF16_PAIRS
       if constexpr (sizeof(S) == 2) {
         if (multiplies_pairs())
@@ -193,14 +200,13 @@ int weight_gradient(const WeightGradientSizes& sizes, const S* grad, const S* in
                       first,      second,        bias,         sizes.split,    nullptr,         nullptr};
   const int64_t grads = divided_up(job.groups() * job.group_bytes(), 64) * 64;
   const int64_t bytes = grads + job.panel_count() * packed_bytes<T, S>(kTileWidth<T>, job.depth());
-  void* memory = nullptr;
-  if (posix_memalign(&memory, 64, size_t(bytes) + 64) != 0) return 1;
+  void* memory = fastdraw_scratch(size_t(bytes) + 64, kWeightSlot);
+  if (!memory) return 1;
   job.grads = static_cast<char*>(memory), job.panels = job.grads + grads;
   const int64_t packs = divided_up(job.outputs, kTaskColumns) + job.panel_count();
   const int64_t tasks = job.panel_count() * divided_up(job.groups(), kTaskGroups);
   const bool done = fastdraw_parallel_each(packs, sizes.threads, pack_for_weights<T, S>, &job) &&
                     fastdraw_parallel_each(tasks, sizes.threads, weight_tasks<T, S>, &job);
-  free(memory);
   return done ? 0 : 1;
 }
 
