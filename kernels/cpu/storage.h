@@ -25,7 +25,11 @@ typedef uint16_t ShortVector __attribute__((vector_size(kVectorBytes / 2)));
 template <class T>
 FASTDRAW_INLINE Vector<float> load_some_as(const BFloat16* p, int64_t count) {
   ShortVector bits{};
-  memcpy(&bits, p, count >= kLanes<float> ? sizeof bits : size_t(count) * sizeof *p);
+  // Whole vectors in a number that the compiler knows: otherwise each is a call.
+  if (count >= kLanes<float>)
+    memcpy(&bits, p, sizeof bits);
+  else
+    memcpy(&bits, p, size_t(count) * sizeof *p);
   return (Vector<float>)(__builtin_convertvector(bits, UintVector) << 16);
 }
 
@@ -45,7 +49,10 @@ FASTDRAW_INLINE void store_some_as(BFloat16* p, Vector<float> v, int64_t count) 
   const UintVector rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
   const UintVector kept = v == v ? rounded : ((bits >> 16) | 0x40u);
   const ShortVector half = __builtin_convertvector(kept, ShortVector);
-  memcpy(p, &half, count >= kLanes<float> ? sizeof half : size_t(count) * sizeof *p);
+  if (count >= kLanes<float>)
+    memcpy(p, &half, sizeof half);
+  else
+    memcpy(p, &half, size_t(count) * sizeof *p);
 }
 
 FASTDRAW_INLINE float number(BFloat16 x) {
