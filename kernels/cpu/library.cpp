@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 extern "C" {
 const void* const* fastdraw_kernels_baseline();
@@ -40,32 +41,85 @@ void trim() {
   arena.base = nullptr, arena.bytes = 0;
 }
 
+int64_t now(clockid_t clock = CLOCK_MONOTONIC) {
+  timespec t;
+  clock_gettime(clock, &t);
+  return int64_t(t.tv_sec) * 1000000000 + t.tv_nsec;
+}
+
 struct Share {
   FastdrawTasks run;
   void* job;
   int64_t tasks, chunk;
   int64_t next;
   bool failed;
+  int64_t finished;  // tasks
+  int64_t end;       // of the last task
+  int64_t stopped;   // The longest that a thread with tasks was kept from running.
 };
+
+// How many threads a caller asks for. Where other programs use the cores, a thread of the team may not run for milliseconds,
+// and all wait for it, even if no task is left for it. After two such waits the caller asks for half as many for a while, for
+// twice as long each time, and then tries all of them again.
+struct Pace {
+  static constexpr int64_t kLongWait = 200 * 1000, kShortest = 20 * 1000 * 1000, kLongest = 640 * 1000 * 1000;  // ns
+  static constexpr int kCalm = 16;
+  int64_t allowed = INT64_MAX, until = 0, pause = kShortest;
+  int waits = 0, calm = 0;  // Long waits of late, and calls of all threads since the last of them.
+
+  int64_t threads(int64_t wanted, int64_t start) {
+    if (start >= until) allowed = INT64_MAX;
+    return wanted < allowed ? wanted : allowed;
+  }
+
+  // `wait` of the `whole` time of a call went by while a thread of the team was not run.
+  void saw(int64_t threads, int64_t wait, int64_t whole, int64_t end) {
+    if (wait < kLongWait || 2 * wait < whole) {
+      if (allowed == INT64_MAX && ++calm == kCalm) waits = 0, pause = kShortest;
+      return;
+    }
+    calm = 0;
+    if (++waits < 2) return;
+    allowed = threads / 2, until = end + pause;
+    if (pause < kLongest) pause *= 2;
+  }
+};
+
+thread_local Pace pace;
 
 void take_chunks(void* data) {
   Share* share = static_cast<Share*>(data);
-  for (;;) {
+  const int64_t start = now(), ran = now(CLOCK_THREAD_CPUTIME_ID);
+  for (int64_t mine = 0;;) {
     const int64_t begin = __atomic_fetch_add(&share->next, share->chunk, __ATOMIC_RELAXED);
-    if (begin >= share->tasks) return trim();
+    if (begin >= share->tasks) {
+      if (!mine) return;
+      const int64_t end = now(), stopped = end - start - (now(CLOCK_THREAD_CPUTIME_ID) - ran);
+      int64_t longest = __atomic_load_n(&share->stopped, __ATOMIC_RELAXED);
+      while (stopped > longest && !__atomic_compare_exchange_n(&share->stopped, &longest, stopped, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+      }
+      if (__atomic_add_fetch(&share->finished, mine, __ATOMIC_RELAXED) == share->tasks) share->end = end;
+      return trim();
+    }
     const int64_t end = begin + share->chunk < share->tasks ? begin + share->chunk : share->tasks;
     if (!share->run(share->job, begin, end)) __atomic_store_n(&share->failed, true, __ATOMIC_RELAXED);
+    mine += end - begin;
   }
 }
 
 bool share_out(int64_t tasks, int64_t chunk, int64_t threads, FastdrawTasks run, void* job) {
-  if (threads <= 1 || tasks <= 1 || !parallel_region) {
+  const bool alone = threads <= 1 || tasks <= 1 || !parallel_region;
+  const int64_t start = alone ? 0 : now();
+  if (!alone) threads = pace.threads(threads, start);
+  if (alone || threads <= 1) {
     const bool done = tasks <= 0 || run(job, 0, tasks);
     trim();
     return done;
   }
-  Share share{run, job, tasks, chunk, 0, false};
+  Share share{run, job, tasks, chunk, 0, false, 0, start, 0};
   parallel_region(take_chunks, &share, unsigned(threads), 0);
+  const int64_t end = now();
+  pace.saw(threads, share.stopped + (end - share.end), end - start, end);
   return !share.failed;
 }
 

@@ -18,8 +18,12 @@
 namespace {
 
 constexpr int kTileVectors = 4;
-// As many as leave registers for the weight: 32 of them with AVX-512, 16 otherwise.
-constexpr int kTileRows = kVectorBytes == 64 ? 4 : 3;
+// As many as leave registers for the weight: there are 32 with AVX-512 and on 64-bit ARM, 16 otherwise.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kTileRows = 4;
+#else
+constexpr int kTileRows = 3;
+#endif
 
 template <class T>
 constexpr int64_t kTileWidth = kTileVectors * kLanes<T>;

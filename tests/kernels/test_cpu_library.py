@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import shutil
 import sys
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +18,7 @@ from kernel_calls import LARGE, inputs, kernel_results, lstm_inputs, needs_libra
 
 from fastdraw.kernels import cpu
 from fastdraw.kernels.cpu import gemm, library
-from fastdraw.kernels.cpu.sizes import LstmSizes, named
+from fastdraw.kernels.cpu.sizes import LstmSizes, PackSizes, named
 from fastdraw.testing import check
 
 
@@ -42,6 +46,38 @@ def test_same_bits_for_any_number_of_threads(shape: tuple[int, ...]) -> None:
         torch.set_num_threads(kept)
     for other in results[1:]:
         assert all(torch.equal(other[name], result) for name, result in results[0].items())
+
+
+@needs_library
+def test_fewer_threads_are_asked_for_after_long_waits_and_all_again_later(tmp_path: Path) -> None:
+    """Where other programs keep a team's threads from running: two such waits halve the team, for a while."""
+    source = Path(library.env.library() or library.FOLDER / "libfastdraw_cpu.so")
+    copy = ctypes.CDLL(shutil.copy(source, tmp_path / "copy.so"))  # It has threads of its own.
+    asked: list[int] = []
+
+    @ctypes.CFUNCTYPE(None, ctypes.CFUNCTYPE(None, ctypes.c_void_p), ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    def region(body: Callable[[int], None], data: int, threads: int, flags: int) -> None:
+        asked.append(threads)
+        body(data)
+        time.sleep(0.005)  # for a thread that has no task any more
+
+    copy.fastdraw_kernels.restype = ctypes.POINTER(ctypes.c_void_p)
+    copy.fastdraw_set_parallel_region(ctypes.cast(region, ctypes.c_void_p))
+    pack = library.PieceFunctions._field_defaults["pack"](copy.fastdraw_kernels(0)[2 * len(library.Kernels._fields)])
+    weight, packed = torch.randn(256, 8), torch.empty(512 * 9)
+
+    def call() -> None:
+        sizes = named(PackSizes, order=0, outputs=256, depth=8, backward=0, split=8, threads=8)
+        assert pack(sizes, weight.data_ptr(), 0, packed.data_ptr()) == 0
+
+    for _ in range(30):
+        call()
+    assert asked[:2] == [8, 8]
+    assert set(asked) == {8, 4, 2}  # and one, which needs no team
+    asked.clear()
+    time.sleep(1)
+    call()
+    assert asked == [8]
 
 
 @needs_library
