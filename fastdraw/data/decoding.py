@@ -97,14 +97,15 @@ def _check(
     skip_bad: bool,
 ) -> None:
     """Refuses shapes [C, H, W] that are not all the same, and what could not be read."""
-    for first, (_, height, width) in list(read.items())[:1]:
-        if other := [i for i, its in read.items() if its != read[first]]:
-            _, h, w = read[other[0]]
-            more = f", and {len(other) - 1} more of other sizes" if len(other) > 1 else ""
-            raise DataError(
-                f"{source(other[0])}: expected the size of {source(first).name}, {height} x {width} (height x width), "
-                f"got {h} x {w}{more}; image_size brings all to one"
-            )
+    if len(set(read.values())) > 1:
+        first, (_, height, width) = next(iter(read.items()))
+        other = [i for i, shape in read.items() if shape != read[first]]
+        _, h, w = read[other[0]]
+        more = f", and {len(other) - 1} more of other sizes" if len(other) > 1 else ""
+        raise DataError(
+            f"{source(other[0])}: expected the size of {source(first).name}, {height} x {width} (height x width), "
+            f"got {h} x {w}{more}; image_size brings all to one"
+        )
     # They begin with the picture.
     bad.sort()
     if bad and not skip_bad:
