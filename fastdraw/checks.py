@@ -198,6 +198,14 @@ def check_boxes(boxes: Any) -> None:
         raise ValueError(f"boxes: expected finite (x1, y1, x2, y2) with x1 <= x2 and y1 <= y2, got ({box}) at {place}")
 
 
+def check_readable(name: str, tensor: Tensor) -> None:
+    """Its values can be read on the host, on which what is computed hangs."""
+    if tensor.is_meta or isinstance(tensor, FakeTensor):
+        raise expected(name, "a tensor with values, which are read on the host", tensor)
+    if not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        check_memory(name, tensor)
+
+
 def check_index(index: Any, batch: int) -> None:
     """Image numbers [N] from 0 to batch - 1."""
     if not isinstance(index, Tensor):
@@ -206,6 +214,7 @@ def check_index(index: Any, batch: int) -> None:
         raise expected("index", "an int64 or int32 tensor", index, TypeError)
     if index.dim() != 1:
         raise expected("index", "shape [N]", index)
+    check_readable("index", index)
     if index.numel():
         low, high = (int(v) for v in torch.aminmax(index))
         if low < 0 or high >= batch:

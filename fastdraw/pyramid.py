@@ -103,6 +103,7 @@ class Pyramid:
 
     def _read(self, params: Tensor, index: Tensor, size: tuple[int, int]) -> Tensor:
         """Windows [n, 5 or 7] of images index [n] -> patches [n, C, N_y, N_x], each window by its level."""
+        checks.check_readable("params", params)
         levels = self._level_of(params.detach(), size)
         order = torch.argsort(levels, stable=True)
         shares = order.split(torch.bincount(levels, minlength=len(self.levels)).tolist())

@@ -245,6 +245,7 @@ CROPS = [
     ((IMAGE, BOXES, 4, -INDEX), ValueError, "index: expected image numbers from 0 to 1, got numbers from -1 to 0"),
     ((IMAGE, BOXES, 4, INDEX.float()), TypeError, "index: expected an int64 or int32 tensor, got a float32"),
     ((IMAGE, BOXES, 4, [0, 1]), TypeError, r"index: expected a tensor, got \[0, 1\]"),
+    ((IMAGE, BOXES, 4, INDEX.to("meta")), ValueError, "index: expected a tensor with values, which are read on the host"),
     ((IMAGE, BOXES, 4, INDEX[:, None]), ValueError, r"index: expected shape \[N\]"),
     ((IMAGE[0], BOXES, 4), ValueError, r"image: expected shape \[B, C, H, W\]"),
     ((IMAGE[..., :0], BOXES, 4), ValueError, "image: expected at least 1, got 0"),

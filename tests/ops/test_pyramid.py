@@ -149,5 +149,8 @@ def test_mistakes() -> None:
     pyramid = fastdraw.Pyramid(torch.rand(2, 1, 30, 30))
     with pytest.raises(ValueError, match=r"params: expected shape \[2, 5\]"):
         pyramid.read(torch.zeros(3, 5), 4)
+    meta = fastdraw.Pyramid(torch.rand(2, 1, 30, 30, device="meta"))
+    with pytest.raises(ValueError, match="params: expected a tensor with values, which are read on the host"):
+        meta.read(torch.zeros(2, 5, device="meta"), 4)
     with pytest.raises(ValueError, match="boxes: expected finite"):
         pyramid.crop(torch.full((2, 4), torch.nan), 4)
