@@ -73,26 +73,35 @@ class Decoded(NamedTuple):
 def predicted(launch: Launch, chip: Chip) -> Prediction:
     program = compiled(launch, chip.target)
     arguments = arguments_at(launch, chip.parameters_at)
-    # Programs along the second axis may have different work: the longest is what the others wait for.
+    # Programs along the second axis may have different work. Two kinds are told apart, the longer first; of more the longest
+    # is what the others wait for.
     last = launch.grid[1] - 1 if len(launch.grid) > 1 else 0
-    steps = max((path(program.code, arguments, second) for second in {0, last}), key=lambda found: len(found.steps))
+    paths = sorted((path(program.code, arguments, second) for second in {0, last}), key=lambda found: -len(found.steps))
+    steps = paths[0]
+    kinds = [_decoded(program, each, chip) for each in (paths if last == 1 else paths[:1])]
     programs = math.prod(launch.grid)
     warps = launch.num_warps
-    resident = min(resident_blocks(program, warps, chip), math.ceil(programs / chip.multiprocessors))
-    decoded = _decoded(program, steps, chip)
     spread = min(programs, chip.multiprocessors)
     rate = min(chip.l2_bytes_per_cycle_of_one, chip.l2_bytes_per_cycle / spread)
     each = math.ceil(programs / chip.multiprocessors)
-    cycles, waits = simulated(decoded, warps, resident, rate, chip)
-    total = cycles * (each // resident)
-    if each % resident:
-        total += simulated(decoded, warps, each % resident, rate, chip)[0]
-    moved = sum(step.bytes for step in decoded) * warps * programs
+    resident = min(resident_blocks(program, warps, chip), each)
+    if each == resident:
+        total, waits = simulated([kinds[i % len(kinds)] for i in range(each)], warps, rate, chip)
+    else:
+        # One kind after the other, as programs are numbered, and each in rounds.
+        total = 0.0
+        for decoded in reversed(kinds):
+            own = math.ceil(programs / len(kinds) / chip.multiprocessors)
+            for blocks, times in ((min(own, resident), own // min(own, resident)), (own % min(own, resident), 1)):
+                if blocks:
+                    cycles, waits = simulated([decoded] * blocks, warps, rate, chip)
+                    total += cycles * times
+    moved = sum(step.bytes for decoded in kinds for step in decoded) * warps * programs // len(kinds)
     us, bytes_ = total / (1000 * chip.clock_ghz), _bytes(launch)
     if bytes_ > chip.l2_bytes and bytes_ / chip.memory_bytes_per_us > us:
         us, waits = bytes_ / chip.memory_bytes_per_us, {"bytes from memory": 1.0}
     return Prediction(
-        us, programs, resident, math.ceil(each / resident), program.registers, program.shared, program.spilled, len(decoded),
+        us, programs, resident, math.ceil(each / resident), program.registers, program.shared, program.spilled, len(kinds[0]),
         moved / 1e6, waits, steps.guessed,
     )  # fmt: skip
 
@@ -194,20 +203,20 @@ class _Warp:
         self.products: list[Until] = []
 
 
-def simulated(
-    decoded: list[Decoded], warps: int, blocks: int, bytes_per_cycle: float, chip: Chip
-) -> tuple[float, dict[str, float]]:
-    """Cycles until the last of `blocks` blocks on one multiprocessor is done, and the shares of what warps waited for."""
-    everyone = [_Warp(i // warps, i % 4) for i in range(warps * blocks)]
+def simulated(paths: list[list[Decoded]], warps: int, bytes_per_cycle: float, chip: Chip) -> tuple[float, dict[str, float]]:
+    """Cycles until the last of the blocks on one multiprocessor is done, whose warps take these paths, one of each block; and
+    the shares of what warps waited for."""
+    everyone = [_Warp(i // warps, i % 4) for i in range(warps * len(paths))]
     heap = [(0.0, i) for i in range(len(everyone))]
     issue = [0.0] * 4
     units: dict[tuple[str, int], float] = defaultdict(float)
-    arrived: list[list[tuple[float, int]]] = [[] for _ in range(blocks)]
+    arrived: list[list[tuple[float, int]]] = [[] for _ in paths]
     port = queue = end = 0.0
     waited: dict[str, float] = defaultdict(float)
     while heap:
         now, i = heapq.heappop(heap)
         warp = everyone[i]
+        decoded = paths[warp.block]
         if warp.at == len(decoded):
             end = max(end, now)
             continue
