@@ -20,46 +20,44 @@ from torch import Tensor
 from fastdraw.ops.contract import Shape
 
 from .activations import sigmoid
+from .canvas_window import centres, load_patch, patch_at
 from .dependent import after_the_last_kernel
 from .launch import Launch
 from .piece_tables import canvas_blocks
-from .rows import column_sums, filters, offsets, product, row_sums, window
+from .rows import column_sums, filters, product, row_sums
 from .small_canvas import small_canvas_kernel
 from .tiles import alignment
 
 
 @triton.jit
-def centres(p_params, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr, BLOCK_N: tl.constexpr):
-    """(mu_y, mu_x, 1 / 2 sigma^2, log gamma, delta, i - (N-1)/2) of the window whose params begin at p_params."""
-    centre_y, centre_x, delta, inverse, log_gamma = window(p_params, 0, HEIGHT, WIDTH, SIZE, tl.float32)
-    b_offset = offsets(tl.arange(0, BLOCK_N), SIZE, tl.float32)
-    return centre_y + b_offset * delta, centre_x + b_offset * delta, inverse, log_gamma, delta, b_offset
+def open_write(
+    p_params, p_patch, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr, END_H: tl.constexpr, END_W: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
+):  # fmt: skip
+    """(mu_y, mu_x, 1 / 2 sigma^2, the patch at p_patch times what it is written with) of the window at p_params."""
+    b_mu_y, b_mu_x, inverse, log_gamma, _, _ = centres(p_params, HEIGHT, WIDTH, SIZE, BLOCK_N)
+    b_z_y = column_sums(b_mu_y, HEIGHT, inverse, END_H, BLOCK_N, BLOCK_H, tl.float32)
+    b_z_x = row_sums(b_mu_x, WIDTH, inverse, END_W, BLOCK_N, BLOCK_W, tl.float32)
+    b_patch = load_patch(p_patch, SIZE, BLOCK_N) * (tl.exp(-log_gamma) / (b_z_y[:, None] * b_z_x[None, :]))
+    return b_mu_y, b_mu_x, inverse, b_patch
+
+
+@triton.jit
+def store_read(p_r, b_read, b_read_error, b_scale, CHANNELS: tl.constexpr, SIZE: tl.constexpr, BLOCK_N: tl.constexpr):
+    """What was read of x, and of x^, of the channel whose patch of x is at p_r."""
+    p_own, m_patch = patch_at(p_r, SIZE, BLOCK_N)
+    tl.store(p_own, (b_read * b_scale).to(p_r.dtype.element_ty), mask=m_patch)
+    tl.store(p_own + CHANNELS * (SIZE * SIZE), (b_read_error * b_scale).to(p_r.dtype.element_ty), mask=m_patch)
 
 
 @triton.jit
 def canvas_kernel(
-    p_head,
-    p_before,
-    p_canvas,
-    p_x,
-    p_r,
-    CHANNELS: tl.constexpr,
-    HEIGHT: tl.constexpr,
-    WIDTH: tl.constexpr,
-    WRITE_SIZE: tl.constexpr,
-    READ_SIZE: tl.constexpr,
-    HEAD_ROW: tl.constexpr,
-    R_ROW: tl.constexpr,
-    WRITES: tl.constexpr,
-    READS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    SINGLE: tl.constexpr,
-    BLOCK_WRITE: tl.constexpr,
-    BLOCK_READ: tl.constexpr,
-    BLOCK_H: tl.constexpr,
-    BLOCK_W: tl.constexpr,
-    DEPENDENT: tl.constexpr,
-):
+    p_head, p_before, p_canvas, p_x, p_r,
+    CHANNELS: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, WRITE_SIZE: tl.constexpr, READ_SIZE: tl.constexpr,
+    HEAD_ROW: tl.constexpr, R_ROW: tl.constexpr, WRITES: tl.constexpr, READS: tl.constexpr,
+    PRECISION: tl.constexpr, SINGLE: tl.constexpr, BLOCK_WRITE: tl.constexpr, BLOCK_READ: tl.constexpr,
+    BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr, DEPENDENT: tl.constexpr,
+):  # fmt: skip
     after_the_last_kernel(DEPENDENT)
     i_bc = tl.program_id(0).to(tl.int64)
     i_b, i_c = i_bc // CHANNELS, i_bc % CHANNELS
@@ -71,18 +69,12 @@ def canvas_kernel(
     p_own_head = p_head + i_b * HEAD_ROW
     p_own_before, p_own_canvas, p_own_x = p_before + i_bc * PIXELS, p_canvas + i_bc * PIXELS, p_x + i_bc * PIXELS
     if WRITES and WRITE_SIZE > 0:
-        p_params = p_own_head + CHANNELS * WRITE_PART
-        b_w_y, b_w_x, w_inverse, w_gamma, _, _ = centres(p_params, HEIGHT, WIDTH, WRITE_SIZE, BLOCK_WRITE)
-        b_w_z_y = column_sums(b_w_y, HEIGHT, w_inverse, END_H, BLOCK_WRITE, BLOCK_H, tl.float32)
-        b_w_z_x = row_sums(b_w_x, WIDTH, w_inverse, END_W, BLOCK_WRITE, BLOCK_W, tl.float32)
-        o_n = tl.arange(0, BLOCK_WRITE)
-        m_patch = (o_n < WRITE_SIZE)[:, None] & (o_n < WRITE_SIZE)[None, :]
-        p_patch = p_own_head + i_c * WRITE_PART + (o_n[:, None] * WRITE_SIZE + o_n[None, :])
-        b_patch = tl.load(p_patch, mask=m_patch, other=0.0)
-        b_patch = b_patch * (tl.exp(-w_gamma) / (b_w_z_y[:, None] * b_w_z_x[None, :]))
+        b_w_y, b_w_x, w_inverse, b_patch = open_write(
+            p_own_head + CHANNELS * WRITE_PART, p_own_head + i_c * WRITE_PART,
+            HEIGHT, WIDTH, WRITE_SIZE, END_H, END_W, BLOCK_WRITE, BLOCK_H, BLOCK_W,
+        )  # fmt: skip
     if READS and READ_SIZE > 0:
-        p_params = p_own_head + (HEAD_ROW - 5)
-        b_r_y, b_r_x, r_inverse, r_gamma, _, _ = centres(p_params, HEIGHT, WIDTH, READ_SIZE, BLOCK_READ)
+        b_r_y, b_r_x, r_inverse, r_gamma, _, _ = centres(p_own_head + (HEAD_ROW - 5), HEIGHT, WIDTH, READ_SIZE, BLOCK_READ)
         b_r_z_y = row_sums(b_r_y, HEIGHT, r_inverse, END_H, BLOCK_READ, BLOCK_H, tl.float32)
         b_r_z_x = column_sums(b_r_x, WIDTH, r_inverse, END_W, BLOCK_READ, BLOCK_W, tl.float32)
         b_read = tl.zeros([BLOCK_READ, BLOCK_READ], tl.float32)
@@ -125,11 +117,7 @@ def canvas_kernel(
             b_read_error = product(b_f_y, b_t_error, b_read_error, True, PRECISION)
     if READS and READ_SIZE > 0:
         b_scale = tl.exp(r_gamma) / (b_r_z_y[:, None] * b_r_z_x[None, :])
-        o_n = tl.arange(0, BLOCK_READ)
-        m_read = (o_n < READ_SIZE)[:, None] & (o_n < READ_SIZE)[None, :]
-        p_own_r = p_r + i_b * R_ROW + i_c * READ_PART + (o_n[:, None] * READ_SIZE + o_n[None, :])
-        tl.store(p_own_r, (b_read * b_scale).to(p_r.dtype.element_ty), mask=m_read)
-        tl.store(p_own_r + CHANNELS * READ_PART, (b_read_error * b_scale).to(p_r.dtype.element_ty), mask=m_read)
+        store_read(p_r + i_b * R_ROW + i_c * READ_PART, b_read, b_read_error, b_scale, CHANNELS, READ_SIZE, BLOCK_READ)
 
 
 def image_constants(s: Shape, head: Tensor, r: Tensor | None) -> dict[str, Any]:

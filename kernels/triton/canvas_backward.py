@@ -21,12 +21,12 @@ from torch import Tensor
 from fastdraw.ops.contract import Shape
 
 from .activations import sigmoid
-from .canvas import centres, image_constants, one_sum_each
-from .canvas_window import add_rows, close_window, load_patch, opened, patch_at, read_window_grad
+from .canvas import image_constants, one_sum_each
+from .canvas_window import centres, close_window, load_patch, opened, patch_at, read_window_grad
 from .dependent import after_the_last_kernel
 from .launch import Launch
 from .piece_tables import canvas_blocks
-from .rows import filters, product, row_sums, rows
+from .rows import add_rows, filters, product, row_sums, rows
 from .small_canvas_backward import small_canvas_backward_kernel, store_zeros
 
 
@@ -133,33 +133,13 @@ def through_write(
 
 @triton.jit
 def canvas_backward_kernel(
-    p_head,
-    p_canvas,
-    p_x,
-    p_grad_r,
-    p_grad_canvas,
-    p_grad_head,
-    p_grad_x,
-    CHANNELS: tl.constexpr,
-    HEIGHT: tl.constexpr,
-    WIDTH: tl.constexpr,
-    WRITE_SIZE: tl.constexpr,
-    READ_SIZE: tl.constexpr,
-    HEAD_ROW: tl.constexpr,
-    R_ROW: tl.constexpr,
-    WRITES: tl.constexpr,
-    READS: tl.constexpr,
-    READ_PARAMS: tl.constexpr,
-    GRAD_X: tl.constexpr,
-    REBUILD: tl.constexpr,
-    PRECISION: tl.constexpr,
-    SINGLE: tl.constexpr,
-    BLOCK_WRITE: tl.constexpr,
-    BLOCK_READ: tl.constexpr,
-    BLOCK_H: tl.constexpr,
-    BLOCK_W: tl.constexpr,
-    DEPENDENT: tl.constexpr,
-):
+    p_head, p_canvas, p_x, p_grad_r, p_grad_canvas, p_grad_head, p_grad_x,
+    CHANNELS: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, WRITE_SIZE: tl.constexpr, READ_SIZE: tl.constexpr,
+    HEAD_ROW: tl.constexpr, R_ROW: tl.constexpr, WRITES: tl.constexpr, READS: tl.constexpr,
+    READ_PARAMS: tl.constexpr, GRAD_X: tl.constexpr, REBUILD: tl.constexpr,
+    PRECISION: tl.constexpr, SINGLE: tl.constexpr, BLOCK_WRITE: tl.constexpr, BLOCK_READ: tl.constexpr,
+    BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr, DEPENDENT: tl.constexpr,
+):  # fmt: skip
     """READ_PARAMS: the head ends in a read's params. What nothing READS or WRITES gets a gradient of zero."""
     after_the_last_kernel(DEPENDENT)
     i_b, i_part = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -219,18 +199,9 @@ def canvas_backward_kernel(
 
 
 def canvas_backward_launch(
-    head: Tensor,
-    canvas: Tensor,
-    x: Tensor | None,
-    grad_r: Tensor | None,
-    grad_canvas: Tensor,
-    grad_head: Tensor,
-    grad_x: Tensor | None,
-    s: Shape,
-    writes: bool,
-    rebuild: bool,
-    kind: str,
-) -> Launch:
+    head: Tensor, canvas: Tensor, x: Tensor | None, grad_r: Tensor | None, grad_canvas: Tensor, grad_head: Tensor,
+    grad_x: Tensor | None, s: Shape, writes: bool, rebuild: bool, kind: str,
+) -> Launch:  # fmt: skip
     """kind: tiles.canvas_kind() on the machine that this is for."""
     reads = grad_r is not None
     sizes = (s.read_size if reads else None, s.write_size if writes else None)

@@ -1,5 +1,5 @@
-"""Windows of canvas_backward.py: opened, their patches, the sums of their gradient; and all of the read's, which is a program
-of its own.
+"""Windows of canvas.py and canvas_backward.py: centres of filters, patches; opened for a gradient, and its sums; and the whole
+gradient of the read's, which is a program of its own.
 
 A window is (filters of y, of x, what a patch is multiplied with, i - (N-1)/2, delta, 1 / 2 sigma^2); filters are
 (mu, dbar, ebar), [N] each, as in window_grad.py. Its sums are (dmu, de) of y, the same of x, and L, [N] each.
@@ -11,8 +11,15 @@ import triton
 import triton.language as tl
 
 from .activations import sigmoid
-from .canvas import centres
-from .rows import product, row_means, rows, store_params_grad
+from .rows import add_rows, offsets, product, row_means, rows, store_params_grad, window
+
+
+@triton.jit
+def centres(p_params, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr, BLOCK_N: tl.constexpr):
+    """(mu_y, mu_x, 1 / 2 sigma^2, log gamma, delta, i - (N-1)/2) of the window whose params begin at p_params."""
+    centre_y, centre_x, delta, inverse, log_gamma = window(p_params, 0, HEIGHT, WIDTH, SIZE, tl.float32)
+    b_offset = offsets(tl.arange(0, BLOCK_N), SIZE, tl.float32)
+    return centre_y + b_offset * delta, centre_x + b_offset * delta, inverse, log_gamma, delta, b_offset
 
 
 @triton.jit
@@ -26,16 +33,6 @@ def opened(
     b_z_x, b_mean_d_x, b_mean_e_x = row_means(b_mu_x, WIDTH, inverse, END_W, BLOCK_N, BLOCK_W, tl.float32)
     b_scale = tl.exp(POWER * log_gamma) / (b_z_y[:, None] * b_z_x[None, :])
     return (b_mu_y, b_mean_d_y, b_mean_e_y), (b_mu_x, b_mean_d_x, b_mean_e_x), b_scale, b_offset, delta, inverse
-
-
-@triton.jit
-def add_rows(sums, b_f, b_d, b_e, means, b_g):
-    """(dmu, de), [N] each, with a tile's part added: of rows f, d, e and G, the gradient of their sums."""
-    b_g = b_f * b_g
-    return (
-        sums[0] + tl.sum(b_g * (b_d - means[1][:, None]), axis=1),
-        sums[1] + tl.sum(b_g * (b_e - means[2][:, None]), axis=1),
-    )
 
 
 @triton.jit

@@ -18,50 +18,28 @@ from torch import Tensor
 
 from .activations import sigmoid, tanh_for
 from .dependent import after_the_last_kernel
+from .gates import gates_apart, load_gates, store_gates
 from .launch import Launch
-from .piece_tables import POINTWISE, product_blocks
-from .tiles import kind, product_constants, rows_times, wide_product
+from .piece_tables import product_blocks
+from .tiles import kind, own_tile, product_constants, rows_times, tiled_launch, wide_product
 
 
 @triton.jit(do_not_specialize=["batch"])
 def cell_kernel(
-    p_inputs,
-    p_weight,
-    p_bias,
-    p_c,
-    p_gates,
-    p_c_new,
-    p_h,
-    p_h_2,
-    batch,
-    HIDDEN: tl.constexpr,
-    H_ROW: tl.constexpr,
-    H_2_ROW: tl.constexpr,
-    FUSED: tl.constexpr,
-    K: tl.constexpr,
-    A_ROW: tl.constexpr,
-    ALIGN: tl.constexpr,
-    OPERANDS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    BLOCK_B: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-    DEPENDENT: tl.constexpr,
-):
+    p_inputs, p_weight, p_bias, p_c, p_gates, p_c_new, p_h, p_h_2, batch,
+    HIDDEN: tl.constexpr, H_ROW: tl.constexpr, H_2_ROW: tl.constexpr, FUSED: tl.constexpr,
+    K: tl.constexpr, A_ROW: tl.constexpr, ALIGN: tl.constexpr, OPERANDS: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, DEPENDENT: tl.constexpr,
+):  # fmt: skip
     """Without FUSED p_inputs is the product [B, 4h] in float32. H_2_ROW is 0 where h goes to one place alone."""
-    o_b = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
-    o_h = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
-    m_b, m_h = o_b < batch, o_h < HIDDEN
+    o_b, o_h, m_b, m_h = own_tile(batch, HIDDEN, BLOCK_B, BLOCK_N)
     mask = m_b[:, None] & m_h[None, :]
     o_state = o_b[:, None] * HIDDEN + o_h[None, :]
     o_gates = o_b[:, None] * (4 * HIDDEN) + o_h[None, :]
     after_the_last_kernel(DEPENDENT)
     # Asked for first, so that they arrive while the product is made; converted after it, so that no load waits for another.
     b_c_old = tl.load(p_c + o_state, mask=mask, other=0.0)
-    b_bias_i = tl.load(p_bias + o_h, mask=m_h, other=0.0)
-    b_bias_f = tl.load(p_bias + HIDDEN + o_h, mask=m_h, other=0.0)
-    b_bias_g = tl.load(p_bias + 2 * HIDDEN + o_h, mask=m_h, other=0.0)
-    b_bias_o = tl.load(p_bias + 3 * HIDDEN + o_h, mask=m_h, other=0.0)
+    b_bias_i, b_bias_f, b_bias_g, b_bias_o = load_gates(p_bias, o_h, HIDDEN, m_h)
     if FUSED:
         # Rows of W in the order i, f, g, o of one unit, then of the next: one product makes all four gates of BLOCK_N units.
         o_own = tl.arange(0, 4 * BLOCK_N)
@@ -72,26 +50,17 @@ def cell_kernel(
             b_sum, p_inputs, p_weight + o_row[None, :] * K, o_b, m_b, o_unit < HIDDEN, 1,
             K, A_ROW, ALIGN, OPERANDS, PRECISION, BLOCK_K,
         )  # fmt: skip
-        b_ig, b_fo = tl.split(tl.reshape(b_sum, [BLOCK_B, BLOCK_N, 2, 2]))
-        b_i, b_g = tl.split(b_ig)
-        b_f, b_o = tl.split(b_fo)
+        b_i, b_f, b_g, b_o = gates_apart(b_sum)
     else:
-        b_i = tl.load(p_inputs + o_gates, mask=mask, other=0.0)
-        b_f = tl.load(p_inputs + o_gates + HIDDEN, mask=mask, other=0.0)
-        b_g = tl.load(p_inputs + o_gates + 2 * HIDDEN, mask=mask, other=0.0)
-        b_o = tl.load(p_inputs + o_gates + 3 * HIDDEN, mask=mask, other=0.0)
+        b_i, b_f, b_g, b_o = load_gates(p_inputs, o_gates, HIDDEN, mask)
     b_i = sigmoid(b_i + b_bias_i.to(tl.float32)[None, :])
     b_f = sigmoid(b_f + b_bias_f.to(tl.float32)[None, :])
     b_g = tanh_for(b_g + b_bias_g.to(tl.float32)[None, :], OPERANDS)
     b_o = sigmoid(b_o + b_bias_o.to(tl.float32)[None, :])
     b_c = b_f * b_c_old + b_i * b_g
-    out = p_gates.dtype.element_ty
-    tl.store(p_gates + o_gates, b_i.to(out), mask=mask)
-    tl.store(p_gates + o_gates + HIDDEN, b_f.to(out), mask=mask)
-    tl.store(p_gates + o_gates + 2 * HIDDEN, b_g.to(out), mask=mask)
-    tl.store(p_gates + o_gates + 3 * HIDDEN, b_o.to(out), mask=mask)
+    store_gates(p_gates, o_gates, HIDDEN, mask, b_i, b_f, b_g, b_o)
     tl.store(p_c_new + o_state, b_c, mask=mask)
-    b_h = (b_o * tanh_for(b_c, OPERANDS)).to(out)
+    b_h = (b_o * tanh_for(b_c, OPERANDS)).to(p_gates.dtype.element_ty)
     tl.store(p_h + o_b[:, None] * H_ROW + o_h[None, :], b_h, mask=mask)
     if H_2_ROW > 0:
         tl.store(p_h_2 + o_b[:, None] * H_2_ROW + o_h[None, :], b_h, mask=mask)
@@ -99,43 +68,19 @@ def cell_kernel(
 
 @triton.jit(do_not_specialize=["batch"])
 def cell_backward_kernel(
-    p_grad_out,
-    p_weight,
-    p_other,
-    p_other_2,
-    p_gates,
-    p_c,
-    p_c_new,
-    p_grad_c,
-    p_grad_gates,
-    batch,
-    HIDDEN: tl.constexpr,
-    OTHER_ROW: tl.constexpr,
-    OTHER_2_ROW: tl.constexpr,
-    FUSED: tl.constexpr,
-    K: tl.constexpr,
-    A_ROW: tl.constexpr,
-    ALIGN: tl.constexpr,
-    OPERANDS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    BLOCK_B: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-    DEPENDENT: tl.constexpr,
-):
+    p_grad_out, p_weight, p_other, p_other_2, p_gates, p_c, p_c_new, p_grad_c, p_grad_gates, batch,
+    HIDDEN: tl.constexpr, OTHER_ROW: tl.constexpr, OTHER_2_ROW: tl.constexpr, FUSED: tl.constexpr,
+    K: tl.constexpr, A_ROW: tl.constexpr, ALIGN: tl.constexpr, OPERANDS: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, DEPENDENT: tl.constexpr,
+):  # fmt: skip
     """Without FUSED p_grad_out is the product [B, h] in float32. Rows of 0 mean that there is no such other gradient."""
-    o_b = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
-    o_h = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
-    m_b, m_h = o_b < batch, o_h < HIDDEN
+    o_b, o_h, m_b, m_h = own_tile(batch, HIDDEN, BLOCK_B, BLOCK_N)
     mask = m_b[:, None] & m_h[None, :]
     o_state = o_b[:, None] * HIDDEN + o_h[None, :]
     o_gates = o_b[:, None] * (4 * HIDDEN) + o_h[None, :]
     after_the_last_kernel(DEPENDENT)
     # Asked for first, so that they arrive while the product is made; converted after it, so that no load waits for another.
-    b_i = tl.load(p_gates + o_gates, mask=mask, other=0.0)
-    b_f = tl.load(p_gates + o_gates + HIDDEN, mask=mask, other=0.0)
-    b_g = tl.load(p_gates + o_gates + 2 * HIDDEN, mask=mask, other=0.0)
-    b_o = tl.load(p_gates + o_gates + 3 * HIDDEN, mask=mask, other=0.0)
+    b_i, b_f, b_g, b_o = load_gates(p_gates, o_gates, HIDDEN, mask)
     b_c = tl.load(p_c + o_state, mask=mask, other=0.0)
     b_c_new = tl.load(p_c_new + o_state, mask=mask, other=0.0)
     b_dc = tl.load(p_grad_c + o_state, mask=mask, other=0.0)
@@ -158,11 +103,8 @@ def cell_backward_kernel(
     b_i, b_f, b_g, b_o = b_i.to(tl.float32), b_f.to(tl.float32), b_g.to(tl.float32), b_o.to(tl.float32)
     b_tanh = tanh_for(b_c_new, OPERANDS)
     b_dc += b_dh * b_o * (1.0 - b_tanh * b_tanh)
-    out = p_grad_gates.dtype.element_ty
-    tl.store(p_grad_gates + o_gates, (b_dc * b_g * b_i * (1.0 - b_i)).to(out), mask=mask)
-    tl.store(p_grad_gates + o_gates + HIDDEN, (b_dc * b_c * b_f * (1.0 - b_f)).to(out), mask=mask)
-    tl.store(p_grad_gates + o_gates + 2 * HIDDEN, (b_dc * b_i * (1.0 - b_g * b_g)).to(out), mask=mask)
-    tl.store(p_grad_gates + o_gates + 3 * HIDDEN, (b_dh * b_tanh * b_o * (1.0 - b_o)).to(out), mask=mask)
+    b_di, b_df, b_do = b_dc * b_g * b_i * (1.0 - b_i), b_dc * b_c * b_f * (1.0 - b_f), b_dh * b_tanh * b_o * (1.0 - b_o)
+    store_gates(p_grad_gates, o_gates, HIDDEN, mask, b_di, b_df, b_dc * b_i * (1.0 - b_g * b_g), b_do)
     tl.store(p_grad_c + o_state, b_dc * b_f, mask=mask)
 
 
@@ -189,21 +131,13 @@ def cell_launch(
         "FUSED": blocks is not None,
         **product_constants(inputs, kinds),
     }
-    blocks = blocks or POINTWISE
-    grid = (triton.cdiv(batch, blocks.constants["BLOCK_B"]), triton.cdiv(hidden, blocks.constants["BLOCK_N"]))
-    return Launch(cell_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages, max_registers=255)
+    return tiled_launch(cell_kernel, blocks, batch, hidden, arguments)
 
 
 def cell_backward_launch(
-    grad_out: Tensor,
-    weight: Tensor,
-    others: list[Tensor],
-    gates: Tensor,
-    c: Tensor,
-    c_new: Tensor,
-    grad_c: Tensor,
+    grad_out: Tensor, weight: Tensor, others: list[Tensor], gates: Tensor, c: Tensor, c_new: Tensor, grad_c: Tensor,
     grad_gates: Tensor,
-) -> Launch:
+) -> Launch:  # fmt: skip
     (batch, hidden), depth, kinds = c.shape, grad_out.shape[1], kind(grad_out.dtype)
     blocks = product_blocks("cell_backward", kinds, batch, hidden, hidden, depth)
     other, other_2 = (*others, None, None)[:2]
@@ -225,8 +159,4 @@ def cell_backward_launch(
         "FUSED": blocks is not None,
         **product_constants(grad_out, kinds),
     }
-    blocks = blocks or POINTWISE
-    grid = (triton.cdiv(batch, blocks.constants["BLOCK_B"]), triton.cdiv(hidden, blocks.constants["BLOCK_N"]))
-    return Launch(
-        cell_backward_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages, max_registers=255
-    )
+    return tiled_launch(cell_backward_kernel, blocks, batch, hidden, arguments)

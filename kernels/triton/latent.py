@@ -21,38 +21,19 @@ from torch import Tensor
 from .activations import above_tangent
 from .dependent import after_the_last_kernel
 from .launch import Launch
-from .piece_tables import POINTWISE, product_blocks
-from .tiles import kind, product_constants, rows_times, wide_product
+from .piece_tables import product_blocks
+from .tiles import kind, own_tile, product_constants, rows_times, tiled_launch, wide_product
 
 
 @triton.jit(do_not_specialize=["batch"])
 def latent_kernel(
-    p_h,
-    p_weight,
-    p_bias,
-    p_noise,
-    p_out,
-    p_z,
-    p_kl,
-    batch,
-    LATENT: tl.constexpr,
-    Z_ROW: tl.constexpr,
-    FUSED: tl.constexpr,
-    K: tl.constexpr,
-    A_ROW: tl.constexpr,
-    ALIGN: tl.constexpr,
-    OPERANDS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    BLOCK_B: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-    DEPENDENT: tl.constexpr,
-):
+    p_h, p_weight, p_bias, p_noise, p_out, p_z, p_kl, batch, LATENT: tl.constexpr, Z_ROW: tl.constexpr, FUSED: tl.constexpr,
+    K: tl.constexpr, A_ROW: tl.constexpr, ALIGN: tl.constexpr, OPERANDS: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, DEPENDENT: tl.constexpr,
+):  # fmt: skip
     """p_kl: [parts, B], the KL of each tile of latents. Without FUSED p_h is the product [B, 2Z] in float32."""
     i_part = tl.program_id(1)
-    o_b = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
-    o_z = (i_part * BLOCK_N + tl.arange(0, BLOCK_N)).to(tl.int64)
-    m_b, m_z = o_b < batch, o_z < LATENT
+    o_b, o_z, m_b, m_z = own_tile(batch, LATENT, BLOCK_B, BLOCK_N)
     mask = m_b[:, None] & m_z[None, :]
     o_own = o_b[:, None] * (2 * LATENT) + o_z[None, :]
     after_the_last_kernel(DEPENDENT)
@@ -86,37 +67,25 @@ def latent_kernel(
     tl.store(p_kl + i_part * batch + o_b, b_kl, mask=m_b)
 
 
+@triton.jit
+def kl_by_log_sigma(b_grad_kl, b_log_sigma, b_sigma):
+    """dkl (sigma^2 - 1). Where it is far from 1 sigma^2 may be infinite, and a KL that nobody asked about still has a gradient
+    of zero."""
+    b_near = b_grad_kl * (2.0 * b_log_sigma + above_tangent(2.0 * b_log_sigma, b_sigma * b_sigma))
+    b_far = b_grad_kl * b_sigma * b_sigma - b_grad_kl
+    return tl.where(tl.abs(b_log_sigma) < 0.25, b_near, b_far)
+
+
 @triton.jit(do_not_specialize=["batch"])
 def input_backward_kernel(
-    p_grad_out,
-    p_weight,
-    p_grad_inputs,
-    p_latent,
-    p_noise,
-    p_grad_kl,
-    p_grad_latent,
-    p_grad_noise,
-    batch,
-    N: tl.constexpr,
-    OUT_ROW: tl.constexpr,
-    LATENT: tl.constexpr,
-    KL_STRIDE: tl.constexpr,
-    GRAD_NOISE: tl.constexpr,
+    p_grad_out, p_weight, p_grad_inputs, p_latent, p_noise, p_grad_kl, p_grad_latent, p_grad_noise, batch,
+    N: tl.constexpr, OUT_ROW: tl.constexpr, LATENT: tl.constexpr, KL_STRIDE: tl.constexpr, GRAD_NOISE: tl.constexpr,
     FUSED: tl.constexpr,
-    K: tl.constexpr,
-    A_ROW: tl.constexpr,
-    ALIGN: tl.constexpr,
-    OPERANDS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    BLOCK_B: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-    DEPENDENT: tl.constexpr,
-):
+    K: tl.constexpr, A_ROW: tl.constexpr, ALIGN: tl.constexpr, OPERANDS: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, DEPENDENT: tl.constexpr,
+):  # fmt: skip
     """LATENT: how many of the first columns are z; 0 where none are. Without FUSED grad_inputs [B, N] are there already."""
-    o_b = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
-    o_n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
-    m_b, m_n = o_b < batch, o_n < N
+    o_b, o_n, m_b, m_n = own_tile(batch, N, BLOCK_B, BLOCK_N)
     # Offsets in a tile have 32 bits: a large tile's are many.
     i_b, o_row = tl.program_id(0).to(tl.int64) * BLOCK_B, tl.arange(0, BLOCK_B)[:, None]
     p_own = p_grad_inputs + i_b * OUT_ROW + (o_row * OUT_ROW + o_n[None, :])
@@ -152,10 +121,7 @@ def input_backward_kernel(
             b_log_sigma = tl.load(p_latent + o_mu + LATENT, mask=m_z, other=0.0)
             b_noise = tl.load(p_noise + o_z, mask=m_z, other=0.0)
         b_sigma = tl.exp(b_log_sigma)
-        # Where it is far from 1 sigma^2 may be infinite, and a KL that nobody asked about still has a gradient of zero.
-        b_near = b_grad_kl * (2.0 * b_log_sigma + above_tangent(2.0 * b_log_sigma, b_sigma * b_sigma))
-        b_far = b_grad_kl * b_sigma * b_sigma - b_grad_kl
-        b_grad_sigma = b_sum * b_sigma * b_noise + tl.where(tl.abs(b_log_sigma) < 0.25, b_near, b_far)
+        b_grad_sigma = b_sum * b_sigma * b_noise + kl_by_log_sigma(b_grad_kl, b_log_sigma, b_sigma)
         tl.store(p_grad_latent + o_mu + LATENT, b_grad_sigma.to(out), mask=m_z)
         if GRAD_NOISE:
             tl.store(p_grad_noise + o_z, b_sum * b_sigma, mask=m_z)
@@ -179,11 +145,7 @@ def latent_launch(h: Tensor, weight: Tensor, bias: Tensor, noise: Tensor, out: T
         "FUSED": blocks is not None,
         **product_constants(h, kinds),
     }
-    blocks = blocks or POINTWISE
-    grid = (triton.cdiv(batch, blocks.constants["BLOCK_B"]), triton.cdiv(latents, blocks.constants["BLOCK_N"]))
-    return Launch(
-        latent_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages, max_registers=255
-    )
+    return tiled_launch(latent_kernel, blocks, batch, latents, arguments)
 
 
 def input_backward_launch(
@@ -196,37 +158,20 @@ def input_backward_launch(
     blocks = product_blocks(table, kinds, batch, columns, columns, grad_out.shape[1])
     if blocks is None:
         return None
-    grid = (triton.cdiv(batch, blocks.constants["BLOCK_B"]), triton.cdiv(columns, blocks.constants["BLOCK_N"]))
     arguments = _input_backward_arguments(grad_out, weight, grad_inputs, latent, grad_noise, True)
-    return Launch(
-        input_backward_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages, max_registers=255
-    )
+    return tiled_launch(input_backward_kernel, blocks, batch, columns, arguments)
 
 
 def latent_backward_launch(
     grad_out: Tensor, weight: Tensor, grad_inputs: Tensor, latent: tuple[Tensor, ...], grad_noise: Tensor | None
 ) -> Launch:
     """The latents' gradients from grad_inputs [B, Z + h], which are there already."""
-    batch, latents = latent[1].shape
-    grid = (triton.cdiv(batch, POINTWISE.constants["BLOCK_B"]), triton.cdiv(latents, POINTWISE.constants["BLOCK_N"]))
     arguments = _input_backward_arguments(grad_out, weight, grad_inputs, latent, grad_noise, False)
-    return Launch(
-        input_backward_kernel,
-        grid,
-        {**arguments, **POINTWISE.constants},
-        POINTWISE.num_warps,
-        POINTWISE.num_stages,
-        max_registers=255,
-    )
+    return tiled_launch(input_backward_kernel, None, *latent[1].shape, arguments)
 
 
 def _input_backward_arguments(
-    grad_out: Tensor,
-    weight: Tensor,
-    grad_inputs: Tensor,
-    latent: tuple[Tensor, ...],
-    grad_noise: Tensor | None,
-    fused: bool,
+    grad_out: Tensor, weight: Tensor, grad_inputs: Tensor, latent: tuple[Tensor, ...], grad_noise: Tensor | None, fused: bool
 ) -> dict[str, Any]:
     # Where there are no latents another tensor stands in, and is not read or written.
     values, noise, grad_kl, grad_latent = latent or (grad_inputs,) * 4

@@ -14,9 +14,11 @@ import triton.language as tl
 from torch import Tensor
 
 from fastdraw import products
+from fastdraw.ops.contract import wide_dtype
 
 from ..images import strides
 from .dependent import dependent
+from .tables import Blocks
 
 TL_DTYPES = {
     torch.float64: tl.float64,
@@ -77,6 +79,27 @@ def image_strides(image: Tensor) -> dict[str, int]:
     """Arguments of kernels that read images of any strides."""
     names = ("stride_image", "stride_channel", "stride_row", "stride_pixel")
     return dict(zip(names, strides(image), strict=True))
+
+
+def window_launch(
+    kernel: Any, grid: tuple[int, ...], blocks: Blocks, own: dict[str, Any],
+    image: Tensor, params: Tensor, patch: Tensor, power: int, precision: str,
+) -> Launch:  # fmt: skip
+    """Of a kernel of windows, with what all of these take of the sizes. image of any strides, params [B, P] or [B, K, P],
+    patch [..., C, N_y, N_x]; own: the kernel's other arguments."""
+    arguments = {
+        **own,
+        "windows": params.shape[:-1].numel() // image.shape[0],
+        **dict(zip(("channels", "height", "width"), image.shape[1:], strict=True)),
+        **image_strides(image),
+        **dict(zip(("size_y", "size_x"), patch.shape[-2:], strict=True)),
+        "PARAMS": params.shape[-1],
+        "POWER": power,
+        "DTYPE": tl_dtype(wide_dtype(image.dtype)),
+        "PRECISION": precision,
+        **blocks.constants,
+    }
+    return Launch(kernel, grid, arguments, blocks.num_warps, blocks.num_stages, max_registers=255, fma=False)
 
 
 def tl_dtype(dtype: torch.dtype) -> Any:

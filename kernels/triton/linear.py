@@ -9,35 +9,21 @@ from torch import Tensor
 from .dependent import after_the_last_kernel
 from .launch import Launch
 from .piece_tables import product_blocks
-from .tiles import kind, product_constants, rows_times
+from .tiles import kind, own_tile, product_constants, rows_times, tiled_launch
 
 
 @triton.jit(do_not_specialize=["batch"])
 def linear_kernel(
-    p_h,
-    p_weight,
-    p_bias,
-    p_out,
-    batch,
-    N: tl.constexpr,
-    K: tl.constexpr,
-    A_ROW: tl.constexpr,
-    ALIGN: tl.constexpr,
-    OPERANDS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    BLOCK_B: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-    DEPENDENT: tl.constexpr,
-):
-    o_b = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
-    o_n = tl.program_id(1).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
-    m_b, m_n = o_b < batch, o_n < N
+    p_h, p_weight, p_bias, p_out, batch, N: tl.constexpr,
+    K: tl.constexpr, A_ROW: tl.constexpr, ALIGN: tl.constexpr, OPERANDS: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, DEPENDENT: tl.constexpr,
+):  # fmt: skip
+    o_b, o_n, m_b, m_n = own_tile(batch, N, BLOCK_B, BLOCK_N)
     b_sum = tl.zeros([BLOCK_B, BLOCK_N], tl.float32)
     after_the_last_kernel(DEPENDENT)
     b_bias = tl.load(p_bias + o_n, mask=m_n, other=0.0)
     b_sum = rows_times(
-        b_sum, p_h, p_weight + o_n[None, :] * K, o_b, m_b, m_n, 1,
+        b_sum, p_h, p_weight + o_n.to(tl.int64)[None, :] * K, o_b, m_b, m_n, 1,
         K, A_ROW, ALIGN, OPERANDS, PRECISION, BLOCK_K,
     )  # fmt: skip
     b_sum += b_bias.to(tl.float32)[None, :]
@@ -52,7 +38,4 @@ def linear_launch(h: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> Launc
         return None
     pointers = {"p_h": h, "p_weight": weight, "p_bias": bias, "p_out": out}
     arguments = {**pointers, "batch": batch, "N": columns, **product_constants(h, kinds)}
-    grid = (triton.cdiv(batch, blocks.constants["BLOCK_B"]), triton.cdiv(columns, blocks.constants["BLOCK_N"]))
-    return Launch(
-        linear_kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages, max_registers=255
-    )
+    return tiled_launch(linear_kernel, blocks, batch, columns, arguments)

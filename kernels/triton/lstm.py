@@ -23,10 +23,12 @@ from torch import Tensor
 from fastdraw import env
 
 from .activations import sigmoid, tanh
+from .gates import gates_apart, load_gates, store_gates
 from .handles import launched
 from .launch import Launch, tf32_allowed, tl_dtype
 from .rows import to_tf32
 from .tables import POINTWISE_BLOCK, lstm_blocks
+from .tiles import wide_product
 
 
 @triton.jit
@@ -34,28 +36,16 @@ def store_cell(b_i, b_f, b_g, b_o, p_c, p_h_new, p_c_new, p_gates, o_state, o_ga
     """Gates before activation -> gates, c' and h' in memory. o_state and o_gates: where in [B, H], in [B, 4H]."""
     b_i, b_f, b_g, b_o = sigmoid(b_i), sigmoid(b_f), tanh(b_g), sigmoid(b_o)
     b_c = b_f * tl.load(p_c + o_state, mask=mask, other=0.0) + b_i * b_g
-    tl.store(p_gates + o_gates, b_i, mask=mask)
-    tl.store(p_gates + o_gates + hidden, b_f, mask=mask)
-    tl.store(p_gates + o_gates + 2 * hidden, b_g, mask=mask)
-    tl.store(p_gates + o_gates + 3 * hidden, b_o, mask=mask)
+    store_gates(p_gates, o_gates, hidden, mask, b_i, b_f, b_g, b_o)
     tl.store(p_c_new + o_state, b_c, mask=mask)
     tl.store(p_h_new + o_state, (b_o * tanh(b_c)).to(p_h_new.dtype.element_ty), mask=mask)
 
 
 @triton.jit
 def add_product(
-    b_sum,
-    p_x,
-    p_weight,
-    o_b,
-    o_row,
-    m_b,
-    m_row,
-    inputs,
-    OPERANDS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-):
+    b_sum, p_x, p_weight, o_b, o_row, m_b, m_row, inputs,
+    OPERANDS: tl.constexpr, PRECISION: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
     """b_sum [BLOCK_B, rows] + x W^T, for x [B, inputs] and the rows `o_row` of W [4H, inputs]; row numbers are int64."""
     p_x_rows = p_x + o_b[:, None] * inputs
     p_w_rows = p_weight + o_row[None, :] * inputs
@@ -79,25 +69,9 @@ def add_bias(b, p_bias_ih, p_bias_hh, o_h, m_h):
 
 @triton.jit(do_not_specialize=["batch"])
 def lstm_kernel(
-    p_x,
-    p_h,
-    p_c,
-    p_weight_ih,
-    p_weight_hh,
-    p_bias_ih,
-    p_bias_hh,
-    p_h_new,
-    p_c_new,
-    p_gates,
-    batch,
-    inputs,
-    hidden,
-    OPERANDS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    BLOCK_B: tl.constexpr,
-    BLOCK_H: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-):
+    p_x, p_h, p_c, p_weight_ih, p_weight_hh, p_bias_ih, p_bias_hh, p_h_new, p_c_new, p_gates, batch, inputs, hidden,
+    OPERANDS: tl.constexpr, PRECISION: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
     o_b = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
     m_b = o_b < batch
     # Rows of W in the order i, f, g, o of one unit, then of the next: one product makes all four gates of BLOCK_H units.
@@ -109,9 +83,7 @@ def lstm_kernel(
     b_sum = add_product(b_sum, p_x, p_weight_ih, o_b, o_row, m_b, m_row, inputs, OPERANDS, PRECISION, BLOCK_K)
     b_sum = add_product(b_sum, p_h, p_weight_hh, o_b, o_row, m_b, m_row, hidden, OPERANDS, PRECISION, BLOCK_K)
     b_sum = add_bias(b_sum, p_bias_ih, p_bias_hh, o_row[None, :], m_row[None, :])
-    b_ig, b_fo = tl.split(tl.reshape(b_sum, [BLOCK_B, BLOCK_H, 2, 2]))
-    b_i, b_g = tl.split(b_ig)
-    b_f, b_o = tl.split(b_fo)
+    b_i, b_f, b_g, b_o = gates_apart(b_sum)
     o_h = tl.program_id(1).to(tl.int64) * BLOCK_H + tl.arange(0, BLOCK_H)
     m_h = o_h < hidden
     o_state = o_b[:, None] * hidden + o_h[None, :]
@@ -129,19 +101,9 @@ def cell_sum(p_from_x, p_from_h, p_bias_ih, p_bias_hh, o_gates, o_h, mask, DTYPE
 
 @triton.jit(do_not_specialize=["batch"])
 def lstm_pointwise_kernel(
-    p_from_x,
-    p_from_h,
-    p_c,
-    p_bias_ih,
-    p_bias_hh,
-    p_h_new,
-    p_c_new,
-    p_gates,
-    batch,
-    hidden,
-    DTYPE: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    p_from_x, p_from_h, p_c, p_bias_ih, p_bias_hh, p_h_new, p_c_new, p_gates, batch, hidden,
+    DTYPE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """The pointwise part alone: p_from_x and p_from_h are x W_ih^T and h W_hh^T, [B, 4H]."""
     o_state = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     o_h = o_state % hidden
@@ -156,28 +118,14 @@ def lstm_pointwise_kernel(
 
 @triton.jit(do_not_specialize=["batch"])
 def lstm_backward_kernel(
-    p_grad_h,
-    p_grad_c,
-    p_gates,
-    p_c,
-    p_c_new,
-    p_grad_gates,
-    p_grad_c_old,
-    batch,
-    hidden,
-    HAS_GRAD_H: tl.constexpr,
-    HAS_GRAD_C: tl.constexpr,
-    DTYPE: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    p_grad_h, p_grad_c, p_gates, p_c, p_c_new, p_grad_gates, p_grad_c_old, batch, hidden,
+    HAS_GRAD_H: tl.constexpr, HAS_GRAD_C: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """Gradients of the gates before activation [B, 4H], and of c."""
     o_state = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     o_gates = (o_state // hidden) * (4 * hidden) + o_state % hidden
     mask = o_state < tl.cast(batch, tl.int64) * hidden
-    b_i = tl.load(p_gates + o_gates, mask=mask, other=0.0)
-    b_f = tl.load(p_gates + o_gates + hidden, mask=mask, other=0.0)
-    b_g = tl.load(p_gates + o_gates + 2 * hidden, mask=mask, other=0.0)
-    b_o = tl.load(p_gates + o_gates + 3 * hidden, mask=mask, other=0.0)
+    b_i, b_f, b_g, b_o = load_gates(p_gates, o_gates, hidden, mask)
     b_dc = tl.zeros([BLOCK], DTYPE)
     b_do = tl.zeros([BLOCK], DTYPE)
     if HAS_GRAD_C:
@@ -188,11 +136,8 @@ def lstm_backward_kernel(
         b_do += b_dh * b_tanh * b_o * (1.0 - b_o)
         b_dc += b_dh * b_o * (1.0 - b_tanh * b_tanh)
     b_c = tl.load(p_c + o_state, mask=mask, other=0.0)
-    out = p_grad_gates.dtype.element_ty
-    tl.store(p_grad_gates + o_gates, (b_dc * b_g * b_i * (1.0 - b_i)).to(out), mask=mask)
-    tl.store(p_grad_gates + o_gates + hidden, (b_dc * b_c * b_f * (1.0 - b_f)).to(out), mask=mask)
-    tl.store(p_grad_gates + o_gates + 2 * hidden, (b_dc * b_i * (1.0 - b_g * b_g)).to(out), mask=mask)
-    tl.store(p_grad_gates + o_gates + 3 * hidden, b_do.to(out), mask=mask)
+    b_di, b_df, b_dg = b_dc * b_g * b_i * (1.0 - b_i), b_dc * b_c * b_f * (1.0 - b_f), b_dc * b_i * (1.0 - b_g * b_g)
+    store_gates(p_grad_gates, o_gates, hidden, mask, b_di, b_df, b_dg, b_do)
     tl.store(p_grad_c_old + o_state, b_dc * b_f, mask=mask)
 
 
@@ -228,14 +173,9 @@ def lstm_pointwise_launch(
 
 
 def lstm_backward_launch(
-    grad_h: Tensor | None,
-    grad_c: Tensor | None,
-    gates: Tensor,
-    c: Tensor,
-    c_new: Tensor,
-    grad_gates: Tensor,
+    grad_h: Tensor | None, grad_c: Tensor | None, gates: Tensor, c: Tensor, c_new: Tensor, grad_gates: Tensor,
     grad_c_old: Tensor,
-) -> Launch:
+) -> Launch:  # fmt: skip
     arguments = {
         # Where there is no gradient another tensor stands in, and is not read.
         "p_grad_h": c if grad_h is None else grad_h,
@@ -257,15 +197,6 @@ def _pointwise(kernel: triton.JITFunction, arguments: dict[str, Any], c: Tensor)
     return Launch(kernel, (triton.cdiv(batch * hidden, POINTWISE_BLOCK),), {**arguments, **sizes}, 4, 1)
 
 
-def _product(x: Tensor, weight: Tensor) -> Tensor:
-    """x W^T in the state's dtype: a gate's sum of two roundings to float16 would be worse than nn.LSTMCell's."""
-    if x.dtype in (torch.float32, torch.float64):
-        return x @ weight.T
-    if x.is_cuda and torch.version.hip is None:
-        return torch.mm(x, weight.T, out_dtype=torch.float32)
-    return x.float() @ weight.T.float()
-
-
 def lstm_step(
     x: Tensor, h: Tensor, c: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -274,21 +205,16 @@ def lstm_step(
     # Half precision goes to the tensor cores as it is.
     precision = "tf32" if x.dtype == torch.float32 and tf32_allowed() else "ieee"
     if not launched(lstm_launch, x, h, c, (weight_ih, weight_hh, bias_ih, bias_hh), out, precision):
-        launched(lstm_pointwise_launch, _product(x, weight_ih), _product(h, weight_hh), c, (bias_ih, bias_hh), out)
+        # In the state's dtype: a gate's sum of two roundings to float16 would be worse than nn.LSTMCell's.
+        from_x, from_h = wide_product(x, weight_ih.t()), wide_product(h, weight_hh.t())
+        launched(lstm_pointwise_launch, from_x, from_h, c, (bias_ih, bias_hh), out)
     return out
 
 
 def lstm_step_backward(
-    grad_h: Tensor | None,
-    grad_c: Tensor | None,
-    gates: Tensor,
-    c: Tensor,
-    c_new: Tensor,
-    x: Tensor,
-    h: Tensor,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    grad_h: Tensor | None, grad_c: Tensor | None, gates: Tensor, c: Tensor, c_new: Tensor, x: Tensor, h: Tensor,
+    weight_ih: Tensor, weight_hh: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     grad_gates = torch.empty_like(gates, dtype=x.dtype)
     grad_c_old = torch.empty_like(c)
     launched(lstm_backward_launch, grad_h, grad_c, gates, c, c_new, grad_gates, grad_c_old)

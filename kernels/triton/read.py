@@ -19,60 +19,34 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
-from .rows import axes, column_sums, filters, offsets, place, product, reaches, row_sums, seen, share_tiles
+from .rows import axes, column_sums, filters, offsets, place, product, row_sums, seen_tiles, share_tiles
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 from fastdraw.ops.contract import wide_dtype
 
-from .launch import Launch, image_strides, tl_dtype
+from .launch import Launch, window_launch
 from .tables import patch_tiles, window_blocks
 
 
 @triton.jit(do_not_specialize=["windows", "channels", "parts"])
 def read_kernel(
-    p_image,
-    p_params,
-    p_patch,
-    windows,
-    channels,
-    parts,
-    height,
-    width,
-    stride_image,
-    stride_channel,
-    stride_row,
-    stride_pixel,
-    size_y,
-    size_x,
-    PARAMS: tl.constexpr,
-    POWER: tl.constexpr,
-    DTYPE: tl.constexpr,
-    DOT: tl.constexpr,
-    PRECISION: tl.constexpr,
-    SINGLE: tl.constexpr,
-    SPLIT: tl.constexpr,
-    TILED: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_H: tl.constexpr,
-    BLOCK_W: tl.constexpr,
-):
+    p_image, p_params, p_patch, windows, channels, parts,
+    height, width, stride_image, stride_channel, stride_row, stride_pixel, size_y, size_x,
+    PARAMS: tl.constexpr, POWER: tl.constexpr, DTYPE: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
+    SINGLE: tl.constexpr, SPLIT: tl.constexpr, TILED: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
+):  # fmt: skip
     tiles = tl.cdiv(tl.maximum(size_y, size_x), BLOCK_N) if TILED else 1
     # Of image b, window k and channel c; of tiles of filters.
     i_bkc, i_y, i_x = place(tl.program_id(0), tiles)
     i_bk = i_bkc // channels
-    centre_y, centre_x, delta_y, delta_x, inverse_y, inverse_x, log_gamma = axes(
-        p_params, i_bk, height, width, size_y, size_x, PARAMS, DTYPE
-    )
+    own = axes(p_params, i_bk, height, width, size_y, size_x, PARAMS, DTYPE)
+    centre_y, centre_x, delta_y, delta_x, inverse_y, inverse_x, log_gamma = own
     o_y, o_x = i_y * BLOCK_N + tl.arange(0, BLOCK_N), i_x * BLOCK_N + tl.arange(0, BLOCK_N)
     b_mu_y, b_mu_x = centre_y + offsets(o_y, size_y, DTYPE) * delta_y, centre_x + offsets(o_x, size_x, DTYPE) * delta_x
-    if SINGLE:
-        begin_h, begin_w, end_h, end_w = 0, 0, BLOCK_H, BLOCK_W
-    else:
-        reach_y, reach_x = reaches(centre_y, centre_x, delta_y, delta_x, inverse_y, inverse_x, log_gamma, DTYPE)
-        begin_h, end_h = seen(b_mu_y, height, reach_y, BLOCK_H, DTYPE)
-        begin_w, end_w = seen(b_mu_x, width, reach_x, BLOCK_W, DTYPE)
+    begin_h, end_h, begin_w, end_w = seen_tiles(own, b_mu_y, b_mu_x, height, width, SINGLE, BLOCK_H, BLOCK_W, DTYPE)
     b_z_y = row_sums(b_mu_y, height, inverse_y, end_h, BLOCK_N, BLOCK_H, DTYPE, begin_h)
     b_z_x = column_sums(b_mu_x, width, inverse_x, end_w, BLOCK_N, BLOCK_W, DTYPE, begin_w)
     if SPLIT:
@@ -106,30 +80,8 @@ def read_kernel(
 def read_launch(image: "Tensor", params: "Tensor", patch: "Tensor", power: int, precision: str, parts: int = 1) -> Launch:
     """image of any strides, params [B, P] or [B, K, P], patch [B, C, N_y, N_x] or [B, K, C, N_y, N_x]; with parts > 1 before
     these."""
-    channels, height, width = image.shape[1:]
-    windows = params.shape[:-1].numel() // image.shape[0]
-    sides = patch.shape[-2:]
-    size = max(sides)
-    dtype = wide_dtype(image.dtype)
-    blocks = window_blocks("read", size, height, width, dtype, precision)
-    arguments = {
-        "p_image": image,
-        "p_params": params,
-        "p_patch": patch,
-        "windows": windows,
-        "channels": channels,
-        "parts": parts,
-        "height": height,
-        "width": width,
-        **image_strides(image),
-        "size_y": sides[0],
-        "size_x": sides[1],
-        "PARAMS": params.shape[-1],
-        "POWER": power,
-        "DTYPE": tl_dtype(dtype),
-        "PRECISION": precision,
-        "SPLIT": parts > 1,
-    }
-    arguments.update(blocks.constants)
-    grid = (image.shape[0] * windows * channels * patch_tiles("read", size, dtype, precision), parts)
-    return Launch(read_kernel, grid, arguments, blocks.num_warps, blocks.num_stages, max_registers=255, fma=False)
+    size, dtype = max(patch.shape[-2:]), wide_dtype(image.dtype)
+    blocks = window_blocks("read", size, image.shape[2], image.shape[3], dtype, precision)
+    grid = (params.shape[:-1].numel() * image.shape[1] * patch_tiles("read", size, dtype, precision), parts)
+    own = {"p_image": image, "p_params": params, "p_patch": patch, "parts": parts, "SPLIT": parts > 1}
+    return window_launch(read_kernel, grid, blocks, own, image, params, patch, power, precision)

@@ -103,6 +103,21 @@ def seen(b_mu, length, reach, BLOCK_A: tl.constexpr, DTYPE: tl.constexpr):
 
 
 @triton.jit
+def seen_tiles(
+    own, b_mu_y, b_mu_x, height, width, SINGLE: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr, DTYPE: tl.constexpr
+):
+    """(begin_h, end_h, begin_w, end_w) of the pixels that these filters of a window see; own: the window, as `axes` has it."""
+    if SINGLE:
+        begin_h, end_h, begin_w, end_w = 0, BLOCK_H, 0, BLOCK_W
+    else:
+        centre_y, centre_x, delta_y, delta_x, inverse_y, inverse_x, log_gamma = own
+        reach_y, reach_x = reaches(centre_y, centre_x, delta_y, delta_x, inverse_y, inverse_x, log_gamma, DTYPE)
+        begin_h, end_h = seen(b_mu_y, height, reach_y, BLOCK_H, DTYPE)
+        begin_w, end_w = seen(b_mu_x, width, reach_x, BLOCK_W, DTYPE)
+    return begin_h, end_h, begin_w, end_w
+
+
+@triton.jit
 def share(begin, end, i_part, parts, BLOCK_A: tl.constexpr):
     """Part i_part of the blocks of [begin, end)."""
     blocks = (end - begin) // BLOCK_A
@@ -200,22 +215,21 @@ def row_means(b_mu, length, inverse, END, BLOCK_N: tl.constexpr, BLOCK_A: tl.con
 
 
 @triton.jit
+def add_rows(sums, b_f, b_d, b_e, means, b_g):
+    """(dmu, de), [N] each, with a tile's part added: of rows f, d, e, whose means are (_, dbar, ebar), and G, the gradient of
+    their sums."""
+    b_g = b_f * b_g
+    return (
+        sums[0] + tl.sum(b_g * (b_d - means[1][:, None]), axis=1),
+        sums[1] + tl.sum(b_g * (b_e - means[2][:, None]), axis=1),
+    )
+
+
+@triton.jit
 def store_axes_grad(
-    p_params,
-    p_grad,
-    i_b,
-    height,
-    width,
-    sums_y,
-    sums_x,
-    log_gamma,
-    delta_y,
-    delta_x,
-    inverse_y,
-    inverse_x,
-    PARAMS: tl.constexpr,
-    DTYPE: tl.constexpr,
-):
+    p_params, p_grad, i_b, height, width, sums_y, sums_x, log_gamma, delta_y, delta_x, inverse_y, inverse_x,
+    PARAMS: tl.constexpr, DTYPE: tl.constexpr,
+):  # fmt: skip
     """grad_params of window i_b from the sums (dmu, dmu_offset, de) of either axis, as store_params_grad has them; of five
     numbers each pair is one sum."""
     if PARAMS == 5:

@@ -17,26 +17,12 @@ from .rows import window
 
 @triton.jit
 def small_canvas_kernel(
-    p_head,
-    p_before,
-    p_canvas,
-    p_x,
-    p_r,
-    CHANNELS: tl.constexpr,
-    HEIGHT: tl.constexpr,
-    WIDTH: tl.constexpr,
-    WRITE_SIZE: tl.constexpr,
-    READ_SIZE: tl.constexpr,
-    HEAD_ROW: tl.constexpr,
-    R_ROW: tl.constexpr,
-    WRITES: tl.constexpr,
-    READS: tl.constexpr,
-    LANES_H: tl.constexpr,
-    LANES_W: tl.constexpr,
-    BLOCK_H: tl.constexpr,
-    BLOCK_W: tl.constexpr,
+    p_head, p_before, p_canvas, p_x, p_r,
+    CHANNELS: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, WRITE_SIZE: tl.constexpr, READ_SIZE: tl.constexpr,
+    HEAD_ROW: tl.constexpr, R_ROW: tl.constexpr, WRITES: tl.constexpr, READS: tl.constexpr,
+    LANES_H: tl.constexpr, LANES_W: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
     DEPENDENT: tl.constexpr,
-):
+):  # fmt: skip
     i_bc = tl.program_id(0).to(tl.int64)
     i_b, i_c = i_bc // CHANNELS, i_bc % CHANNELS
     WRITE_PART: tl.constexpr = WRITE_SIZE * WRITE_SIZE

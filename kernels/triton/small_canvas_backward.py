@@ -43,19 +43,9 @@ def store_zeros(p_out, COUNT: tl.constexpr, BLOCK: tl.constexpr):
 
 @triton.jit
 def read_window_grad(
-    p_params,
-    p_canvas,
-    p_x,
-    p_grad_r,
-    p_grad,
-    HEIGHT: tl.constexpr,
-    WIDTH: tl.constexpr,
-    SIZE: tl.constexpr,
-    LANES_H: tl.constexpr,
-    LANES_W: tl.constexpr,
-    BLOCK_H: tl.constexpr,
-    BLOCK_W: tl.constexpr,
-):
+    p_params, p_canvas, p_x, p_grad_r, p_grad, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
+    LANES_H: tl.constexpr, LANES_W: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
+):  # fmt: skip
     """The gradient to the read's params, of one image; pointers are to that image's own."""
     o_h, o_w = tl.arange(0, BLOCK_H), tl.arange(0, BLOCK_W)
     o_tile, m_tile = o_h[:, None] * WIDTH + o_w[None, :], (o_h < HEIGHT)[:, None] & (o_w < WIDTH)[None, :]
@@ -83,41 +73,92 @@ def read_window_grad(
 
 
 @triton.jit
+def through_read(
+    b_grad, b_canvas, p_params, p_grad_r, p_grad_canvas, p_grad_x, o_tile, m_tile,
+    HEIGHT: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr, GRAD_X: tl.constexpr,
+    BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
+):  # fmt: skip
+    """b_grad, the gradient of canvas_t, with what the read asks of it added, as it is stored too; x's as well."""
+    o_h, o_w = tl.arange(0, BLOCK_H), tl.arange(0, BLOCK_W)
+    centre_y, centre_x, delta, inverse, log_gamma = window(p_params, 0, HEIGHT, WIDTH, SIZE, tl.float32)
+    gamma = tl.exp(log_gamma)
+    if GRAD_X:
+        b_grad_x = tl.load(p_grad_x + o_tile, mask=m_tile, other=0.0)
+    b_f_y = all_filters(centre_y, delta, SIZE, o_h, HEIGHT, inverse)
+    b_grad_error = tl.zeros([BLOCK_H, BLOCK_W], tl.float32)
+    for j in tl.static_range(SIZE):
+        b_f_x = filter_row(centre_x, delta, j, SIZE, o_w, WIDTH, inverse) * gamma
+        b_v = weighted(patch_column(p_grad_r + SIZE * SIZE, j, SIZE), b_f_y, SIZE)
+        b_grad_error += b_v[:, None] * b_f_x[None, :]
+        if GRAD_X:
+            b_v = weighted(patch_column(p_grad_r, j, SIZE), b_f_y, SIZE)
+            b_grad_x += b_v[:, None] * b_f_x[None, :]
+    b_sigmoid = sigmoid(b_canvas)
+    # The slope of x^ is -1 times that of a sigmoid of the canvas.
+    b_grad += b_grad_error * (b_sigmoid * (b_sigmoid - 1.0))
+    tl.store(p_grad_canvas + o_tile, b_grad, mask=m_tile)
+    if GRAD_X:
+        tl.store(p_grad_x + o_tile, b_grad_x + b_grad_error, mask=m_tile)
+    return b_grad
+
+
+@triton.jit
+def through_write(
+    b_grad, b_canvas, p_head, p_canvas, p_grad_head, o_tile, m_tile,
+    HEIGHT: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr, REBUILD: tl.constexpr,
+    LANES_H: tl.constexpr, LANES_W: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
+):  # fmt: skip
+    """Stores the gradients of the patch and of the write's params, and with REBUILD the canvas before."""
+    PART: tl.constexpr = SIZE * SIZE
+    COUNT: tl.constexpr = PART + 5
+    ALL: tl.constexpr = triton.next_power_of_2(COUNT)
+    o_h, o_w = tl.arange(0, BLOCK_H), tl.arange(0, BLOCK_W)
+    centre_y, centre_x, delta, inverse, log_gamma = window(p_head + PART, 0, HEIGHT, WIDTH, SIZE, tl.float32)
+    scale = tl.exp(-log_gamma)
+    sums_y, sums_x, b_l = no_sums(LANES_H, LANES_W, BLOCK_H, BLOCK_W)
+    b_f_y = all_filters(centre_y, delta, SIZE, o_h, HEIGHT, inverse)
+    b_q = many(tl.zeros([BLOCK_H, LANES_W], tl.float32), SIZE)
+    b_patch = ()
+    for j in tl.static_range(SIZE):
+        b_f_x, b_d_x, b_e_x = filter_rows(centre_x, delta, j, SIZE, o_w, WIDTH, inverse)
+        values = patch_column(p_head, j, SIZE)
+        b_t = over_columns(b_grad * b_f_x[None, :], LANES_W)
+        b_q = add_weighted(b_q, values, b_t, SIZE)
+        b_v = weighted(values, b_f_y, SIZE)
+        b_g = over_rows(b_grad * b_v[:, None], LANES_H)
+        sums_x = add_row(sums_x, b_d_x[None, :], b_e_x[None, :], b_g, j, SIZE)
+        b_l += b_f_x[None, :] * b_g
+        for i in tl.static_range(SIZE):
+            b_patch += (over_rows(b_f_y[i][:, None] * b_t, LANES_H),)  # type: ignore[assignment]
+        if REBUILD:
+            b_canvas -= b_v[:, None] * (b_f_x * scale)[None, :]
+    if REBUILD:
+        tl.store(p_canvas + o_tile, b_canvas, mask=m_tile)
+    sums_y = add_y(sums_y, b_q, centre_y, delta, SIZE, BLOCK_H, HEIGHT, inverse)
+    b_sums = stacked(b_patch + of_params(sums_y, sums_x, b_l, LANES_H, LANES_W), COUNT, ALL) * scale
+    # The patch column by column, as it was made, and the params behind it.
+    o_k = tl.arange(0, ALL)
+    b_sums = params_grad(p_head + PART, o_k - PART, b_sums, delta, inverse, -1.0, HEIGHT, WIDTH)
+    o_out = tl.where(o_k < PART, o_k % SIZE * SIZE + o_k // SIZE, o_k)
+    tl.store(p_grad_head + o_out, b_sums.to(p_grad_head.dtype.element_ty), mask=o_k < COUNT)
+
+
+@triton.jit
 def small_canvas_backward_kernel(
-    p_head,
-    p_canvas,
-    p_x,
-    p_grad_r,
-    p_grad_canvas,
-    p_grad_head,
-    p_grad_x,
-    CHANNELS: tl.constexpr,  # one
-    HEIGHT: tl.constexpr,
-    WIDTH: tl.constexpr,
-    WRITE_SIZE: tl.constexpr,
-    READ_SIZE: tl.constexpr,
-    HEAD_ROW: tl.constexpr,
-    R_ROW: tl.constexpr,
-    WRITES: tl.constexpr,
-    READS: tl.constexpr,
-    READ_PARAMS: tl.constexpr,
-    GRAD_X: tl.constexpr,
-    REBUILD: tl.constexpr,
-    LANES_H: tl.constexpr,
-    LANES_W: tl.constexpr,
-    BLOCK_H: tl.constexpr,
-    BLOCK_W: tl.constexpr,
+    p_head, p_canvas, p_x, p_grad_r, p_grad_canvas, p_grad_head, p_grad_x,
+    CHANNELS: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, WRITE_SIZE: tl.constexpr, READ_SIZE: tl.constexpr,
+    HEAD_ROW: tl.constexpr, R_ROW: tl.constexpr, WRITES: tl.constexpr, READS: tl.constexpr,
+    READ_PARAMS: tl.constexpr, GRAD_X: tl.constexpr, REBUILD: tl.constexpr,
+    LANES_H: tl.constexpr, LANES_W: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
     DEPENDENT: tl.constexpr,
-):
-    """READ_PARAMS: the head ends in a read's params. What nothing READS or WRITES gets a gradient of zero."""
+):  # fmt: skip
+    """READ_PARAMS: the head ends in a read's params. What nothing READS or WRITES gets a gradient of zero. CHANNELS: one."""
     i_b = tl.program_id(0).to(tl.int64)
     i_part = tl.program_id(1)
     PIXELS: tl.constexpr = HEIGHT * WIDTH
-    WRITE_PART: tl.constexpr = WRITE_SIZE * WRITE_SIZE
     p_own_head, p_own_grad_head = p_head + i_b * HEAD_ROW, p_grad_head + i_b * HEAD_ROW
     p_params, p_grad = p_own_head + (HEAD_ROW - 5), p_own_grad_head + (HEAD_ROW - 5)
     p_own_grad_r = p_grad_r + i_b * R_ROW
-    out = p_grad_head.dtype.element_ty
     after_the_last_kernel(DEPENDENT)
     if READS:
         if i_part == 0:
@@ -132,59 +173,18 @@ def small_canvas_backward_kernel(
         o_tile = i_b * PIXELS + (o_h[:, None] * WIDTH + o_w[None, :])
         m_tile = (o_h < HEIGHT)[:, None] & (o_w < WIDTH)[None, :]
         b_grad = tl.load(p_grad_canvas + o_tile, mask=m_tile, other=0.0)
+        b_canvas = b_grad
         if READS or REBUILD:
             b_canvas = tl.load(p_canvas + o_tile, mask=m_tile, other=0.0)
         if READS:
-            r_y, r_x, r_delta, r_inverse, r_gamma = window(p_params, 0, HEIGHT, WIDTH, READ_SIZE, tl.float32)
-            gamma = tl.exp(r_gamma)
-            if GRAD_X:
-                b_grad_x = tl.load(p_grad_x + o_tile, mask=m_tile, other=0.0)
-            b_f_y = all_filters(r_y, r_delta, READ_SIZE, o_h, HEIGHT, r_inverse)
-            b_grad_error = tl.zeros([BLOCK_H, BLOCK_W], tl.float32)
-            for j in tl.static_range(READ_SIZE):
-                b_f_x = filter_row(r_x, r_delta, j, READ_SIZE, o_w, WIDTH, r_inverse) * gamma
-                b_v = weighted(patch_column(p_own_grad_r + READ_SIZE * READ_SIZE, j, READ_SIZE), b_f_y, READ_SIZE)
-                b_grad_error += b_v[:, None] * b_f_x[None, :]
-                if GRAD_X:
-                    b_v = weighted(patch_column(p_own_grad_r, j, READ_SIZE), b_f_y, READ_SIZE)
-                    b_grad_x += b_v[:, None] * b_f_x[None, :]
-            b_sigmoid = sigmoid(b_canvas)
-            # The slope of x^ is -1 times that of a sigmoid of the canvas.
-            b_grad += b_grad_error * (b_sigmoid * (b_sigmoid - 1.0))
-            tl.store(p_grad_canvas + o_tile, b_grad, mask=m_tile)
-            if GRAD_X:
-                tl.store(p_grad_x + o_tile, b_grad_x + b_grad_error, mask=m_tile)
+            b_grad = through_read(
+                b_grad, b_canvas, p_params, p_own_grad_r, p_grad_canvas, p_grad_x, o_tile, m_tile,
+                HEIGHT, WIDTH, READ_SIZE, GRAD_X, BLOCK_H, BLOCK_W,
+            )  # fmt: skip
         if WRITES:
-            p_w_params = p_own_head + WRITE_PART
-            w_y, w_x, w_delta, w_inverse, w_gamma = window(p_w_params, 0, HEIGHT, WIDTH, WRITE_SIZE, tl.float32)
-            scale = tl.exp(-w_gamma)
-            sums_y, sums_x, b_l = no_sums(LANES_H, LANES_W, BLOCK_H, BLOCK_W)
-            b_f_y = all_filters(w_y, w_delta, WRITE_SIZE, o_h, HEIGHT, w_inverse)
-            b_q = many(tl.zeros([BLOCK_H, LANES_W], tl.float32), WRITE_SIZE)
-            b_patch = ()
-            for j in tl.static_range(WRITE_SIZE):
-                b_f_x, b_d_x, b_e_x = filter_rows(w_x, w_delta, j, WRITE_SIZE, o_w, WIDTH, w_inverse)
-                values = patch_column(p_own_head, j, WRITE_SIZE)
-                b_t = over_columns(b_grad * b_f_x[None, :], LANES_W)
-                b_q = add_weighted(b_q, values, b_t, WRITE_SIZE)
-                b_v = weighted(values, b_f_y, WRITE_SIZE)
-                b_g = over_rows(b_grad * b_v[:, None], LANES_H)
-                sums_x = add_row(sums_x, b_d_x[None, :], b_e_x[None, :], b_g, j, WRITE_SIZE)
-                b_l += b_f_x[None, :] * b_g
-                for i in tl.static_range(WRITE_SIZE):
-                    b_patch += (over_rows(b_f_y[i][:, None] * b_t, LANES_H),)  # type: ignore[assignment]
-                if REBUILD:
-                    b_canvas -= b_v[:, None] * (b_f_x * scale)[None, :]
-            if REBUILD:
-                tl.store(p_canvas + o_tile, b_canvas, mask=m_tile)
-            sums_y = add_y(sums_y, b_q, w_y, w_delta, WRITE_SIZE, BLOCK_H, HEIGHT, w_inverse)
-            COUNT: tl.constexpr = WRITE_PART + 5
-            ALL: tl.constexpr = triton.next_power_of_2(COUNT)
-            b_sums = stacked(b_patch + of_params(sums_y, sums_x, b_l, LANES_H, LANES_W), COUNT, ALL) * scale
-            # The patch column by column, as it was made, and the params behind it.
-            o_k = tl.arange(0, ALL)
-            b_sums = params_grad(p_w_params, o_k - WRITE_PART, b_sums, w_delta, w_inverse, -1.0, HEIGHT, WIDTH)
-            o_out = tl.where(o_k < WRITE_PART, o_k % WRITE_SIZE * WRITE_SIZE + o_k // WRITE_SIZE, o_k)
-            tl.store(p_own_grad_head + o_out, b_sums.to(out), mask=o_k < COUNT)
+            through_write(
+                b_grad, b_canvas, p_own_head, p_canvas, p_own_grad_head, o_tile, m_tile,
+                HEIGHT, WIDTH, WRITE_SIZE, REBUILD, LANES_H, LANES_W, BLOCK_H, BLOCK_W,
+            )  # fmt: skip
         else:
             store_zeros(p_own_grad_head, HEAD_ROW - 5 if READ_PARAMS else HEAD_ROW, 256)

@@ -18,26 +18,26 @@ from torch import Tensor
 
 from fastdraw import env
 
-from .launch import tf32_allowed, tl_dtype
+from .launch import Launch, tf32_allowed, tl_dtype
+from .piece_tables import POINTWISE
 from .rows import to_tf32
+from .tables import Blocks
+
+
+@triton.jit
+def own_tile(batch, COLUMNS: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr):
+    """(rows, columns, which of the rows there are, which of the columns) of this program's tile of [batch, COLUMNS]."""
+    o_b = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
+    o_n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    return o_b, o_n, o_b < batch, o_n < COLUMNS
 
 
 @triton.jit
 def rows_times(
-    b_sum,
-    p_a,
-    p_w,
-    o_b,
-    m_b,
-    m_w,
-    STRIDE_W: tl.constexpr,
-    K: tl.constexpr,
-    A_ROW: tl.constexpr,
-    ALIGN: tl.constexpr,
-    OPERANDS: tl.constexpr,
-    PRECISION: tl.constexpr,
+    b_sum, p_a, p_w, o_b, m_b, m_w, STRIDE_W: tl.constexpr,
+    K: tl.constexpr, A_ROW: tl.constexpr, ALIGN: tl.constexpr, OPERANDS: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_K: tl.constexpr,
-):
+):  # fmt: skip
     """b_sum + a w, for the rows o_b of a [B, K]; p_w [1, n] points at w's first row, whose rows are STRIDE_W apart."""
     p_a_rows = p_a + o_b[:, None] * A_ROW
     for i_k in range(0, K, BLOCK_K):
@@ -52,6 +52,13 @@ def rows_times(
             b_w = to_tf32(b_w)
         b_sum = tl.dot(b_a, b_w, b_sum, input_precision=PRECISION)
     return b_sum
+
+
+def tiled_launch(kernel: Any, blocks: Blocks | None, batch: int, columns: int, arguments: dict[str, Any]) -> Launch:
+    """One program a tile of [batch, columns]; without blocks torch has multiplied, and what remains is pointwise."""
+    blocks = blocks or POINTWISE
+    grid = (triton.cdiv(batch, blocks.constants["BLOCK_B"]), triton.cdiv(columns, blocks.constants["BLOCK_N"]))
+    return Launch(kernel, grid, {**arguments, **blocks.constants}, blocks.num_warps, blocks.num_stages, max_registers=255)
 
 
 def alignment(view: Tensor) -> int:
@@ -99,8 +106,8 @@ def product_constants(operand: Tensor, kind: str) -> dict[str, Any]:
 
 
 def wide_product(a: Tensor, b: Tensor) -> Tensor:
-    """a b by torch, in float32 whatever the operands' dtype."""
-    if a.dtype == torch.float32:
+    """a b by torch, in float32 whatever the operands' dtype; float64 stays."""
+    if a.dtype in (torch.float32, torch.float64):
         return torch.mm(a, b)
     if a.is_cuda and torch.version.hip is None:
         return torch.mm(a, b, out_dtype=torch.float32)

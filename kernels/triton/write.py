@@ -23,23 +23,15 @@ if TYPE_CHECKING:
 
 from fastdraw.ops.contract import wide_dtype
 
-from .launch import Launch, image_strides, tl_dtype
+from .launch import Launch, window_launch
 from .tables import window_blocks
 
 
 @triton.jit
 def filters_of_stripe(
-    centre,
-    delta,
-    reach,
-    i_h,
-    height,
-    size,
-    DTYPE: tl.constexpr,
-    END: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_H: tl.constexpr,
-):
+    centre, delta, reach, i_h, height, size,
+    DTYPE: tl.constexpr, END: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_H: tl.constexpr,
+):  # fmt: skip
     """(first, end): the tiles of filters that see the stripe that begins at i_h; they follow each other. Of none end is 0."""
     first, end = size, 0
     for i_n in range(0, END, BLOCK_N):
@@ -51,34 +43,50 @@ def filters_of_stripe(
     return first, end
 
 
+@triton.jit
+def clear(
+    p_stripe, o_row, o_h, begin, end, height, width, stride_row, stride_pixel, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr
+):
+    """Stores zeros in the columns from `begin` on of a stripe's rows."""
+    b_zero = tl.zeros([BLOCK_H, BLOCK_W], p_stripe.dtype.element_ty)
+    for i_w in range(begin, end, BLOCK_W):
+        o_w = i_w + tl.arange(0, BLOCK_W)
+        m_image = (o_h < height)[:, None] & (o_w < width)[None, :]
+        tl.store(p_stripe + (o_row[:, None] * stride_row + o_w[None, :] * stride_pixel), b_zero, mask=m_image)
+
+
+@triton.jit
+def rows_of_patch(
+    p_patch, o_x, o_h, b_scale, centre_y, delta_y, inverse_y, reach_y, height, size_y, size_x, begin, end,
+    DTYPE: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr, SINGLE: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_H: tl.constexpr,
+):  # fmt: skip
+    """F_Y^T (patch b_scale) for the rows o_h and the columns o_x of a patch, over its filters from `begin` to `end`."""
+    b_v = tl.zeros([BLOCK_H, BLOCK_N], DTYPE)
+    for i_n in range(begin, end, BLOCK_N):
+        o_y = i_n + tl.arange(0, BLOCK_N)
+        b_mu_y = centre_y + offsets(o_y, size_y, DTYPE) * delta_y
+        if SINGLE:
+            begin_h, end_h = 0, BLOCK_H
+        else:
+            begin_h, end_h = seen(b_mu_y, height, reach_y, BLOCK_H, DTYPE)
+        b_z_y = column_sums(b_mu_y, height, inverse_y, end_h, BLOCK_N, BLOCK_H, DTYPE, begin_h)
+        m_patch = (o_y < size_y)[:, None] & (o_x < size_x)[None, :]
+        b_patch = tl.load(p_patch + (o_y[:, None] * size_x + o_x[None, :]), mask=m_patch, other=0.0).to(DTYPE)
+        b_patch = b_patch * (b_scale[None, :] / b_z_y[:, None])
+        b_f_y = filters(b_mu_y[None, :], o_h[:, None], height, inverse_y, DTYPE)
+        b_v = product(b_f_y, b_patch, b_v, DOT, PRECISION)
+    return b_v
+
+
 @triton.jit(do_not_specialize=["windows", "channels", "stripes"])
 def write_kernel(
-    p_patch,
-    p_params,
-    p_image,
-    windows,
-    channels,
-    stripes,
-    height,
-    width,
-    stride_image,
-    stride_channel,
-    stride_row,
-    stride_pixel,
-    size_y,
-    size_x,
-    PARAMS: tl.constexpr,
-    POWER: tl.constexpr,
-    DTYPE: tl.constexpr,
-    DOT: tl.constexpr,
-    PRECISION: tl.constexpr,
-    SINGLE: tl.constexpr,
-    SEVERAL: tl.constexpr,
-    TILED: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_H: tl.constexpr,
-    BLOCK_W: tl.constexpr,
-):
+    p_patch, p_params, p_image, windows, channels, stripes,
+    height, width, stride_image, stride_channel, stride_row, stride_pixel, size_y, size_x,
+    PARAMS: tl.constexpr, POWER: tl.constexpr, DTYPE: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
+    SINGLE: tl.constexpr, SEVERAL: tl.constexpr, TILED: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
+):  # fmt: skip
     # Of image b, channel c: channels are the quickest, since channels-last ones share their lines of memory.
     i_program = tl.program_id(0).to(tl.int64)
     i_c = i_program % channels
@@ -91,15 +99,13 @@ def write_kernel(
     tiles = tl.cdiv(size_x, BLOCK_N) if TILED else 1
     for i_pass in range(0, windows * tiles if SEVERAL else 1):
         i_bk = i_b * windows + i_pass // tiles
-        centre_y, centre_x, delta_y, delta_x, inverse_y, inverse_x, log_gamma = axes(
-            p_params, i_bk, height, width, size_y, size_x, PARAMS, DTYPE
-        )
+        own = axes(p_params, i_bk, height, width, size_y, size_x, PARAMS, DTYPE)
+        centre_y, centre_x, delta_y, delta_x, inverse_y, inverse_x, log_gamma = own
         o_x = i_pass % tiles * BLOCK_N + tl.arange(0, BLOCK_N)
         b_mu_x = centre_x + offsets(o_x, size_x, DTYPE) * delta_x
         reach_y, reach_x = reaches(centre_y, centre_x, delta_y, delta_x, inverse_y, inverse_x, log_gamma, DTYPE)
-        if SINGLE:
-            begin_w, end_w = 0, BLOCK_W
-        else:
+        begin_w, end_w = 0, BLOCK_W
+        if not SINGLE:
             begin_w, end_w = seen(b_mu_x, width, reach_x, BLOCK_W, DTYPE)
         first_n, end_n = 0, BLOCK_N
         if not SINGLE or TILED:
@@ -110,33 +116,17 @@ def write_kernel(
             # A stripe beside the window is all behind its end.
             begin_w = tl.where(first_n < end_n, begin_w, 0)
             end_w = tl.where(first_n < end_n, end_w, 0)
-            b_zero = tl.zeros([BLOCK_H, BLOCK_W], p_image.dtype.element_ty)
-            for i_w in range(0, tl.where(i_pass > 0, 0, begin_w), BLOCK_W):
-                o_w = i_w + tl.arange(0, BLOCK_W)
-                m_image = (o_h < height)[:, None] & (o_w < width)[None, :]
-                tl.store(p_stripe + (o_row[:, None] * stride_row + o_w[None, :] * stride_pixel), b_zero, mask=m_image)
-            for i_w in range(tl.where(i_pass > 0, width, end_w), width, BLOCK_W):
-                o_w = i_w + tl.arange(0, BLOCK_W)
-                m_image = (o_h < height)[:, None] & (o_w < width)[None, :]
-                tl.store(p_stripe + (o_row[:, None] * stride_row + o_w[None, :] * stride_pixel), b_zero, mask=m_image)
+            before, behind = tl.where(i_pass > 0, 0, begin_w), tl.where(i_pass > 0, width, end_w)
+            clear(p_stripe, o_row, o_h, 0, before, height, width, stride_row, stride_pixel, BLOCK_H, BLOCK_W)
+            clear(p_stripe, o_row, o_h, behind, width, height, width, stride_row, stride_pixel, BLOCK_H, BLOCK_W)
         if begin_w < end_w:
             b_z_x = row_sums(b_mu_x, width, inverse_x, end_w, BLOCK_N, BLOCK_W, DTYPE, begin_w)
             b_scale = tl.exp(POWER * log_gamma) / b_z_x
-            p_own = p_patch + (i_bk * channels + i_c) * size_y * size_x
-            b_v = tl.zeros([BLOCK_H, BLOCK_N], DTYPE)
-            for i_n in range(first_n if TILED else 0, end_n if TILED else BLOCK_N, BLOCK_N):
-                o_y = i_n + tl.arange(0, BLOCK_N)
-                b_mu_y = centre_y + offsets(o_y, size_y, DTYPE) * delta_y
-                if SINGLE:
-                    begin_h, end_h = 0, BLOCK_H
-                else:
-                    begin_h, end_h = seen(b_mu_y, height, reach_y, BLOCK_H, DTYPE)
-                b_z_y = column_sums(b_mu_y, height, inverse_y, end_h, BLOCK_N, BLOCK_H, DTYPE, begin_h)
-                m_patch = (o_y < size_y)[:, None] & (o_x < size_x)[None, :]
-                b_patch = tl.load(p_own + (o_y[:, None] * size_x + o_x[None, :]), mask=m_patch, other=0.0).to(DTYPE)
-                b_patch = b_patch * (b_scale[None, :] / b_z_y[:, None])
-                b_f_y = filters(b_mu_y[None, :], o_h[:, None], height, inverse_y, DTYPE)
-                b_v = product(b_f_y, b_patch, b_v, DOT, PRECISION)
+            b_v = rows_of_patch(
+                p_patch + (i_bk * channels + i_c) * size_y * size_x, o_x, o_h, b_scale, centre_y, delta_y, inverse_y, reach_y,
+                height, size_y, size_x, first_n if TILED else 0, end_n if TILED else BLOCK_N,
+                DTYPE, DOT, PRECISION, SINGLE, BLOCK_N, BLOCK_H,
+            )  # fmt: skip
             for i_w in range(begin_w, end_w, BLOCK_W):
                 o_w = i_w + tl.arange(0, BLOCK_W)
                 b_f_x = filters(b_mu_x[:, None], o_w[None, :], width, inverse_x, DTYPE)
@@ -155,31 +145,8 @@ def write_kernel(
 def write_launch(patch: "Tensor", params: "Tensor", image: "Tensor", power: int, precision: str) -> Launch:
     """Shapes as in read.py; image of any strides. Where windows or tiles are summed up, in the image's own dtype."""
     batch, channels, height, width = image.shape
-    windows = params.shape[:-1].numel() // batch
-    sides = patch.shape[-2:]
-    size = max(sides)
-    dtype = wide_dtype(patch.dtype)
-    blocks = window_blocks("write", size, height, width, dtype, precision)
+    blocks = window_blocks("write", max(patch.shape[-2:]), height, width, wide_dtype(patch.dtype), precision)
     stripes = triton.cdiv(height, blocks.constants["BLOCK_H"])
-    several = windows > 1 or blocks.constants["TILED"]
-    arguments = {
-        "p_patch": patch,
-        "p_params": params,
-        "p_image": image,
-        "windows": windows,
-        "channels": channels,
-        "stripes": stripes,
-        "height": height,
-        "width": width,
-        **image_strides(image),
-        "size_y": sides[0],
-        "size_x": sides[1],
-        "PARAMS": params.shape[-1],
-        "POWER": power,
-        "DTYPE": tl_dtype(dtype),
-        "PRECISION": precision,
-        "SEVERAL": several,
-    }
-    arguments.update(blocks.constants)
-    grid = (batch * channels * stripes,)
-    return Launch(write_kernel, grid, arguments, blocks.num_warps, blocks.num_stages, max_registers=255, fma=False)
+    several = params.shape[:-1].numel() > batch or blocks.constants["TILED"]
+    own = {"p_patch": patch, "p_params": params, "p_image": image, "stripes": stripes, "SEVERAL": several}
+    return window_launch(write_kernel, (batch * channels * stripes,), blocks, own, image, params, patch, power, precision)
