@@ -166,8 +166,9 @@ def latent_backward_launch(
     grad_out: Tensor, weight: Tensor, grad_inputs: Tensor, latent: tuple[Tensor, ...], grad_noise: Tensor | None
 ) -> Launch:
     """The latents' gradients from grad_inputs [B, Z + h], which are there already."""
+    batch, latents = latent[1].shape
     arguments = _input_backward_arguments(grad_out, weight, grad_inputs, latent, grad_noise, False)
-    return tiled_launch(input_backward_kernel, None, *latent[1].shape, arguments)
+    return tiled_launch(input_backward_kernel, None, batch, latents, arguments)
 
 
 def _input_backward_arguments(
