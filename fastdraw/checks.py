@@ -61,19 +61,25 @@ def check_tensor(name: str, value: Any, *shape: int | str) -> Tensor:
         raise expected(name, "a tensor", value, TypeError)
     if not value.is_floating_point():
         raise expected(name, "a floating-point tensor", value, TypeError)
-    if value.dim() != len(shape) or any(isinstance(n, int) and n != m for n, m in zip(shape, value.shape, strict=True)):
+    found = value.shape
+    fits = len(found) == len(shape)
+    # Not a generator, which takes as long as all else here: small glimpses show it.
+    for wanted, length in zip(shape, found):  # noqa: B905
+        if isinstance(wanted, int) and wanted != length:
+            fits = False
+    if not fits:
         raise expected(name, f"shape [{', '.join(map(str, shape))}]", value)
     return value
 
 
 def check_image(image: Any) -> Tensor:
     """[B, C, H, W] to be read: floating-point, or bytes."""
-    if isinstance(image, Tensor) and image.dtype == torch.uint8:
+    if isinstance(image, Tensor) and not image.is_floating_point():
+        if image.dtype != torch.uint8:
+            raise expected("image", "a floating-point or uint8 tensor", image, TypeError)
         if image.dim() != 4:
             raise expected("image", "shape [B, C, H, W]", image)
         return image
-    if isinstance(image, Tensor) and not image.is_floating_point():
-        raise expected("image", "a floating-point or uint8 tensor", image, TypeError)
     return check_tensor("image", image, "B", "C", "H", "W")
 
 

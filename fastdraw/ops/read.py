@@ -35,9 +35,10 @@ def read(image: Tensor, params: Tensor, size: int | tuple[int, int]) -> Tensor:
     """
     rows, columns = checks.check_sides("size", size)
     _check(image, params, rows, columns)
-    if dispatch.current() == "reference":
+    backend = dispatch.current()
+    if backend == "reference":
         return reference.read(image, params, (rows, columns))
-    return _read(image, params, rows, columns, dispatch.current())
+    return _read(image, params, rows, columns, backend)
 
 
 def _check(image: Tensor, params: Tensor, rows: int, columns: int, *_: Any) -> None:
