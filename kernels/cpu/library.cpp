@@ -62,7 +62,7 @@ struct Share {
 // and all wait for it, even if no task is left for it. After two such waits the caller asks for half as many for a while, for
 // twice as long each time, and then tries all of them again.
 struct Pace {
-  static constexpr int64_t kLongWait = 200 * 1000, kShortest = 20 * 1000 * 1000, kLongest = 640 * 1000 * 1000;  // ns
+  static constexpr int64_t kLongWait = 200 * 1000, kShortest = 2 * 1000 * 1000, kLongest = 1000 * 1000 * 1000;  // ns
   static constexpr int kCalm = 16;
   int64_t allowed = INT64_MAX, until = 0, pause = kShortest;
   int waits = 0, calm = 0;  // Long waits of late, and calls of all threads since the last of them.
