@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from fastdraw.data.splits import Splits
 
 #: Images of a split whose values are looked at, at most or nearly so.
@@ -16,7 +18,10 @@ def found(splits: Splits) -> list[str]:
     made = ", made anew for each batch to train" if splits.make is not None else ""
     # Of very many images some tell as much.
     some = [part[:: 1 + len(part) // MOST] for part in splits[:3]]
-    low, high = (min(int(p.min()) for p in some), max(int(p.max()) for p in some))
+    # Block by block: of images that do not lie one behind another torch looks at a copy.
+    at_once = max(1, (1 << 22) // (channels * height * width))
+    ranges = [torch.aminmax(block) for part in some for block in part.split(at_once)]
+    low, high = min(int(r.min) for r in ranges), max(int(r.max) for r in ranges)
     line = (
         f"data {splits.name}: {sum(map(len, splits[:3])):,} images of {height}x{width} (height x width), {colour}{made}: "
         f"{', '.join(parts)}; values {low} to {high}; {_labels(splits)}"
