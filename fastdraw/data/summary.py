@@ -20,8 +20,9 @@ def found(splits: Splits) -> list[str]:
     some = [part[:: 1 + len(part) // MOST] for part in splits[:3]]
     # Block by block: of images that do not lie one behind another torch looks at a copy.
     at_once = max(1, (1 << 22) // (channels * height * width))
-    ranges = [torch.aminmax(block) for part in some for block in part.split(at_once)]
-    low, high = min(int(r.min) for r in ranges), max(int(r.max) for r in ranges)
+    # Numbers and not tensors, between which the copies' memory would not be used again.
+    ranges = [tuple(map(int, torch.aminmax(block))) for part in some for block in part.split(at_once)]
+    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
     line = (
         f"data {splits.name}: {sum(map(len, splits[:3])):,} images of {height}x{width} (height x width), {colour}{made}: "
         f"{', '.join(parts)}; values {low} to {high}; {_labels(splits)}"
