@@ -95,18 +95,23 @@ def likelihood(
                 done += len(x) * len(some)
             log_w = torch.cat(logs)
             effective = (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()
-            yield *of_one, math.log(samples) - log_w.logsumexp(0), effective
+            yield of_one[0], math.log(samples) - log_w.logsumexp(0), effective, of_one[1]
 
-    reconstructions, kls, estimates, effectives = zip(*in_order(together, parts()), strict=True)
-    reconstruction, kl = torch.cat(reconstructions), torch.cat(kls, 1)
+    # In memory got before: small results that stay, between the passes' large ones, would keep these from using memory again.
+    found = torch.empty(3 + model.config.glimpses, len(images), dtype=torch.float64, device=device)
+    done = 0
+    for one in in_order(together, parts()):
+        found[:, done : done + len(one[0])] = torch.cat([part.reshape(-1, len(one[0])) for part in one]).to(device)
+        done += len(one[0])
+    reconstruction, importance, effective, kl = found.cpu().split([1, 1, 1, model.config.glimpses])
     return Likelihood(
-        bound=Mean.of(reconstruction + kl.sum(0)),
-        reconstruction=Mean.of(reconstruction),
+        bound=Mean.of(reconstruction[0] + kl.sum(0)),
+        reconstruction=Mean.of(reconstruction[0]),
         kl=Mean.of(kl.sum(0)),
         kl_per_glimpse=[Mean.of(part) for part in kl],
-        importance=Mean.of(torch.cat(estimates)),
+        importance=Mean.of(importance[0]),
         samples=samples,
-        effective_samples=torch.cat(effectives).mean().item(),
+        effective_samples=effective.mean().item(),
         images=len(images),
     )
 

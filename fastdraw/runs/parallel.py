@@ -151,13 +151,14 @@ class Processes:
 ALONE = Processes(None)
 
 
-def in_order(together: Processes, parts: Iterable[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
-    """What all processes make of `held_out`, in the order of its batches, on the CPU, on all of them.
+def in_order(together: Processes, parts: Iterable[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
+    """What all processes make of `held_out`, in the order of its batches, on all of them; one alone has each as it comes.
 
     An interruption of one, while it makes its `parts`, is one of all, once they have made theirs.
     """
     if together.group is None:
-        return list(parts)
+        yield from parts
+        return
     came, own = 0, []
     try:
         own = [tuple(tensor.cpu() for tensor in part) for part in parts]
@@ -166,7 +167,7 @@ def in_order(together: Processes, parts: Iterable[tuple[Tensor, ...]]) -> list[t
     if came := together.largest(came):
         raise Interrupted(came)
     shares = together.gather(own)
-    return [share[i] for i in range(len(shares[0])) for share in shares if i < len(share)]
+    yield from (share[i] for i in range(len(shares[0])) for share in shares if i < len(share))
 
 
 def local_rank() -> int:
