@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from fastdraw.profile.timing import captured
 
 #: Side of the square products; large enough for the full rate, small enough for a few milliseconds on two cores.
 CPU_SIDE, CUDA_SIDE = 1024, 8192
+#: Rounds of a measurement of the peak: a millisecond or two, beside which threads start quickly.
+PEAK_ROUNDS = 1 << 19
 #: Bytes of a copy that no cache of a GPU holds.
 LARGE = 1 << 30
 
@@ -47,6 +50,43 @@ def product_rate(device: str, precision: str) -> float:
 
 
 @cache
+def peak_rate(precision: str, threads: int) -> float | None:
+    """Operations per second of this CPU's multiply-adds in registers, with nothing to load: the best of the instruction sets
+    that the C++ library has and this machine runs. None without the library.
+
+    bfloat16 is multiplied in pairs where the CPU has AVX-512's instruction for it, and widened to float32 otherwise; every
+    other precision is float32.
+    """
+    from fastdraw.kernels.cpu import library, unavailable
+    from fastdraw.kernels.cpu.sizes import PeakSizes, named
+
+    if unavailable() is not None:
+        return None
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    sizes, operations = named(PeakSizes, rounds=PEAK_ROUNDS, threads=threads), ctypes.c_int64()
+    # Where other programs take the cores, one thread does more than all that wait for each other.
+    best = peak_rate(precision, 1) or 0.0 if threads > 1 else 0.0
+    for level in library.LEVELS:
+        try:
+            functions = library.functions(dtype, level)
+        except RuntimeError:
+            # This machine has no such instructions.
+            continue
+        assert functions is not None
+        peak = partial(functions.peak, sizes, ctypes.addressof(operations))
+        seconds = _best("cpu", peak, 0.1)
+        best = max(best, operations.value / seconds)
+    return best
+
+
+def compute_rate(device: str, precision: str) -> float:
+    """What operations are held against: on a GPU torch's best product, and on a CPU the peak of all threads, unless torch's
+    product is quicker: it may have instructions that the C++ library has not (AMX, bfloat16 on ARM)."""
+    product = product_rate(device, precision)
+    return max(product, (peak_rate(precision, torch.get_num_threads()) or 0.0) if device == "cpu" else 0.0)
+
+
+@cache
 def kernel_seconds(device: str) -> float:
     """Seconds that the smallest kernel takes in a captured graph; nothing on a CPU."""
     if device != "cuda":
@@ -67,7 +107,7 @@ def floor(cost: Cost, device: str, precision: str) -> tuple[float, str]:
     moved = cost.bytes if device == "cpu" else LARGE
     candidates = [
         (cost.bytes / copy_rate(device, moved), "bytes"),
-        (cost.operations / product_rate(device, precision), "operations"),
+        (cost.operations / compute_rate(device, precision), "operations"),
         (cost.launches * kernel_seconds(device), "launches"),
     ]
     return max(candidates)
@@ -79,18 +119,21 @@ def describe(device: str) -> dict[str, float]:
     found = {f"copy of {size} MiB, GB/s": copy_rate(device, size << 20) * 1e-9 for size in mebibytes}
     for precision in ("float32", "tf32", "bfloat16") if device == "cuda" else ("float32",):
         found[f"product in {precision}, GFLOP/s"] = product_rate(device, precision) * 1e-9
+    for precision in ("float32", "bfloat16") if device == "cpu" else ():
+        if peak := peak_rate(precision, torch.get_num_threads()):
+            found[f"multiply-adds in {precision}, GFLOP/s"] = peak * 1e-9
     if device == "cuda":
         found["kernel in a graph, us"] = kernel_seconds(device) * 1e6
         found["launch from Python, us"] = launch_seconds() * 1e6
     return found
 
 
-def _best(device: str, function: Callable[[], Any]) -> float:
-    """Seconds of the quickest of a few dozen calls, or of calls for a third of a second: a ceiling is a best."""
+def _best(device: str, function: Callable[[], Any], most: float = 0.33) -> float:
+    """Seconds of the quickest of a few dozen calls, or of calls for `most` seconds: a ceiling is a best."""
     if device == "cuda":
         return _captured(lambda: [function() for _ in range(10)]) / 10
     function()
-    best, end = float("inf"), time.perf_counter() + 0.33
+    best, end = float("inf"), time.perf_counter() + most
     for _ in range(2000):
         start = time.perf_counter()
         function()

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import torch
+
 from fastdraw.profile import ceilings, machine, peers
 from fastdraw.profile.cases import Case
 from fastdraw.profile.cost import Cost
@@ -24,10 +26,15 @@ Turns = Callable[[Sequence[Runner]], dict[str, list[float]]]
 def roof(cost: Cost, device: str, precision: str) -> Result:
     """The least cost, and the least time that the ceilings allow it, measured here."""
     floor, by = ceilings.floor(cost, device, precision)
+    threads = (torch.get_num_threads(), 1) if device == "cpu" else ()
+    peak, one = [ceilings.peak_rate(precision, count) for count in threads] or (None, None)
     return {
         **asdict(cost),
         "copy_bytes_per_second": ceilings.copy_rate(device, cost.bytes if device == "cpu" else ceilings.LARGE),
-        "operations_per_second": ceilings.product_rate(device, precision),
+        "operations_per_second": ceilings.compute_rate(device, precision),
+        "torch_product_per_second": ceilings.product_rate(device, precision),
+        "multiply_adds_per_second": peak,
+        "multiply_adds_of_a_thread": one,
         "floor": floor,
         "floor_by": by,
     }

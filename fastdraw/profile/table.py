@@ -95,6 +95,15 @@ def explain(device: str) -> str:
     return f"{EXPLANATION}Calls: {calls}, for one glimpse. {peak}"
 
 
+def products_text(roof: Result) -> str:
+    """The rate that operations are held against, and how it was found."""
+    rate, product, peak = (roof[f"{name}_per_second"] for name in ("operations", "torch_product", "multiply_adds"))
+    if peak is None:
+        return f"{count_text(rate, 'FLOP/s')}, torch's best"
+    one = count_text(roof["multiply_adds_of_a_thread"], "FLOP/s")
+    return f"{count_text(peak, 'FLOP/s')} in registers ({one} by one thread), torch {product / peak:.2f} of it"
+
+
 def empty(console: Console, columns: Sequence[Column], header: bool = False) -> Table:
     from rich.table import Table
 
@@ -115,8 +124,8 @@ def show_head(console: Console, about: str, roofs: Sequence[Result]) -> None:
     spread = count_text(low, "B/s") if high / low < 1.05 else f"{count_text(low, 'B/s')} to {count_text(high, 'B/s')}"
     several = "" if high / low < 1.05 else ", by the size of what a case moves (caches help small ones)"
     console.print(f"Ceilings: copy {spread}{several};", highlight=False)
-    for dtype, rate in sorted({(r["dtype"], r["operations_per_second"]) for r in roofs}):
-        console.print(f"          products in {dtype} {count_text(rate, 'FLOP/s')}", highlight=False)
+    for dtype, text in sorted({(r["dtype"], products_text(r)) for r in roofs}):
+        console.print(f"          products in {dtype} {text}", highlight=False)
     console.print()
     console.print(empty(console, PROFILED, header=True))
 

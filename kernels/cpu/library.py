@@ -29,6 +29,7 @@ from .sizes import (
     LinearSizes,
     LstmSizes,
     PackSizes,
+    PeakSizes,
     SeenSizes,
     WeightGradientSizes,
     WholeSizes,
@@ -69,6 +70,7 @@ class PieceFunctions(NamedTuple):
     weight_gradient: Function = takes(WeightGradientSizes, 5)
     canvas: Function = takes(CanvasSizes, 5)
     canvas_backward: Function = takes(CanvasSizes, 7)
+    peak: Function = takes(PeakSizes, 1)
 
 
 #: The kinds of operands for which there are pieces, in their order. float16 goes to the plain ones.
@@ -77,6 +79,10 @@ _OPERANDS = (torch.float32, torch.float64, torch.bfloat16)
 
 #: Of a checkout that nothing has installed, or of a copy without the library.
 _NOT_BUILT = "the C++ kernels are not built here; pip install -e . in the checkout builds them"
+
+
+#: Any machine, AVX2 and AVX-512; of another kind than x86-64, only the first.
+LEVELS = (0, 1, 2)
 
 
 @cache
@@ -115,7 +121,7 @@ def table(level: int | None = None) -> Any:
     if library is None:
         raise RuntimeError(reason)
     level = env.level() if level is None else level
-    for candidate in (2, 1, 0) if level is None else (level,):
+    for candidate in reversed(LEVELS) if level is None else (level,):
         if addresses := library.fastdraw_kernels(candidate):
             return addresses
     raise RuntimeError(f"this machine cannot run level {level} of the C++ kernels")

@@ -4,6 +4,7 @@
 
 #include "canvas.h"
 #include "cells.h"
+#include "peak.h"
 #include "sizes.h"
 #include "weight_gradient.h"
 
@@ -82,6 +83,6 @@ int canvas_backward(const CanvasSizes& sizes, const T* head, T* canvas, const T*
 #define FASTDRAW_PIECES(T, S)                                                                                         \
   FASTDRAW_PIECE(pack, T, S), FASTDRAW_PIECE(linear, T, S), FASTDRAW_PIECE(cell, T, S), FASTDRAW_PIECE(cell_backward, T, S), \
       FASTDRAW_PIECE(latent, T, S), FASTDRAW_PIECE(input_backward, T, S), FASTDRAW_PIECE(weight_gradient, T, S),       \
-      FASTDRAW_PIECE(canvas, T, S), FASTDRAW_PIECE(canvas_backward, T, S)
+      FASTDRAW_PIECE(canvas, T, S), FASTDRAW_PIECE(canvas_backward, T, S), FASTDRAW_PIECE(peak, T, S)
 
 }  // namespace

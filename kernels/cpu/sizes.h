@@ -37,6 +37,10 @@ struct PackSizes {
   int64_t order, outputs, depth, backward, split, threads;
 };
 
+struct PeakSizes {
+  int64_t rounds, threads;
+};
+
 // row, and every *_row below: numbers from one row of that operand to the next.
 struct ProductSizes {
   int64_t batch, outputs, depth, row, threads;

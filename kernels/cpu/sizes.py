@@ -42,6 +42,10 @@ class PackSizes(ctypes.Structure):
     _fields_ = _fields("order outputs depth backward split threads")
 
 
+class PeakSizes(ctypes.Structure):
+    _fields_ = _fields("rounds threads")
+
+
 class ProductSizes(ctypes.Structure):
     _fields_ = _fields("batch outputs depth row threads")
 

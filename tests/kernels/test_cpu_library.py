@@ -15,10 +15,11 @@ import pytest
 import torch
 from commands import python
 from kernel_calls import LARGE, inputs, kernel_results, lstm_inputs, needs_library
+from levels import levels
 
 from fastdraw.kernels import cpu
 from fastdraw.kernels.cpu import gemm, library
-from fastdraw.kernels.cpu.sizes import LstmSizes, PackSizes, named
+from fastdraw.kernels.cpu.sizes import LstmSizes, PackSizes, PeakSizes, named
 from fastdraw.testing import check
 
 
@@ -46,6 +47,28 @@ def test_same_bits_for_any_number_of_threads(shape: tuple[int, ...]) -> None:
         torch.set_num_threads(kept)
     for other in results[1:]:
         assert all(torch.equal(other[name], result) for name, result in results[0].items())
+
+
+@pytest.mark.parametrize("level", levels())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_peak_counts_what_its_threads_did(level: int, dtype: torch.dtype) -> None:
+    functions, operations = library.functions(dtype, level), ctypes.c_int64()
+    assert functions is not None
+
+    def counted(rounds: int, threads: int) -> int:
+        sizes = named(PeakSizes, rounds=rounds, threads=threads)
+        assert functions.peak(sizes, ctypes.addressof(operations)) == 0
+        return operations.value
+
+    # Two operations for each of a dozen vectors at least, of 16 bytes at least, bfloat16 as float32 at least.
+    each = counted(1, 1)
+    assert each % 2 == 0
+    assert each >= 2 * 12 * 16 // max(4, dtype.itemsize)
+    assert counted(1000, 3) == 3000 * each
+    # Rounds are done and not left out: a hundred thousand of them are no call that comes back at once.
+    start = time.thread_time_ns()
+    counted(100_000, 1)
+    assert time.thread_time_ns() - start > 10_000
 
 
 @needs_library

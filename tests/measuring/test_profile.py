@@ -7,11 +7,14 @@ import json
 import pytest
 import torch
 from commands import mistake
+from kernel_calls import needs_library
 
 import fastdraw
 from fastdraw import reference
 from fastdraw.cli import main
-from fastdraw.profile import compare, shapes, trace
+from fastdraw.kernels import cpu
+from fastdraw.profile import ceilings, compare, measure, shapes, table, trace
+from fastdraw.profile.cost import Cost
 from fastdraw.profile.shapes import Glimpses
 from fastdraw.profile.timing import Variant
 
@@ -37,6 +40,8 @@ def test_figures_files_and_comparison(tmp_path, capsys):
     for case in report["cases"]:
         assert case["shape"] == "2x1x12x10,N=3,window=0.5"
         assert case["rows"][0]["name"].startswith("fastdraw")
+        rates = [case[name] for name in ("torch_product_per_second", "multiply_adds_per_second")]
+        assert case["operations_per_second"] == max(rate for rate in rates if rate is not None)
         for row in case["rows"]:
             assert row["low"] <= row["median"] <= row["high"]
             assert row["bytes_per_second"] == pytest.approx(case["bytes"] / row["median"])
@@ -68,6 +73,24 @@ def test_figures_files_and_comparison(tmp_path, capsys):
     capsys.readouterr()
     new = json.loads(files["new.json"].read_text())
     assert {change.verdict for change in compare.changes(new, new)} == {""}
+
+
+@needs_library
+def test_peak_of_all_threads_is_no_less_than_that_of_one():
+    one, all_threads = ceilings.peak_rate("float32", 1), ceilings.peak_rate("float32", 2)
+    assert 0 < one <= all_threads < 1e15
+
+
+def test_without_the_library_torchs_product_is_the_ceiling(monkeypatch):
+    ceilings.peak_rate.cache_clear()
+    monkeypatch.setattr(cpu, "unavailable", lambda: "not built")
+    try:
+        roof = measure.roof(Cost(1, "", 1, "", 0), "cpu", "float32")
+    finally:
+        ceilings.peak_rate.cache_clear()
+    assert roof["operations_per_second"] == roof["torch_product_per_second"] == ceilings.product_rate("cpu", "float32")
+    assert roof["multiply_adds_per_second"] is roof["multiply_adds_of_a_thread"] is None
+    assert table.products_text(roof).endswith("FLOP/s, torch's best")
 
 
 @pytest.mark.parametrize(
