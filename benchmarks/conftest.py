@@ -69,7 +69,7 @@ def record(result: table.Result, benchmark, config: pytest.Config) -> None:
     path = config.getoption("benchmark_log")
     if path:
         with Path(path).open("a") as file:
-            file.write(json.dumps(result) + "\n")
+            file.write(json.dumps({**result, "machine": environment.line(environment.describe())}) + "\n")
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ def save_drawing(
     scale: int | None = None,
     padding: int = 4,
     max_frames: int = 100,
-    frame_time: int = 80,
+    frame_time: int | None = None,
 ) -> None:
     """Writes a film of a trajectory's images being drawn side by side, and the finished images for two seconds at its end.
 
@@ -38,7 +38,7 @@ def save_drawing(
     write_size, read_size: N of the model's windows; needed for those that the trajectory has.
     columns, scale, padding: as in `save_grid`.
     max_frames: of more glimpses than that, so many are shown, evenly spaced.
-    frame_time: milliseconds a glimpse; a GIF knows steps of 10.
+    frame_time: milliseconds a glimpse; a GIF knows steps of 10. None: about six seconds in all, from 80 to 400 a glimpse.
 
     Writes and raises as `save_grid` does.
     """
@@ -47,11 +47,13 @@ def save_drawing(
 
 
 def save_film(
-    scenes: Scenes, path: str | os.PathLike[str], columns: int | None, padding: int, max_frames: int, frame_time: int
+    scenes: Scenes, path: str | os.PathLike[str], columns: int | None, padding: int, max_frames: int, frame_time: int | None
 ) -> None:
     """`save_drawing` for images from anywhere."""
     path = film.check_path(path)
     chosen = evenly(len(scenes), check_size("max_frames", max_frames))
+    if frame_time is None:
+        frame_time = min(400, max(80, 600 // max(len(chosen), 1) * 10))
     frame_time = check_size("frame_time", frame_time, least=10)
     frames = [picture.tile(scenes.at(t), columns, padding) for t in chosen]
     frames.append(picture.tile(scenes.at(-1, with_windows=False), columns, padding))

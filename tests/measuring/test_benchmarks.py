@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
 import torch
 from inner_pytest import run_pytest
 
-from benchmarks import clock
+from benchmarks import clock, plot
 from benchmarks.cases.operators import read_case
 from benchmarks.checkout import ROOT
 from fastdraw.profile import figures, measure, table
@@ -152,3 +153,33 @@ def test_markdown_has_a_cell_for_every_variant():
     rows = [figures.row("fastdraw", [2.0**20]), figures.row("reference", [4 * 2.0**20])]
     memory = {"title": "memory", "measured": "peak", "unit": "B", "rows": rows}
     assert "| fastdraw | 1.00 MiB | 0.25 |" in table.markdown([memory])
+
+
+def test_the_readmes_plot_is_made_of_a_log(tmp_path):
+    pytest.importorskip("matplotlib")
+    rows = [
+        {"name": "reference", "median": 0.4},
+        {"name": "fastdraw native", "median": 0.1},
+        {"name": "nn.LSTMCell", "median": 0.3},
+    ]
+    rows.append({"name": "jax.jit of lax.scan", "median": None})
+    lines = [{"title": "another", "rows": []}, {"title": plot.TITLE, "rows": rows, "machine": "this one"}]
+    (tmp_path / "log").write_text("\n".join(map(json.dumps, lines)))
+    plot.main([str(tmp_path / "log"), "--out", str(tmp_path)])
+    kept = json.loads((tmp_path / "step.json").read_text())
+    # What did not run is left out, and so is what the plot has no bar for.
+    assert kept == {"machine": "this one", "milliseconds": {"reference": 400.0, "fastdraw native": 100.0}}
+    assert (tmp_path / "step.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "log").write_text("")
+    with pytest.raises(ValueError, match="expected one case"):
+        plot.main([str(tmp_path / "log"), "--out", str(tmp_path)])
+
+
+def test_the_figures_that_readme_says_are_those_of_its_plot():
+    times = json.loads((ROOT / "docs" / "step.json").read_text())["milliseconds"]
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (said,) = re.findall(r"!\[A training step in ms: ([^\]]*)\]\(docs/step.png\)", text)
+    assert sorted(map(int, re.findall(r"\d\d\d+", said))) == sorted(round(time) for time in times.values())
+    eager, own, half = (times[name] for name in ("reference", "fastdraw native", "fastdraw native, bfloat16"))
+    for text_of in (f"eager | {eager / own:.1f}x |", f"float32 | {eager / half:.1f}x |"):
+        assert text_of in text

@@ -27,6 +27,7 @@ def small(**changes: Any) -> fastdraw.DRAW:
 def for_readme(folder: Path) -> dict[str, Any]:
     other = torch.nn.LSTMCell(6, 16)
     return {
+        "x": torch.rand(B, 1, 28, 28),
         "batches": torch.rand(1, B, 1, 28, 28),
         "layer": torch.nn.Linear(16, 5),
         "image": torch.rand(B, 3, 64, 64),

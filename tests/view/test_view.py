@@ -94,6 +94,13 @@ def test_drawing_has_a_frame_a_glimpse_and_the_result(tmp_path, channels):
     assert box(pixels[-1], RED) is None
 
 
+@pytest.mark.parametrize(("steps", "milliseconds"), [(4, 400), (16, 370), (64, 90), (90, 80)])
+def test_a_film_takes_about_six_seconds_whatever_the_glimpses(tmp_path, steps, milliseconds):
+    view.save_drawing(trajectory(steps), tmp_path / "a.gif", write_size=3, scale=1)
+    # Frames that come out alike are one.
+    assert sum(frames(tmp_path / "a.gif")[1]) == milliseconds * steps + 2000
+
+
 def test_many_glimpses_are_thinned_to_the_last(tmp_path):
     view.save_drawing(trajectory(steps=50), tmp_path / "a.gif", write_size=3, scale=1, max_frames=7)
     pixels, times = frames(tmp_path / "a.gif")
