@@ -39,7 +39,7 @@ def seed_folder(folder: Path) -> Path:
 
 def chosen(said: argparse.Namespace) -> dict[str, Any]:
     data = {} if said.data_dir is None else {"data_dir": said.data_dir}
-    return {**EXPERIMENTS[EXPERIMENT].options, **OPTIONS, **data, **options_of(said.set)}
+    return EXPERIMENTS[EXPERIMENT].chosen({**OPTIONS, **data, **options_of(said.set)})
 
 
 def learn(said: argparse.Namespace) -> int:
@@ -65,7 +65,8 @@ def learn(said: argparse.Namespace) -> int:
             return _train(TrainOptions(**options, out=str(folder), overwrite=True, skip_test=True, minutes=left / 60))
         except DivergedError as error:
             print(error, flush=True)
-            options["learning_rate"] /= SLOWER
+            rate = TrainOptions(**options).resolved((1, 28, 28), 1).learning_rate or 0.0
+            options["learning_rate"] = rate / SLOWER
     return 1
 
 

@@ -62,7 +62,7 @@ class Said:
 def reproduce(said: Said) -> list[Path]:
     """Runs what is left to do, and gives the files of the report. Raises Interrupted once `minutes` are over, and otherwise as
     `fastdraw.train.train`."""
-    began, chosen = time.monotonic(), EXPERIMENTS[said.experiment].options | said.options
+    began, chosen = time.monotonic(), EXPERIMENTS[said.experiment].chosen(said.options)
     os.makedirs(said.folder, exist_ok=True)
     for seed in said.seeds:
         folder = said.folder / f"seed-{seed}"
@@ -72,8 +72,10 @@ def reproduce(said: Said) -> list[Path]:
         there = (folder / checkpoint.NAME).exists()
         now = {"out": str(folder), "seed": seed, "resume": there, "minutes": left, "skip_test": True}
         options = TrainOptions(**{**chosen, **now})
-        if not (there and _finished(folder, options, {*chosen, *now})):
-            train(options, {*chosen, *now})
+        # What the experiment adds by itself is no wish of the user's: an older run goes on as it began.
+        explicit = {*said.options, *now}
+        if not (there and _finished(folder, options, explicit)):
+            train(options, explicit)
         _test(folder, said)
         results.write(said.folder, said.experiment)
     run = Run(said.folder / f"seed-{said.seeds[0]}", chosen["data"], chosen.get("data_dir"))

@@ -77,7 +77,8 @@ def run(name: str, options: dict[str, Any], images: int | None, cpu_seconds: flo
 
 
 def _score(folder: str, options: TrainOptions, ema: bool) -> dict[str, float | None]:
-    result: Any = evaluate_run(f"{folder}/run", split="validation", ema=ema, device=options.device).result
+    where = {"data": options.data, "data_dir": options.data_dir, "device": options.device}
+    result: Any = evaluate_run(f"{folder}/run", split="validation", ema=ema, **where).result
     mean = result.error if hasattr(result, "error") else result.bound
     return {"mean": round(mean.mean, 4), "standard_error": mean.standard_error and round(mean.standard_error, 4)}
 

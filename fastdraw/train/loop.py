@@ -117,7 +117,7 @@ class Run:
         self.evaluate_every = (options.evaluate_every or 1) * self.batch.steps_per_epoch
         total = epochs * self.batch.steps_per_epoch
         self.total = max(min(total, options.steps or total), self.progress.step)
-        curve = options.schedule or "constant", options.warmup_steps, self.total
+        curve = options.schedule or "constant", options.warmup_steps or 0, self.total
         self.rate_factor = factor(*curve)
         self.scheduler = scheduler(self.optimizer, *curve, self.progress.step)
         self._graphed: GraphedStep | None = None

@@ -11,7 +11,7 @@ from fastdraw.config import DRAWConfig
 from fastdraw.files import expanded
 from fastdraw.runs.kinds import Config
 from fastdraw.runs.options import BINARIZE, CHECKS, PRECISIONS, check_choice, check_kind, option
-from fastdraw.train.recipes import RECIPES, Recipe, choose
+from fastdraw.train.recipes import DIGITS, FEW, LONG, RECIPES, SHORT, Recipe, choose
 from fastdraw.train.schedule import SHAPES
 from fastdraw.train.values import check_canvas, check_filters, check_resume
 
@@ -106,14 +106,14 @@ class TrainOptions:
         None,
         OPTIMISATION,
         "Images per step, of all processes together.",
-        f"100, 128 to classify, {RECIPES['digits'].batch_size} for digits",
+        f"{SHORT.batch_size} up to {FEW} glimpses, 100 above and for svhn; {DIGITS.batch_size} for digits; 128 to classify",
         "IMAGES",
     )
     learning_rate: float | None = option(
         None,
         OPTIMISATION,
         "Adam's step size, without unit. Its betas are 0.9 and 0.999.",
-        f"0.001 up to 32 glimpses, 0.0003 above and for svhn; {RECIPES['digits'].learning_rate} for digits; "
+        f"{SHORT.learning_rate} up to {FEW} glimpses, 0.0003 above and for svhn; {DIGITS.learning_rate} for digits; "
         "to classify 0.001, at 60x60 0.002",
         "RATE",
     )
@@ -125,13 +125,19 @@ class TrainOptions:
         "constant, cosine to classify",
         "|".join(SHAPES),
     )
-    warmup_steps: int = option(0, OPTIMISATION, "Steps in which the learning rate rises first.", metavar="STEPS")
+    warmup_steps: int | None = option(
+        None,
+        OPTIMISATION,
+        "Steps in which the learning rate rises first; 0: none.",
+        f"{SHORT.warmup_steps} up to {FEW} glimpses; none above, for svhn, digits, and to classify",
+        "STEPS",
+    )
     kl_warmup: int | None = option(
         None,
         OPTIMISATION,
         "Steps in which the KL's weight in the loss rises from 0 to 1, so that latents come into use; 0: none. Metrics always "
         "count the whole KL.",
-        f"500 up to 32 glimpses, 2000 above; {RECIPES['digits'].kl_warmup} for digits",
+        f"{SHORT.kl_warmup} up to {FEW} glimpses, {LONG.kl_warmup} above; 500 for svhn; {DIGITS.kl_warmup} for digits",
         "STEPS",
     )
     clip: float | None = option(
@@ -146,8 +152,8 @@ class TrainOptions:
         None,
         OPTIMISATION,
         "Keep a moving average of the weights, which forgets all but this share of itself at each step (0.999, say), and "
-        "evaluate, draw and load that.",
-        "none",
+        "evaluate, draw and load that; 0: none.",
+        f"{SHORT.ema} up to {FEW} glimpses; none above, for svhn, digits, and to classify",
         "DECAY",
     )
     patience: int | None = option(
@@ -222,8 +228,8 @@ class TrainOptions:
                 raise expected(name, "a number above 0", value)
         if not math.isfinite(self.forget_bias):
             raise expected("forget_bias", "a finite number", self.forget_bias)
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise expected("ema", "a number between 0 and 1", self.ema)
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise expected("ema", "a number of at least 0 and below 1", self.ema)
         if self.preset is not None:
             check_choice("preset", self.preset, RECIPES)
             if self.task not in (None, self.recipe.task):
@@ -259,6 +265,7 @@ class TrainOptions:
     def resolved(self, image_shape: tuple[int, int, int], threads: int) -> TrainOptions:
         """The same options with every choice made, so that they can be compared and repeated."""
         recipe, config = self.recipe, self.config(image_shape)
+        by_recipe = recipe.settings(config.glimpses)
         out = replace(
             self,
             task=recipe.task,
@@ -268,8 +275,10 @@ class TrainOptions:
             read_size=str(config.read_size or "none"),
             binarize="none" if self.binarize == "auto" else self.binarize,
             epochs=self.epochs or recipe.epochs,
-            batch_size=self.batch_size or recipe.batch_size,
-            learning_rate=self.learning_rate or recipe.rate(config.glimpses),
+            batch_size=self.batch_size or by_recipe.batch_size,
+            learning_rate=self.learning_rate or by_recipe.learning_rate,
+            warmup_steps=by_recipe.warmup_steps if self.warmup_steps is None else self.warmup_steps,
+            ema=by_recipe.ema if self.ema is None else self.ema,
             clip=self.clip or recipe.clip,
             schedule=self.schedule or recipe.schedule,
             evaluate_every=self.evaluate_every or recipe.evaluate_every,
@@ -282,7 +291,7 @@ class TrainOptions:
             latent_size=config.latent_size,
             write_size=str(config.write_size or "none"),
             binarize="dynamic" if self.binarize == "auto" and image_shape[0] == 1 else out.binarize,
-            kl_warmup=recipe.warmup(config.glimpses) if self.kl_warmup is None else self.kl_warmup,
+            kl_warmup=by_recipe.kl_warmup if self.kl_warmup is None else self.kl_warmup,
         )
 
     def to_dict(self) -> dict[str, Any]:

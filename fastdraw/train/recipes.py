@@ -9,14 +9,32 @@ from fastdraw.runs.kinds import Config, task_of
 
 
 @dataclass(frozen=True)
+class Settings:
+    """How a model is trained. Warm-ups are steps, of the learning rate and of the KL's weight; ema 0: no average."""
+
+    batch_size: int = 100
+    learning_rate: float = 3e-4
+    warmup_steps: int = 0
+    kl_warmup: int = 0
+    ema: float = 0.0
+
+
+#: Up to so many glimpses DRAW is trained by SHORT, above by LONG, where its recipe has no settings of its own.
+FEW = 32
+#: By a search on validation images, at 8 glimpses and equal CPU time (docs/results.md). At 32 glimpses a run whose rate did
+#: not rise first lost its latents within 500 steps; one whose did trained well.
+SHORT = Settings(batch_size=50, learning_rate=2e-3, warmup_steps=1000, kl_warmup=1000, ema=0.9995)
+#: The rate of the public reproductions; the KL's weight rises over a few times the steps that latents took to come into use.
+LONG = Settings(batch_size=100, learning_rate=3e-4, kl_warmup=2000)
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """What a preset sets: the model, and the options that it needs to train well."""
+    """What a preset sets: the model, and the options that it needs to train well. own: settings whatever the glimpses are."""
 
     config: Config
     epochs: int = 100
-    batch_size: int = 100
-    learning_rate: float | None = None
-    kl_warmup: int | None = None
+    own: Settings | None = None
     evaluate_every: int = 1
     schedule: str = "constant"
     clip: float = 10.0
@@ -25,16 +43,12 @@ class Recipe:
     def task(self) -> str:
         return task_of(self.config)
 
-    def rate(self, glimpses: int) -> float:
-        """The recipe's own learning rate; otherwise that of the public reproductions, which falls with long recurrences."""
-        return self.learning_rate or (1e-3 if glimpses <= 32 else 3e-4)
+    def settings(self, glimpses: int) -> Settings:
+        return self.own or (SHORT if glimpses <= FEW else LONG)
 
-    def warmup(self, glimpses: int) -> int:
-        """The recipe's own warm-up; otherwise a few times the steps that latents took to come into use at `rate`."""
-        if self.task != "draw":
-            return 0
-        return self.kl_warmup or (500 if glimpses <= 32 else 2000)
 
+#: Small enough to learn scikit-learn's 1,797 digits in a minute or two on two cores.
+DIGITS = Settings(batch_size=50, learning_rate=4e-3, kl_warmup=300)
 
 RECIPES: dict[str, Recipe] = {
     "mnist": Recipe(presets["mnist"]),
@@ -43,26 +57,18 @@ RECIPES: dict[str, Recipe] = {
     # that model can draw them as it stands, with some 32 of its 64 glimpses for each digit.
     "two-digits": Recipe(presets["two-digits"]),
     # 800 units diverge more easily than MNIST's 256: the rate at which a port trained 512 of them on SVHN.
-    "svhn": Recipe(presets["svhn"], learning_rate=3e-4),
+    "svhn": Recipe(presets["svhn"], own=Settings(learning_rate=3e-4, kl_warmup=500)),
     "cifar10": Recipe(presets["cifar10"]),
     # Characters of about MNIST's size and strokes: its model.
     "omniglot": Recipe(presets["omniglot"]),
     # Shorter gradients than DRAW's: with 10 a run stayed at chance for all of 2,000 steps, with 1 none of 13 did.
     "cluttered-mnist": Recipe(
-        classifier_presets["cluttered-mnist"], batch_size=128, learning_rate=1e-3, schedule="cosine", clip=1.0
+        classifier_presets["cluttered-mnist"], own=Settings(128, learning_rate=1e-3), schedule="cosine", clip=1.0
     ),
     "cluttered-mnist-60": Recipe(
-        classifier_presets["cluttered-mnist-60"], batch_size=128, learning_rate=2e-3, schedule="cosine", clip=1.0
+        classifier_presets["cluttered-mnist-60"], own=Settings(128, learning_rate=2e-3), schedule="cosine", clip=1.0
     ),
-    # Small enough to learn scikit-learn's 1,797 digits in a minute or two on two cores.
-    "digits": Recipe(
-        presets["digits"],
-        epochs=130,
-        batch_size=50,
-        learning_rate=4e-3,
-        kl_warmup=300,
-        evaluate_every=10,
-    ),
+    "digits": Recipe(presets["digits"], epochs=130, own=DIGITS, evaluate_every=10),
 }
 
 

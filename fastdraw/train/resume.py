@@ -34,10 +34,12 @@ def saved_run(folder: Path, name: str = checkpoint.NAME) -> tuple[Checkpoint, Tr
     saved = checkpoint.load_checkpoint(file)
     try:
         options, _ = TrainOptions(**saved.training["options"]), Progress.of(saved)
+        # Before there was a default, a run without an average said so by None.
+        options = replace(options, ema=options.ema or 0.0)
         classes = getattr(saved.config, "num_classes", None)
         if options.config(saved.config.image_shape, classes) != saved.config or not saved.optimizer:
             raise ValueError("options that fit its weights")
-        if bool(saved.ema) != (options.ema is not None):
+        if bool(saved.ema) != bool(options.ema):
             raise ValueError("the moving average that its options ask for")
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{file}: expected a checkpoint of `fastdraw train`, got one without {short(error)}") from error

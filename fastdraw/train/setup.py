@@ -134,7 +134,7 @@ def prepare(said: TrainOptions, explicit: Collection[str] | None, processes: Pro
     if saved is not None:
         model.load_state_dict(saved.model)
         load_optimizer(model, optimizer, saved.optimizer)
-    average = Average(model, options.ema) if options.ema is not None else None
+    average = Average(model, options.ema) if options.ema else None
     if average is not None and saved is not None:
         average.model.load_state_dict(saved.ema)
     return Setup(

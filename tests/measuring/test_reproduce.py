@@ -143,14 +143,25 @@ def test_a_classifier(tmp_path: Path) -> None:
 
 def test_every_experiment_is_of_options_that_there_are() -> None:
     for experiment in EXPERIMENTS.values():
-        options = TrainOptions(**experiment.options)
+        options = TrainOptions(**experiment.chosen({}))
         assert options.schedule == "cosine"
         assert (options.recipe.task == "classify") == (experiment.unit == "% error")
+    # Few glimpses are trained as the recipe says, many by what no search has covered yet.
+    few = TrainOptions(**EXPERIMENTS["mnist"].chosen({"glimpses": 32})).resolved((1, 28, 28), 1)
+    assert (few.learning_rate, few.batch_size, few.warmup_steps, few.kl_warmup, few.ema) == (2e-3, 50, 1000, 1000, 0.9995)
+    many = TrainOptions(**EXPERIMENTS["mnist"].chosen({})).resolved((1, 28, 28), 1)
+    assert (many.learning_rate, many.batch_size, many.warmup_steps, many.kl_warmup, many.ema) == (
+        1e-3,
+        100,
+        1000,
+        2000,
+        0.9995,
+    )
 
 
 def test_the_checkpoint_of_mnist_is_small_enough_to_carry(tmp_path: Path) -> None:
     """Weights, their average and both of Adam's moments: what a run needs to go on elsewhere."""
-    options = {**EXPERIMENTS["mnist"].options, "data": "digits", "out": str(tmp_path / "run")}
+    options = {**EXPERIMENTS["mnist"].chosen({}), "data": "digits", "out": str(tmp_path / "run")}
     run = loop_module.Run(prepare(TrainOptions(**options), None, Processes(None)), Quiet())
     run.save()
     run.close()
@@ -213,4 +224,9 @@ def test_a_search_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert plain["images"] == cosine["images"] == 500
     assert plain["validation"].keys() == {"average", "weights"}
     assert plain["validation"]["average"]["mean"] != plain["validation"]["weights"]["mean"]
+    timed = ["--cpu-seconds", "0.2", *args[2:], "timed"]
+    assert search.main(timed) == 0
+    last = json.loads(log.read_text().splitlines()[-1])
+    assert last["images"] > 0
+    assert 0.2 <= last["cpu_seconds"] < 2
     assert plain["curve"][-1] == [500, pytest.approx(plain["validation"]["average"]["mean"], abs=0.01)]

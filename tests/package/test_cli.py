@@ -65,7 +65,7 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
         ("--binarize always", "--binarize: expected one of auto, none, dynamic, got 'always'"),
         ("--precision fp8", "--precision: expected one of fp32, tf32, bf16, got 'fp8'"),
         ("--precision tf32 --device cpu", "--precision: expected fp32 or bf16 on the CPU, which has no tf32, got tf32"),
-        ("--ema 1", "--ema: expected a number between 0 and 1, got 1.0"),
+        ("--ema 1", "--ema: expected a number of at least 0 and below 1, got 1.0"),
         ("--schedule linear --warmup-steps -1", "--warmup-steps: expected at least 0, got -1"),
         ("--schedule zigzag", "--schedule: expected one of constant, linear, cosine, step, got 'zigzag'"),
         ("--patience 0", "--patience: expected at least 1, got 0"),

@@ -213,6 +213,26 @@ def test_the_preset_of_a_data_set(said: dict[str, str], preset: str, task: str) 
     assert resolved.resolved((1, 20, 20), 1) == resolved
 
 
+@pytest.mark.parametrize(
+    ("said", "batch_size", "rate", "rising", "kl_warmup", "ema"),
+    [
+        ({"data": "mnist", "glimpses": 32}, 50, 2e-3, 1000, 1000, 0.9995),
+        ({"data": "somewhere/pictures", "glimpses": 8}, 50, 2e-3, 1000, 1000, 0.9995),
+        ({"data": "mnist", "glimpses": 33}, 100, 3e-4, 0, 2000, 0.0),
+        ({"data": "svhn"}, 100, 3e-4, 0, 500, 0.0),
+        ({"data": "digits"}, 50, 4e-3, 0, 300, 0.0),
+        ({"data": "cluttered-mnist"}, 128, 1e-3, 0, None, 0.0),
+        ({"data": "mnist", "glimpses": 8, "ema": 0, "warmup_steps": 0, "kl_warmup": 0, "batch_size": 7}, 7, 2e-3, 0, 0, 0.0),
+    ],
+)
+def test_settings_of_few_glimpses_and_of_many(
+    said: dict[str, Any], batch_size: int, rate: float, rising: int, kl_warmup: int | None, ema: float
+) -> None:
+    found = TrainOptions(**said).resolved((1, 28, 28), 1)
+    assert (found.batch_size, found.learning_rate, found.warmup_steps) == (batch_size, rate, rising)
+    assert (found.kl_warmup, found.ema) == (kl_warmup, ema)
+
+
 def test_every_name_among_the_whole_numbers_is_an_option() -> None:
     assert set(WHOLE) <= {name for name in TrainOptions().to_dict()}
     assert set(SMALL) <= set(TrainOptions().to_dict())

@@ -115,6 +115,21 @@ def test_a_finished_run_goes_on_with_more_steps(whole: Path, tmp_path: Path) -> 
     assert [r for r in without_timing(tmp_path / "run") if r["split"] == "train"] == training
 
 
+def test_a_run_from_before_there_were_such_defaults_goes_on_as_it_began(tmp_path: Path) -> None:
+    """Its checkpoint says None for no average, 0 for no warm-up, and the rate and batch of then."""
+    then = {"preset": "mnist", "learning_rate": 1e-3, "batch_size": 100, "warmup_steps": 0, "kl_warmup": 500, "ema": 0.0}
+    run(tmp_path / "whole", steps=8, **then)
+    run(tmp_path / "run", steps=5, **then)
+    saved = load_checkpoint(tmp_path / "run")
+    saved.training["options"]["ema"] = None
+    save_checkpoint(tmp_path / "run", saved)
+    run(tmp_path / "run", resume=True, steps=8)
+    one, other = load_checkpoint(tmp_path / "whole"), load_checkpoint(tmp_path / "run")
+    assert other.training["options"].items() >= then.items()
+    assert all(torch.equal(one.model[name], other.model[name]) for name in one.model)
+    assert not other.ema
+
+
 def test_a_finished_run_resumed_stays_as_it_is(tmp_path: Path) -> None:
     first = run(tmp_path / "run", steps=10)
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
