@@ -78,14 +78,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_testnodedown(node: Any, error: object) -> None:
     """What a worker of xdist has emulated."""
     if EMULATED:
-        emulated_device.Counts.add(*getattr(node, "workeroutput", {}).get("emulated", (0, 0, {})))
+        emulated_device.Counts.add(*getattr(node, "workeroutput", {}).get("emulated", (0, 0)))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     output = getattr(session.config, "workeroutput", None)
     if EMULATED and output is not None:
         counts = emulated_device.Counts
-        output["emulated"] = (counts.launches, counts.instructions, counts.ties)
+        output["emulated"] = (counts.launches, counts.instructions)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

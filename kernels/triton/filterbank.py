@@ -164,4 +164,6 @@ def filterbank_grad_launch(
         "DTYPE": tl_dtype(dtype),
     }
     arguments.update(blocks.constants)
-    return Launch(filterbank_grad_kernel, (batch,), arguments, blocks.num_warps, blocks.num_stages, max_registers=255)
+    return Launch(
+        filterbank_grad_kernel, (batch,), arguments, blocks.num_warps, blocks.num_stages, max_registers=255, fma=False
+    )

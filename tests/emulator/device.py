@@ -9,14 +9,14 @@ from __future__ import annotations
 import importlib
 import os
 import tempfile
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import CUDABackend
 from triton.runtime import driver
 
-from .faults import Fault, Race, TooEarly, Unknown
+from .faults import Fault, TooEarly, Unknown
 from .machine import ORDERS, Machine, Program
 from .memory import Argument, Storage
 from .parser import Kernel
@@ -35,23 +35,18 @@ class Settings:
 
 
 class Counts:
-    """What was run: launches, instructions of vectors, and by kernel the ties, stores whose place another thread also stored
-    to, unordered, a value that differs by rounding alone (memory.store)."""
+    """What was run: launches, instructions of vectors."""
 
     launches = instructions = 0
-    ties: ClassVar[dict[str, int]] = {}
 
     @classmethod
-    def add(cls, launches: int, instructions: int, ties: dict[str, int]) -> None:
+    def add(cls, launches: int, instructions: int) -> None:
         cls.launches += launches
         cls.instructions += instructions
-        for name, count in ties.items():
-            cls.ties[name] = cls.ties.get(name, 0) + count
 
     @classmethod
     def text(cls) -> str:
-        ties = ", ".join(f"{count} of {name}" for name, count in sorted(cls.ties.items()))
-        return f"{cls.launches} launches, {cls.instructions} instructions of vectors, ties: {ties or 'none'}"
+        return f"{cls.launches} launches, {cls.instructions} instructions of vectors"
 
 
 class Utils:
@@ -81,7 +76,6 @@ class Launcher:
         self.dependent = bool(getattr(metadata, "launch_pdl", False))
         self.max_registers = getattr(metadata, "maxnreg", None)
         self.cluster = (getattr(metadata, "num_ctas", 1), bool(getattr(metadata, "launch_cooperative_grid", False)))
-        self.fused = metadata.enable_fp_fusion
         self.launches = 0
 
     def __call__(
@@ -117,10 +111,6 @@ class Launcher:
                 storage.views[1][...] = bits
             machine = Machine(program, values, arguments, (gx, gy, gz), self.warps, shared, ORDERS[name], self.launches)
             Counts.instructions += machine.instructions_run
-            if machine.ties:
-                Counts.ties[kernel.name] = Counts.ties.get(kernel.name, 0) + machine.ties
-                if self.warps == 1 or not self.fused:
-                    raise Race(f"{kernel.name}: {machine.ties} stores of values that differ by rounding alone, in one place")
             if len(names) > 1:
                 results.append([one.views[1].copy() for one in storages])
                 if any((a != b).any() for a, b in zip(results[0], results[-1], strict=True)):

@@ -77,7 +77,7 @@ class Program:
 
 
 class Machine:
-    """One launch: runs when made. instructions_run, ties: what it came to."""
+    """One launch: runs when made. instructions_run: what it came to."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Machine:
         self.random = np.random.default_rng(seed)
         self.memory = Memory(arguments)
         self.memory.forget()
-        self.instructions_run = self.ties = 0
+        self.instructions_run = 0
         kernel = program.kernel
         if kernel.threads is not None and kernel.threads != 32 * warps:
             raise Unknown(f"{warps} warps of a kernel for {kernel.threads} threads")

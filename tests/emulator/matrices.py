@@ -73,7 +73,7 @@ def _store(o: Operands, ops: tuple[str, ...], count: int, turned: bool) -> Step:
             cell[:, GROUP, 2 * PLACE], cell[:, GROUP, 2 * PLACE + 1] = halves(unit.rows(read(unit))[rows])
         words = cells.reshape(-1, 8).view(U32)
         held = codes[:, : 8 * count].ravel()
-        unit.machine.ties += unit.shared.store(offset.ravel(), 4, list(words.T), held)
+        unit.shared.store(offset.ravel(), 4, list(words.T), held)
 
     return run
 

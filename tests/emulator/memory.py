@@ -18,8 +18,8 @@ from .shadows import Shadow
 
 #: Bits of an address below the argument's number.
 _SPAN = np.uint64(40)
-#: By size, how far two roundings of one sum may be apart, relative: half the digits.
-ROUNDING: dict[int, tuple[np.dtype, float]] = {4: (np.dtype(np.float32), 2.0**-12), 8: (np.dtype(np.float64), 2.0**-26)}
+#: By size, what to show a value as.
+FLOATS = {4: np.dtype(np.float32), 8: np.dtype(np.float64)}
 #: Where shared memory begins: not at zero, so that a null address is out of bounds; sm_90 keeps the first KiB for itself.
 SHARED_BASE = 1024
 
@@ -100,15 +100,12 @@ class Memory:
                 value[which] = storage.views[size][offset // size + i]
         return values
 
-    def store(self, addresses: Array, size: int, values: list[Array], codes: Array) -> int:
-        """How many lanes stored what differs, by rounding, from what another stored in the same place unordered."""
-        ties = 0
+    def store(self, addresses: Array, size: int, values: list[Array], codes: Array) -> None:
         for argument, which, offset in self._parts(addresses, size * len(values)):
             storage = argument.storage
             assert storage.shadow is not None
             own = [value[which] for value in values]
-            ties += store(storage.views, storage.shadow, storage.grain, offset, size, own, codes[which], argument.name)
-        return ties
+            store(storage.views, storage.shadow, storage.grain, offset, size, own, codes[which], argument.name)
 
 
 def places_of(offset: Array, width: int, grain: int) -> Array:
@@ -138,35 +135,28 @@ def note_write(shadow: Shadow, grain: int, offset: Array, width: int, codes: Arr
 
 def store(
     views: dict[int, Array], shadow: Shadow, grain: int, offset: Array, size: int, values: list[Array], codes: Array, name: str
-) -> int:
-    """Stores, and compares what is stored in one place unordered: equal values are no race, and values that differ by rounding
-    alone are a tie, whose winner PTX leaves open; how many of these there are."""
+) -> None:
+    """Stores, and compares what is stored in one place unordered: equal values are no race."""
     width = size * len(values)
     earlier, at_once = note_write(shadow, grain, offset, width, codes, name)
-    ties = 0
     for i, value in enumerate(values):
         place = offset // size + i
         if earlier.any():
-            ties += _ties(value[earlier], views[size][place[earlier]], size, name)
+            _compare(value[earlier], views[size][place[earlier]], size, name)
         views[size][place] = value
         if at_once.any():
-            ties += _ties(value[at_once], views[size][place[at_once]], size, name)
-    return ties
+            _compare(value[at_once], views[size][place[at_once]], size, name)
 
 
-def _ties(own: Array, other: Array, size: int, name: str) -> int:
+def _compare(own: Array, other: Array, size: int, name: str) -> None:
     differ = own != other
-    if not differ.any():
-        return 0
-    if size in ROUNDING:
-        kind, much = ROUNDING[size]
-        a, b = own[differ].view(kind), other[differ].view(kind)
-        if (np.abs(a - b) <= much * np.maximum(np.abs(a), np.abs(b))).all():
-            return int(differ.sum())
-        pair = f": {a[0]} and {b[0]}"
-    else:
-        pair = f": {own[differ][0]:#x} and {other[differ][0]:#x}"
-    raise Race(f"two threads' writes of different values to one element of {name}, with no barrier in between{pair}")
+    if differ.any():
+        a, b = own[differ][0], other[differ][0]
+        pair = f"{a:#x} and {b:#x}"
+        if size in FLOATS:
+            # Copies of one sum, of which lanes have rounded different parts, are often next to each other.
+            pair = f"{a.view(FLOATS[size])} and {b.view(FLOATS[size])} ({pair})"
+        raise Race(f"two threads' writes of different values to one element of {name}, with no barrier in between: {pair}")
 
 
 class Shared:
@@ -200,10 +190,9 @@ class Shared:
         self.note_read(offset, size * count, codes)
         return [self.views[size][offset // size + i] for i in range(count)]
 
-    def store(self, offset: Array, size: int, values: list[Array], codes: Array) -> int:
-        """As Memory.store."""
+    def store(self, offset: Array, size: int, values: list[Array], codes: Array) -> None:
         self.unfenced[places_of(offset, size * len(values), self.grain)] = True
-        return store(self.views, self.shadow, self.grain, offset, size, values, codes, "shared memory")
+        store(self.views, self.shadow, self.grain, offset, size, values, codes, "shared memory")
 
     def arrive(self, offset: Array, words: Array, codes: Array, now: bool) -> None:
         """Of copies: the lanes' words [lanes, words], or what stands there until they come."""

@@ -75,10 +75,10 @@ def store(o: Operands, match: re.Match[str], ops: tuple[str, ...]) -> Step:
         values = [picked(unit, read(unit), mask) for read in readers]
         if space == "global":
             touch_global(unit, mask)
-            unit.machine.ties += unit.memory.store(addresses, size, values, codes)
+            unit.memory.store(addresses, size, values, codes)
         else:
             offset = unit.shared.offsets(addresses, size * count, picked(unit, unit.program, mask))
-            unit.machine.ties += unit.shared.store(offset, size, values, codes)
+            unit.shared.store(offset, size, values, codes)
 
     return run
 
