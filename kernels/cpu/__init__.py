@@ -20,6 +20,8 @@ from .sizes import FilterbankSizes, LstmSizes, SeenSizes, WholeSizes, WindowsSiz
 
 #: Images of at most so many pixels are read whole, one window each; for larger ones what a window sees is found first.
 SMALL = 64 * 64
+#: Bytes of pixels that windows see, below which a read keeps nothing for its gradient.
+LEAST_SEEN = 2 << 20
 #: The kinds of pixels that the kernels for large images widen themselves, by their numbers in window.h.
 _KINDS = {torch.bfloat16: 1, torch.float16: 2, torch.uint8: 3}
 
@@ -152,17 +154,25 @@ def read(image: Tensor, params: Tensor, size: Sequence[int], power: int, kept: T
 
 def keeps(image: Tensor, params: Tensor, size: Sequence[int]) -> Tensor | None:
     """For the windows' columns under every filter, with which no pixel is read again. None for small images, and where it
-    would be larger than what the windows see."""
+    would not pay.
+
+    A backward pass without it packs the pixels seen and multiplies them with F once more, and saves two products of the
+    forward pass; that is 0.08 ms for a MiB of pixels, and keeping takes as long for half a MiB of what is kept. Asking takes
+    0.05 ms.
+    """
     _, channels, height, width = image.shape
-    if height * width <= SMALL:
-        return None
     dtype = wide_dtype(image.dtype)
+    most = params.shape[:-1].numel() * channels * height * width * dtype.itemsize
+    if height * width <= SMALL or most < LEAST_SEEN:
+        return None
     window, found = _as(params, dtype).contiguous(), (ctypes.c_int64 * 2)()
     count, numbers = window.shape[:-1].numel(), window.shape[-1]
     sizes = named(SeenSizes, count, height, width, *size, numbers)
     check(kernels(dtype).seen_pixels(sizes, window.data_ptr(), ctypes.addressof(found)))
     each, pixels = found
-    return None if count * each > pixels else read_buffer((count * channels, each), dtype)
+    if 2 * count * each > pixels or pixels * channels * dtype.itemsize < LEAST_SEEN:
+        return None
+    return read_buffer((count * channels, each), dtype)
 
 
 def read_backward(

@@ -24,17 +24,21 @@ from torch import Tensor
 _PAGE = 2 << 20
 _MADV_HUGEPAGE = 14
 
+#: Bytes that reads keep for their gradients, all that are alive together. More would be new memory at every call, and the
+#: system takes longer to hand it out than it saves.
+READS = 32 << 20
+
 _probe = [np.empty(0)]
 #: References to a block that no tensor uses: the list's, and that of the question itself, as this Python counts them.
 _UNUSED = sys.getrefcount(_probe[0])
 
 
 class _Pool:
-    """Blocks that served the last calls. Those that no tensor uses serve the next one; of those that are left over, the
-    newest `spare` bytes stay."""
+    """Blocks that served the last calls, none below `least` bytes. Those that no tensor uses serve the next one; of those that
+    are left over, the newest stay, as long as all of them are at most `most` bytes with what is in use."""
 
-    def __init__(self, least: int, spare: int) -> None:
-        self._least, self._spare = least, spare
+    def __init__(self, least: int, most: int) -> None:
+        self._least, self._most = least, most
         self.forget()
 
     def forget(self) -> None:
@@ -44,9 +48,19 @@ class _Pool:
         self._busy = False
 
     def buffers(self, wanted: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> list[Tensor]:
-        return self._buffers(wanted, self._spare)
+        return self._buffers(wanted, self._most)
 
-    def _buffers(self, wanted: Sequence[tuple[tuple[int, ...], torch.dtype]], spare: int) -> list[Tensor]:
+    def within(self, sizes: tuple[int, ...], dtype: torch.dtype) -> Tensor | None:
+        """None where it would be more than `most` bytes with what is in use."""
+        with self._lock:
+            if self._busy:
+                return None
+            used = sum(self._kept[i].nbytes for i in range(len(self._kept)) if sys.getrefcount(self._kept[i]) != _UNUSED)
+            if used + dtype.itemsize * math.prod(sizes) > self._most:
+                return None
+            return self.buffers([(sizes, dtype)])[0]
+
+    def _buffers(self, wanted: Sequence[tuple[tuple[int, ...], torch.dtype]], most: int) -> list[Tensor]:
         with self._lock:
             # A signal's handler or a finaliser in the middle of this, on the same thread: the lists are not whole.
             if self._busy:
@@ -56,7 +70,7 @@ class _Pool:
                 free = [self._kept[i] for i in range(len(self._kept)) if sys.getrefcount(self._kept[i]) == _UNUSED]
                 self._kept = [block for block in self._kept if not any(block is other for other in free)]
                 tensors = [self._take(free, *one) for one in wanted]
-                self._kept = self._left_over(free, spare) + self._kept
+                self._kept = self._left_over(free, most - self.nbytes()) + self._kept
                 return tensors
             finally:
                 self._busy = False
@@ -89,7 +103,7 @@ class _Pool:
 
 
 #: A step's buffers are all asked for at once, a read's one at a time, while those of other reads are in use or not.
-_step, _reads = _Pool(_PAGE, 0), _Pool(256 << 10, 32 << 20)
+_step, _reads = _Pool(_PAGE, 0), _Pool(0, READS)
 
 
 if hasattr(os, "register_at_fork"):
@@ -102,9 +116,9 @@ def new_buffers(wanted: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> list[T
     return _step.buffers(wanted)
 
 
-def read_buffer(sizes: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """The same for what a read keeps; up to 32 MiB stay for the next reads."""
-    return _reads.buffers([(sizes, dtype)])[0]
+def read_buffer(sizes: tuple[int, ...], dtype: torch.dtype) -> Tensor | None:
+    """The same for what a read keeps; None where all reads together would keep more than READS."""
+    return _reads.within(sizes, dtype)
 
 
 def kept_bytes() -> int:

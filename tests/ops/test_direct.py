@@ -79,6 +79,7 @@ def test_what_a_large_read_keeps_for_its_gradient(dtype, windows, wants_image, m
 
     size, found = 3, []
     keeps = cpu.keeps
+    monkeypatch.setattr(cpu, "LEAST_SEEN", 0)
     monkeypatch.setattr(cpu, "keeps", lambda *arguments: found.append(keeps(*arguments)) or found[-1])
     image = torch.randn(2, 2, 150, 170).to(dtype).requires_grad_(wants_image)
     window = 0.3 * torch.randn(2, windows, 5, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
@@ -102,14 +103,38 @@ def test_what_a_large_read_keeps_for_its_gradient(dtype, windows, wants_image, m
 
 @NATIVE
 def test_nothing_is_kept_where_it_would_be_large_or_is_not_wanted():
-    image, window = torch.randn(1, 1, 80, 80).requires_grad_(), torch.zeros(1, 5)
+    image, window = torch.randn(1, 1, 800, 800).requires_grad_(), torch.zeros(1, 5)
+    window[:, 2] = 12.0
     # Many filters in one place: their rows would be more than the pixels that they see.
     window[:, 3] = -20.0
     wanted = window.clone().requires_grad_()
     with fastdraw.backend("native"):
-        assert fastdraw.read(image, wanted, 40).grad_fn.saved_tensors[2] is None
+        assert fastdraw.read(image, wanted, 150).grad_fn.saved_tensors[2] is None
         assert fastdraw.read(image, wanted, 2).grad_fn.saved_tensors[2] is not None
         assert fastdraw.read(image, window, 2).grad_fn.saved_tensors[2] is None
+        # So few pixels are read again sooner than kept.
+        assert fastdraw.read(image[..., :300, :300], wanted, 2).grad_fn.saved_tensors[2] is None
+
+
+@NATIVE
+@pytest.mark.parametrize("windows", [1, 64])
+def test_what_reads_keep_is_capped_together(windows):
+    """Many glimpses of one step, alive at once: those beyond the cap read their pixels again, and give the same bits."""
+    from fastdraw.kernels.cpu import pages
+
+    image = torch.randn(1, 1, 512, 512).expand(4, -1, -1, -1)
+    window = torch.zeros(4, windows, 5)
+    window[..., 2:4] = torch.tensor([4.0, -0.5])
+    window = (window[:, 0] if windows == 1 else window).requires_grad_()
+    pages.release()
+    with fastdraw.backend("native"):
+        patches = [fastdraw.read(image, window, 24) for _ in range(200 if windows == 1 else 6)]
+        kept = [patch.grad_fn.saved_tensors[2] for patch in patches]
+        assert kept[0] is not None
+        assert kept[-1] is None
+        assert sum(one.nbytes for one in kept if one is not None) <= pages.kept_bytes() <= 32 << 20
+        first, last = (torch.autograd.grad(patch.sum(), window)[0] for patch in (patches[0], patches[-1]))
+        assert torch.equal(first, last)
 
 
 def test_a_plain_call_takes_the_shorter_way(case, monkeypatch):

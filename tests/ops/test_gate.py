@@ -16,6 +16,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 import fastdraw
 from fastdraw import DRAW, DRAWClassifier, reference
+from fastdraw.kernels import cpu
 
 REFUSALS = (ValueError, TypeError)
 
@@ -258,8 +259,9 @@ def others_than(argument: Any) -> list[Any]:
     return [0, -1, argument + 1, -(2**62), 2**40] if whole else []
 
 
-def test_what_autograd_kept_may_come_back_as_something_else(backend: str) -> None:
+def test_what_autograd_kept_may_come_back_as_something_else(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hooks that store activations with a loss, or give nonsense: computed, or refused, and never read past the end."""
+    monkeypatch.setattr(cpu, "LEAST_SEEN", 0)
     nonsense: list[Callable[[Tensor], Tensor]] = [
         lambda t: t.bfloat16(),
         lambda t: t.double(),
@@ -292,7 +294,8 @@ def test_what_autograd_kept_may_come_back_as_something_else(backend: str) -> Non
                 out.backward()
 
 
-def test_what_a_read_kept_is_for_its_windows_alone(backend: str) -> None:
+def test_what_a_read_kept_is_for_its_windows_alone(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "LEAST_SEEN", 0)
     image, params = torch.rand(1, 1, 400, 400), torch.tensor([[0.0, 0.0, 2.0, -3.0, 0.0]], requires_grad=True)
     other = torch.tensor([[0.1, 0.0, 4.0, -1.0, 0.0]])
     window = params * 1
