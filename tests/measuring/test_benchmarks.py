@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from inner_pytest import run_pytest
 
-from benchmarks import clock, plot
+import fastdraw
+from benchmarks import clock, pair, plot
 from benchmarks.cases.operators import read_case
 from benchmarks.checkout import ROOT
 from fastdraw.profile import figures, measure, table
@@ -183,3 +186,38 @@ def test_the_figures_that_readme_says_are_those_of_its_plot():
     eager, own, half = (times[name] for name in ("reference", "fastdraw native", "fastdraw native, bfloat16"))
     for text_of in (f"eager | {eager / own:.1f}x |", f"float32 | {eager / half:.1f}x |"):
         assert text_of in text
+
+
+def test_two_versions_take_turns_and_the_ratio_is_that_of_a_turn(capsys):
+    asked = []
+
+    class Version:
+        def __init__(self, name: str, answers: list[str]) -> None:
+            self.name, self.answers = name, iter(answers)
+
+        def ask(self, case: str) -> str:
+            asked.append(self.name)
+            return next(self.answers)
+
+    # The machine got slower by and by; the new version took half as long all the same.
+    pair.race([Version("old", ["1", "2", "4"]), Version("new", ["0.5", "1", "2"])], ["case"], 3)
+    assert asked == ["old", "new", "new", "old", "old", "new"]
+    assert "0.500 (0.500 to 0.500)" in capsys.readouterr().out
+    pair.race([Version("old", ["1"]), Version("new", ["TypeError: read() got none"])], ["case"], 3)
+    assert "not measured: TypeError: read() got none" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("case", ["read 1x1x28x28 N=5 alone", "write 128x1x28x28 N=5", "sample 1"])
+@pytest.mark.parametrize("kind", ["fastdraw", "eager"])
+def test_cases_of_pairs_are_computed_by_either(case, kind, monkeypatch, capsys):
+    monkeypatch.setattr("sys.path", ["its folder", *sys.path])
+    monkeypatch.setattr("sys.stdin", [f"{case}\n", "no such case\n"])
+    monkeypatch.chdir(Path(fastdraw.__file__).parents[1])
+    threads = torch.get_num_threads()
+    try:
+        pair.answer(kind, 1)
+    finally:
+        torch.set_num_threads(threads)
+    seconds, refused = capsys.readouterr().out.splitlines()
+    assert 0 < float(seconds) < 60
+    assert refused == "KeyError: 'no such case'"
