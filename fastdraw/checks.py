@@ -40,6 +40,11 @@ def check_size(name: str, value: Any, least: int = 1) -> int:
     return value
 
 
+def check_glimpses(glimpses: Any, own: int) -> int:
+    """Glimpses of one call: the model's own where none are named."""
+    return own if glimpses is None else check_size("glimpses", glimpses)
+
+
 def check_pair(name: str, value: Any) -> tuple[int, int]:
     """(height, width), each a whole number of at least 1."""
     if not isinstance(value, (tuple, list, torch.Size)) or len(value) != 2:

@@ -31,6 +31,7 @@ class DRAWClassifier(Pretrained, CheckedStateDict, reference.DRAWClassifier):
     ValueError, naming the argument, for anything but whole numbers of at least 1.
 
     model(x, labels=None) -> ClassifierOutput(loss, logits); see `DRAWClassifier.forward`
+        glimpses=, of this and the next two, in place of the model's own number.
     model.predict(x) -> the class [B] of the largest logit, without gradient
     model.attend(x) -> (logits, Window), without gradient: where each glimpse looked
     model.save_pretrained(folder), DRAWClassifier.from_pretrained(folder or "user/model")
@@ -45,14 +46,14 @@ class DRAWClassifier(Pretrained, CheckedStateDict, reference.DRAWClassifier):
 
     operators = Operators(read, write, lstm_step)
 
-    def recurrence(self, x: Tensor, return_params: bool = False) -> tuple[Tensor, Tensor | None]:
+    def recurrence(self, x: Tensor, return_params: bool = False, glimpses: int | None = None) -> tuple[Tensor, Tensor | None]:
         """All glimpses, on the backend in force, by `fastdraw.ops.classification`; where a layer is more than its weights, one
         after the other through the layers."""
         if dispatch.current() != "reference":
             if self._forward_pre_hooks:
                 layers.refresh(self)
-            whole = classification(self, x, return_params)
+            whole = classification(self, x, return_params, glimpses)
             if whole is not None:
                 return whole
             layers.tell(self)
-        return super().recurrence(x, return_params)
+        return super().recurrence(x, return_params, glimpses)

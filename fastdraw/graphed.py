@@ -50,6 +50,7 @@ class GraphedStep:
     clip           longest norm of all gradients together; None: not clipped.
     accumulate     parts, as equal as can be, that a batch is computed in, one after the other: the gradients of the whole
                    batch (to rounding), in the memory of one part. From 1 to B.
+    glimpses       T of every step; None: the model's own.
     process_group  of torch.distributed: gradients are averaged over its processes before they are clipped, so that all take
                    the same step. The processes' weights must be the same, and their batches of one size.
 
@@ -69,6 +70,8 @@ class GraphedStep:
         clip: float | None = None,
         accumulate: int = 1,
         process_group: dist.ProcessGroup | None = None,
+        *,
+        glimpses: int | None = None,
     ) -> None:
         if not isinstance(model, (DRAW, DRAWClassifier)):
             raise checks.expected("model", "a fastdraw.DRAW or fastdraw.DRAWClassifier", model, TypeError)
@@ -87,8 +90,11 @@ class GraphedStep:
         self._x = torch.zeros_like(example, memory_format=torch.contiguous_format)
         self._classes: int | None = getattr(model.config, "num_classes", None)
         self._labels = None if self._classes is None else torch.zeros(batch, dtype=torch.int64, device=example.device)
+        steps = checks.check_glimpses(glimpses, model.config.glimpses)
+        # A model whose number is its own may be one that knows no other.
+        self._known: dict[str, Any] = {} if glimpses is None else {"glimpses": steps}
         if isinstance(model, DRAW):
-            self._noise = weight.new_zeros(model.config.glimpses, batch, model.config.latent_size)
+            self._noise = weight.new_zeros(steps, batch, model.config.latent_size)
             self._kl_weight = weight.new_ones(())
         bounds = [batch * i // accumulate for i in range(accumulate + 1)]
         self._parts = [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
@@ -160,13 +166,13 @@ class GraphedStep:
         """Adds a part's share of the gradients, and gives its share of the loss, and the rest of the output."""
         # A model without classes may be one that knows no labels.
         known: dict[str, Any] = {} if self._labels is None else {"labels": self._labels[part]}
-        out: Any = self.model(self._x[part], self._noise[:, part], **known)
+        out: Any = self.model(self._x[part], self._noise[:, part], **known, **self._known)
         self._scaled((out.reconstruction + self._kl_weight * out.kl.sum(0)).mean(), part).backward()
         return self._scaled(out.loss.detach(), part), out.reconstruction.detach(), out.kl.detach()
 
     def _classify(self, part: slice) -> tuple[Tensor, ...]:
         assert self._labels is not None
-        out: Any = self.model(self._x[part], self._labels[part])
+        out: Any = self.model(self._x[part], self._labels[part], **self._known)
         loss = self._scaled(out.loss, part)
         loss.backward()
         return loss.detach(), out.logits.detach()

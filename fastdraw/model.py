@@ -36,7 +36,8 @@ class DRAW(Pretrained, CheckedStateDict, reference.DRAW):
     model(x, noise=None, labels=None) -> DRAWOutput(loss, reconstruction, kl, canvas); see `DRAW.forward`
     model.sample(n, noise=None, return_trajectory=False, labels=None) -> images [n, C, H, W] in [0, 1]
     model.reconstruct(x, noise=None, return_trajectory=False, labels=None) -> images [B, C, H, W] in [0, 1]
-        generator=, of all three, draws noise (and classes) in place of torch's default one.
+        generator=, of all three, draws noise (and classes) in place of torch's default one; glimpses=T takes so many in place
+        of the model's own number, and noise is [T, B, Z] then.
     model.save_pretrained(folder), DRAW.from_pretrained(folder or "user/model")
         model.safetensors and config.json, as the Hugging Face hub names them.
 

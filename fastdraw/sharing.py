@@ -112,18 +112,22 @@ class Sampler(nn.Module):
     A graph exported like this holds fastdraw's operator: it loads where fastdraw is installed, and runs its kernels. Exported
     under `with fastdraw.backend("reference")` it holds PyTorch's own operators alone, T glimpses one after the other; that
     graph also goes through torch.onnx.export. labels [n] are for class-conditional models. Images carry no gradient.
+    glimpses: T, where it is to be another than the model's own.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, glimpses: int | None = None) -> None:
         super().__init__()
         if not isinstance(model, nn.Module) or not callable(getattr(model, "sample", None)):
             raise checks.expected("model", "a DRAW, which can sample", model, TypeError)
         self.model = model
+        self.glimpses = None if glimpses is None else checks.check_size("glimpses", glimpses)
 
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         checks.check_tensor("noise", noise, "T", "n", "Z")
         sample: Any = self.model.sample
-        known = {} if labels is None else {"labels": labels}
+        known: dict[str, Any] = {} if labels is None else {"labels": labels}
+        if self.glimpses is not None:
+            known["glimpses"] = self.glimpses
         # An exported graph keeps to this: with gradients in mind it would keep every glimpse's states.
         with torch.no_grad():
             return sample(noise.shape[1], noise, **known)

@@ -112,10 +112,13 @@ class Gradients(NamedTuple):
     layers: Layers
 
 
-def classification(model: DRAWClassifier, x: Tensor, return_params: bool = False) -> tuple[Tensor, Tensor | None] | None:
+def classification(
+    model: DRAWClassifier, x: Tensor, return_params: bool = False, glimpses: int | None = None
+) -> tuple[Tensor, Tensor | None] | None:
     """Logits [B, classes], and the params [T, B, 5] of every window, without gradient, where they are asked for.
 
-    x [B, C, H, W]. Equal to the reference's; differentiable once in x and in all weights. Products run in the dtype of the
+    x [B, C, H, W]; glimpses: T, the model's own where None. Equal to the reference's; differentiable once in x and in all
+    weights. Products run in the dtype of the
     weights, the widest where they differ, or in autocast's; states and results are float64 where that is, and float32
     otherwise.
 
@@ -134,7 +137,7 @@ def classification(model: DRAWClassifier, x: Tensor, return_params: bool = False
         dtype = registry.autocast_dtype(x.device.type) or dtype
     x = gate.converted("x", x, state)
     keep = return_params or registry.backward_may_follow((x, *layers))
-    options = Options(c.glimpses, c.read_size, dtype, keep, dispatch.current())
+    options = Options(checks.check_glimpses(glimpses, c.glimpses), c.read_size, dtype, keep, dispatch.current())
     logits, *tape = _classification(*flat(Arguments(x, layers, options)))
     return logits, Tape._make(tape).params if return_params else None
 

@@ -90,14 +90,15 @@ class DRAWClassifier(nn.Module):
 
     if TYPE_CHECKING:
 
-        def __call__(self, x: Tensor, labels: Tensor | None = None) -> ClassifierOutput: ...
+        def __call__(self, x: Tensor, labels: Tensor | None = None, *, glimpses: int | None = None) -> ClassifierOutput: ...
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> ClassifierOutput:
+    def forward(self, x: Tensor, labels: Tensor | None = None, *, glimpses: int | None = None) -> ClassifierOutput:
         """Logits of a batch, and their loss where labels are given.
 
         x       [B, C, H, W] in [0, 1]. NaN, infinity and values outside are refused where looking does not wait for the
                 device: on the CPU; everywhere with FASTDRAW_CHECK_VALUES=1, nowhere with 0.
         labels  [B], int64, from 0 to num_classes - 1; values are checked where those of x are.
+        glimpses  T of this call, at least 1; None: the model's own.
 
         Gives ClassifierOutput: loss, a scalar, the mean cross-entropy in nats per image, or None without labels; logits
         [B, num_classes].
@@ -107,32 +108,34 @@ class DRAWClassifier(nn.Module):
         x = self._check_images(x)
         if labels is not None:
             checks.check_labels(labels, x.shape[0], self.config.num_classes, self.initial_hidden)
-        logits, _ = self.recurrence(x)
+        logits, _ = self.recurrence(x, glimpses=glimpses)
         return ClassifierOutput(None if labels is None else cross_entropy(logits, labels), logits)
 
-    def predict(self, x: Tensor) -> Tensor:
-        """The most probable class of each image: x [B, C, H, W] in [0, 1] -> [B], int64, without a graph."""
+    def predict(self, x: Tensor, *, glimpses: int | None = None) -> Tensor:
+        """The most probable class of each image, after so many glimpses (None: the model's own): x [B, C, H, W] in [0, 1] ->
+        [B], int64, without a graph."""
         with torch.no_grad():
-            return self.recurrence(self._check_images(x))[0].argmax(1)
+            return self.recurrence(self._check_images(x), glimpses=glimpses)[0].argmax(1)
 
-    def attend(self, x: Tensor) -> tuple[Tensor, Window]:
-        """Where the model looks: x [B, C, H, W] in [0, 1] -> logits [B, num_classes] and the windows of all glimpses, in
-        pixels, fields [T, B]; without a graph."""
+    def attend(self, x: Tensor, *, glimpses: int | None = None) -> tuple[Tensor, Window]:
+        """Where the model looks: x [B, C, H, W] in [0, 1] -> logits [B, num_classes] and the windows of all glimpses (None: as
+        many as are the model's own), in pixels, fields [T, B]; without a graph."""
         with torch.no_grad():
-            logits, params = self.recurrence(self._check_images(x), return_params=True)
+            logits, params = self.recurrence(self._check_images(x), return_params=True, glimpses=glimpses)
         assert params is not None
         return logits, window(params, self.config.read_size, self.config.image_shape[1:])
 
-    def recurrence(self, x: Tensor, return_params: bool = False) -> tuple[Tensor, Tensor | None]:
-        """All glimpses: logits [B, num_classes], and the params [T, B, 5] of every window where they are asked for."""
-        batch = x.shape[0]
+    def recurrence(self, x: Tensor, return_params: bool = False, glimpses: int | None = None) -> tuple[Tensor, Tensor | None]:
+        """All glimpses, the model's own number where None: logits [B, num_classes], and the params [T, B, 5] of every window
+        where they are asked for."""
+        batch, glimpses = x.shape[0], checks.check_glimpses(glimpses, self.config.glimpses)
         layers.refresh(self)
         call = Calls(self, self.layer_kinds(), self.states, self.operators.lstm_step)
         x, h = x.to(call.state), self.initial_hidden.to(call.state).expand(batch, -1)
         c = torch.zeros_like(h)
         all_params: list[Tensor] = []
         with layers.once(self):
-            for _ in range(self.config.glimpses):
+            for _ in range(glimpses):
                 all_params.append(call.linear("read_attention", h, 5))  # (21)
                 r = self.operators.read(x, all_params[-1], self.config.read_size).flatten(1)  # (27)
                 h, c = call.lstm("lstm", r, (h, c))

@@ -101,6 +101,7 @@ class DRAW(nn.Module):
         labels: Tensor | None = None,
         *,
         generator: torch.Generator | None = None,
+        glimpses: int | None = None,
     ) -> DRAWOutput:
         """The loss of a batch, equation 12, and what it is made of.
 
@@ -110,6 +111,8 @@ class DRAW(nn.Module):
         noise      [T, B, Z] from N(0, 1), for exact repeats; drawn if None.
         labels     [B], int64, from 0 to num_classes - 1: needed by a class-conditional model, refused by any other.
         generator  draws the noise in place of torch's default one.
+        glimpses   T of this call, at least 1; None: the model's own. The weights are the same for every glimpse, so any number
+                   can be taken; what it was trained with draws best.
 
         Gives DRAWOutput: loss, a scalar, (reconstruction + kl summed over t).mean(), nats per image; reconstruction [B],
         -log D(x | c_T), nats, equation 9; kl [T, B], of each glimpse's latent from N(0, 1), nats, equation 11; canvas
@@ -118,7 +121,7 @@ class DRAW(nn.Module):
         Raises TypeError or ValueError, naming the argument, for other shapes, devices, values or labels.
         """
         x = self._check_images(x)
-        noise = self._check_noise(noise, x.shape[0], x, generator)
+        noise = self._check_noise(noise, x.shape[0], generator, glimpses)
         canvas, kl, *_ = self.recurrence(x, noise, labels=self._check_labels(labels, x.shape[0]))
         assert kl is not None
         reconstruction = (
@@ -138,6 +141,7 @@ class DRAW(nn.Module):
         labels: Tensor | None = None,
         *,
         generator: torch.Generator | None = None,
+        glimpses: int | None = None,
     ) -> Tensor: ...
 
     @overload
@@ -149,6 +153,7 @@ class DRAW(nn.Module):
         labels: Tensor | None = None,
         *,
         generator: torch.Generator | None = None,
+        glimpses: int | None = None,
     ) -> tuple[Tensor, Trajectory]: ...
 
     @overload
@@ -160,6 +165,7 @@ class DRAW(nn.Module):
         labels: Tensor | None = None,
         *,
         generator: torch.Generator | None = None,
+        glimpses: int | None = None,
     ) -> Tensor | tuple[Tensor, Trajectory]: ...
 
     def sample(
@@ -170,6 +176,7 @@ class DRAW(nn.Module):
         labels: Tensor | None = None,
         *,
         generator: torch.Generator | None = None,
+        glimpses: int | None = None,
     ) -> Tensor | tuple[Tensor, Trajectory]:
         """Images [n, C, H, W] in [0, 1] from the prior, equations 13 to 16. They carry no graph, and `.numpy()` works, unless
         noise requires a gradient.
@@ -179,11 +186,12 @@ class DRAW(nn.Module):
         return_trajectory  gives (images, Trajectory): the logits after every glimpse, and every window.
         labels             [n], int64: what to draw. A class-conditional model that is told none draws classes at random.
         generator          draws noise and classes in place of torch's default one.
+        glimpses           T of this call; None: the model's own.
 
         Raises TypeError or ValueError, naming the argument, for other shapes, devices or labels.
         """
         n = checks.check_size("n", n, least=0)
-        noise = self._check_noise(noise, n, self.initial_canvas, generator)
+        noise = self._check_noise(noise, n, generator, glimpses)
         if labels is None and self.config.num_classes is not None:
             labels = torch.randint(self.config.num_classes, (n,), device=noise.device, generator=generator)
         labels = self._check_labels(labels, n)
@@ -202,6 +210,7 @@ class DRAW(nn.Module):
         labels: Tensor | None = None,
         *,
         generator: torch.Generator | None = None,
+        glimpses: int | None = None,
     ) -> Tensor: ...
 
     @overload
@@ -213,6 +222,7 @@ class DRAW(nn.Module):
         labels: Tensor | None = None,
         *,
         generator: torch.Generator | None = None,
+        glimpses: int | None = None,
     ) -> tuple[Tensor, Trajectory]: ...
 
     @overload
@@ -224,6 +234,7 @@ class DRAW(nn.Module):
         labels: Tensor | None = None,
         *,
         generator: torch.Generator | None = None,
+        glimpses: int | None = None,
     ) -> Tensor | tuple[Tensor, Trajectory]: ...
 
     def reconstruct(
@@ -234,13 +245,15 @@ class DRAW(nn.Module):
         labels: Tensor | None = None,
         *,
         generator: torch.Generator | None = None,
+        glimpses: int | None = None,
     ) -> Tensor | tuple[Tensor, Trajectory]:
         """Images [B, C, H, W] in [0, 1], as `forward` drew them. Arguments are those of forward.
 
         return_trajectory  gives (images, Trajectory): the logits after every glimpse, and every window.
         """
         x = self._check_images(x)
-        noise, labels = self._check_noise(noise, x.shape[0], x, generator), self._check_labels(labels, x.shape[0])
+        noise = self._check_noise(noise, x.shape[0], generator, glimpses)
+        labels = self._check_labels(labels, x.shape[0])
         canvas, _, trajectory, _ = self.recurrence(x, noise, return_trajectory, labels)
         images = torch.sigmoid(canvas)
         return images if trajectory is None else (images, trajectory)
@@ -248,7 +261,8 @@ class DRAW(nn.Module):
     def recurrence(
         self, x: Tensor | None, noise: Tensor, return_trajectory: bool = False, labels: Tensor | None = None
     ) -> Recurrence:
-        """All glimpses: equations 3 to 8 with 1, 2 and 11; with x None, 13 to 15, where noise itself is the latent sample.
+        """As many glimpses as noise [T, B, Z] has: equations 3 to 8 with 1, 2 and 11; with x None, 13 to 15, where noise is
+        the latent sample itself.
 
         With labels [B] both LSTMs are also given the class, as num_classes columns that are 0 but for one 1.
         """
@@ -266,7 +280,7 @@ class DRAW(nn.Module):
         read_params: list[Tensor] = []
         write_params: list[Tensor] = []
         with layers.once(self):
-            for t in range(config.glimpses):
+            for t in range(len(noise)):
                 z = noise[t]  # (13), where there is no x
                 if x is not None:
                     x_hat = x - torch.sigmoid(canvas)  # (3)
@@ -331,8 +345,10 @@ class DRAW(nn.Module):
             return None
         return checks.check_labels(labels, batch, self.config.num_classes, self.initial_canvas)
 
-    def _check_noise(self, noise: Tensor | None, batch: int, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        shape = (self.config.glimpses, batch, self.config.latent_size)
+    def _check_noise(
+        self, noise: Tensor | None, batch: int, generator: torch.Generator | None, glimpses: int | None
+    ) -> Tensor:
+        shape = (checks.check_glimpses(glimpses, self.config.glimpses), batch, self.config.latent_size)
         if generator is not None:
             checks.check_generator(generator, self.initial_canvas.device, noise)
         if noise is None:

@@ -45,7 +45,7 @@ def test_state_dict_is_as_documented(sizes: tuple) -> None:
 def test_noise_is_fresh_for_every_glimpse_image_and_dimension() -> None:
     """With the encoder's output at zero the latent is the noise: its sample must be white in every direction."""
     model = DRAW((1, 4, 4), glimpses=50, hidden_size=4, latent_size=30)
-    noise = model._check_noise(None, 40, model.initial_canvas)
+    noise = model._check_noise(None, 40, None, None)
     assert noise.shape == (50, 40, 30)
     flat = noise.flatten()
     # A value shared along any axis would repeat; 60,000 normal floats do so by chance a few times at most.
