@@ -148,7 +148,7 @@ setup(
         "fastdraw.kernels.triton",
     ],
     package_dir={"fastdraw.kernels": "kernels"},
-    package_data={"fastdraw": ["py.typed"], "fastdraw.view.page": ["*"]},
+    package_data={"fastdraw": ["py.typed"], "fastdraw.view.page": ["*"], "fastdraw.pretrained": ["*/*"]},
     exclude_package_data={"fastdraw.kernels.cpu": ["*.cpp", "*.h", "levels.txt", ".gitignore"]},
     ext_modules=[Extension(KERNELS, sources=[], optional=True)],
     cmdclass={"bdist_wheel": PlainWheel, "build_ext": BuildKernels},

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from fastdraw import checks, weights
+from fastdraw import checks, pretrained, weights
 from fastdraw._version import __version__
 from fastdraw.files import write_together
 from fastdraw.installed import needs_extra
@@ -78,7 +78,8 @@ class Pretrained(nn.Module):
     ) -> Self:
         """The model that `save_pretrained` wrote, on `device`, in eval mode, float32 (float64 where it was saved so).
 
-        name_or_path  a folder, or a model on the Hugging Face hub as "user/model" (pip install "fastdraw-torch[hub]")
+        name_or_path  a folder; a model that comes with fastdraw ("mnist"), where no folder of that name is here; or one on the
+                      Hugging Face hub as "user/model" (pip install "fastdraw-torch[hub]")
         The other arguments go to huggingface_hub.hf_hub_download, and mean nothing for a folder.
 
         Raises ValueError, naming the file, for files that are missing, damaged, of another model or not finite; nothing that
@@ -134,18 +135,23 @@ class Sampler(nn.Module):
 
 
 def _files(name: str, downloads: dict[str, Any]) -> tuple[Path, Path]:
-    """config.json and model.safetensors, from the folder `name` or from the hub."""
+    """config.json and model.safetensors, from the folder `name`, from those that come with fastdraw, or from the hub."""
+    name = str(pretrained.shipped(name) or name)
     if os.path.isdir(name):
         files = Path(name, CONFIG), Path(name, WEIGHTS)
         for file in files:
             if not file.is_file():
                 raise PretrainedError(
                     f"{name}: expected {CONFIG} and {WEIGHTS}, as save_pretrained writes them, got no {file.name}"
-                    " (a run's folder loads with fastdraw.train.load_model)"
+                    f" (a run's folder loads with fastdraw.train.load_model){pretrained.hint(name)}"
                 )
         return files
     if os.path.exists(name) or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise PretrainedError(f"name_or_path: expected a folder, or user/model on the Hugging Face hub, got {name!r}")
+        own = ", ".join(pretrained.names())
+        raise PretrainedError(
+            f"name_or_path: expected a folder, one of fastdraw's own ({own}), or user/model on the Hugging Face hub, "
+            f"got {name!r}{pretrained.hint(name)}"
+        )
     hub = _optional("huggingface_hub", f"from_pretrained: {name!r} is no folder here, and a model on the hub")
     try:
         config, file = (hub.hf_hub_download(name, part, library_name="fastdraw", **downloads) for part in (CONFIG, WEIGHTS))

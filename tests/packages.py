@@ -88,6 +88,8 @@ def main(out: Path | None) -> None:
                 assert re.fullmatch(r"fastdraw_torch-[\d.]+-py3-none-(?!any)\w+\.whl", package.name), package.name
                 names = zipfile.ZipFile(package).namelist()
                 assert "fastdraw/kernels/cpu/libfastdraw_cpu.so" in names
+                for part in ("model.safetensors", "config.json", "README.md"):
+                    assert f"fastdraw/pretrained/mnist/{part}" in names
                 assert not [name for name in names if name.endswith((".cpp", ".h", "levels.txt"))]
             place = folder / package.suffix
             place.mkdir()

@@ -158,6 +158,18 @@ def say(text: object) -> None:
     print(printable(text))
 
 
+#: What commands say of the argument that names a model.
+RUN = "A run's folder, a checkpoint's file, a folder of save_pretrained, or a model that comes with fastdraw: mnist."
+
+
+def say_shipped(run: str) -> None:
+    """On stderr, where `run` is no path here, but the name of a model that comes with fastdraw."""
+    from fastdraw.pretrained import shipped
+
+    if (folder := shipped(run)) is not None:
+        print(f"fastdraw: {run} is the model that comes with it: {printable(folder)}/README.md", file=sys.stderr)
+
+
 def error_line(message: str, code: int) -> int:
     """Prints the one line that says what went wrong, and gives the exit code back."""
     line = f"fastdraw: error: {printable(' '.join(message.split()))}"

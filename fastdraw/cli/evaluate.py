@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastdraw.cli import say
+from fastdraw.cli import RUN, say, say_shipped
 
 if TYPE_CHECKING:
     import typer
@@ -18,7 +18,7 @@ def register(app: "typer.Typer") -> None:
     import typer
 
     def evaluate(
-        run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or a checkpoint's file.", show_default=False)],
+        run: Annotated[str, typer.Argument(metavar="RUN", help=RUN, show_default=False)],
         data: Annotated[
             str | None, typer.Option(metavar="NAME|PATH", help="Images to evaluate.", show_default="the run's")
         ] = None,
@@ -55,6 +55,7 @@ def register(app: "typer.Typer") -> None:
         of each glimpse; of a classifier the error, and which classes it takes for which. All with standard errors."""
         from fastdraw.evaluation import evaluate_run
 
+        say_shipped(run)
         how = data, data_dir, split, samples, batch, limit, ema, precision, seed, device
         _evaluated(partial(evaluate_run, run, *how), json)
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from fastdraw.cli import say
+from fastdraw.cli import RUN, say, say_shipped
 
 if TYPE_CHECKING:
     import typer
@@ -15,7 +15,7 @@ def register(app: "typer.Typer") -> None:
     import typer
 
     def sample(
-        run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or a checkpoint's file.", show_default=False)],
+        run: Annotated[str, typer.Argument(metavar="RUN", help=RUN, show_default=False)],
         number: Annotated[int, typer.Option("--number", "-n", metavar="IMAGES", help="Images to draw.")] = 64,
         seed: Annotated[int, typer.Option(metavar="NUMBER", help="Seed of the noise, and so of the images.")] = 0,
         labels: Annotated[
@@ -53,6 +53,7 @@ def register(app: "typer.Typer") -> None:
         from fastdraw.files import expanded
         from fastdraw.view.saving import save_samples
 
+        say_shipped(run)
         also = npz, nearest, gif, mp4, data, data_dir, pngs, sys.stderr.isatty()
         for path in save_samples(run, Path(expanded(out)), number, seed, labels, device, *also):
             say(path)

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from fastdraw.cli import say
+from fastdraw.cli import RUN, say, say_shipped
 from fastdraw.text import printable
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ def register(app: "typer.Typer") -> None:
     import typer
 
     def view(
-        run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or a checkpoint's file.", show_default=False)],
+        run: Annotated[str, typer.Argument(metavar="RUN", help=RUN, show_default=False)],
         what: Annotated[
             str,
             typer.Option(
@@ -26,7 +26,8 @@ def register(app: "typer.Typer") -> None:
             ),
         ] = "all",
         out: Annotated[
-            str | None, typer.Option(metavar="FOLDER", help="Where to put the pictures.", show_default="RUN/view")
+            str | None,
+            typer.Option(metavar="FOLDER", help="Where to put the pictures.", show_default="RUN/view; mnist-view for mnist"),
         ] = None,
         number: Annotated[int, typer.Option("--number", "-n", metavar="IMAGES", help="Images in each picture.")] = 16,
         seed: Annotated[int, typer.Option(metavar="NUMBER", help="Seed of noise, and of which images are shown.")] = 0,
@@ -46,6 +47,7 @@ def register(app: "typer.Typer") -> None:
         from fastdraw.files import expanded
         from fastdraw.view.saving import view_run
 
+        say_shipped(run)
         folder = Path(expanded(out)) if out is not None else None
         for path in view_run(
             run,

@@ -16,7 +16,7 @@ from fastdraw.checks import check_size, expected
 from fastdraw.evaluation.bound import Likelihood, likelihood
 from fastdraw.evaluation.classes import ClassErrors, class_errors
 from fastdraw.runs import checkpoint
-from fastdraw.runs.checkpoint import Checkpoint, load_checkpoint, locate
+from fastdraw.runs.checkpoint import Checkpoint, found, load_checkpoint
 from fastdraw.runs.device import find_device
 from fastdraw.runs.fingerprint import fingerprint
 from fastdraw.runs.kinds import task_of
@@ -96,7 +96,7 @@ def evaluate_run(
         where = find_device(device, local_rank())
         if together.size > 1:
             torch.set_num_threads(together.threads())
-        file, weights = locate(path), load_checkpoint(path)
+        file, weights = found(path), load_checkpoint(path)
         options, task = _options(file, weights), task_of(weights.config)
         if task == "classify" and samples > 1:
             raise expected("samples", "1 for a classifier, which has no latents to sample", samples)

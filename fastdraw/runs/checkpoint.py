@@ -14,6 +14,7 @@ Nothing is pickled, so a file from anywhere can be opened safely.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from fastdraw import weights
+from fastdraw import pretrained, sharing, weights
 from fastdraw._version import __version__
 from fastdraw.checks import expected
 from fastdraw.files import expanded, second_name, write_atomically
@@ -67,6 +68,16 @@ def locate(path: str | os.PathLike[str]) -> Path:
     return file / NAME if file.is_dir() else file
 
 
+def found(path: str | os.PathLike[str]) -> Path:
+    """The file to read: a checkpoint; where there is none, the weights of a folder that `save_pretrained` wrote, or of a model
+    that comes with fastdraw, where nothing of its name lies here."""
+    file = locate(path)
+    for folder in (expanded(Path(path)), pretrained.shipped(path)):
+        if not file.exists() and folder is not None and (folder / sharing.WEIGHTS).exists():
+            return folder / sharing.WEIGHTS
+    return file
+
+
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     """Writes `checkpoint` to `path`, a file or an existing folder, in place of what was there and in one instant.
 
@@ -87,12 +98,17 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Reads what `save_checkpoint` wrote, from the file or the run's folder.
+    """Reads what `save_checkpoint` wrote, from the file or the run's folder; of a folder that `save_pretrained` wrote, and of
+    a model that comes with fastdraw, by its name, what is there of a checkpoint.
 
     Raises FileNotFoundError where there is none, and CheckpointError for a truncated file, one of another format, or one whose
     weights do not fit its configuration or are not finite.
     """
-    file = locate(path)
+    file = found(path)
+    if file.name == sharing.WEIGHTS and (file.parent / sharing.CONFIG).exists():
+        return _shared(file.parent)
+    if not file.exists() and (said := pretrained.hint(path)):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT) + said, str(file))
     tensors, about = _read(file)
     try:
         # Files from before there were classifiers name no task.
@@ -111,6 +127,21 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     loaded = Checkpoint(config, parts["model"], step, parts["optimizer"], parts["progress"], training, parts["ema"])
     _check(file, loaded)
     return loaded
+
+
+def _shared(folder: Path) -> Checkpoint:
+    """Of a folder that `save_pretrained` wrote; its config.json may have the run's step and options as well."""
+    file = folder / sharing.CONFIG
+    try:
+        about = json.loads(file.read_text(encoding="utf-8"))
+        task = next(task for task, k in KINDS.items() if about.get("architectures") == [k.model.__name__])
+        step, training = about.get("step", 0), about.get("training", {})
+        if type(step) is not int or not 0 <= step < 1 << 53 or not isinstance(training, dict):
+            raise ValueError("step: expected a whole number of at least 0, beside the training's options")
+    except (OSError, UnicodeError, ValueError, AttributeError, StopIteration, RecursionError) as error:
+        raise CheckpointError(f"{file}: expected the configuration of a model of fastdraw, got {short(error)}") from error
+    model = kind(task).model.from_pretrained(folder)
+    return Checkpoint(model.config, model.state_dict(), step, training=training)
 
 
 def keep_previous(folder: Path) -> None:

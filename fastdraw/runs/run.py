@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastdraw import data
+from fastdraw import data, pretrained
 from fastdraw.checks import expected
-from fastdraw.runs.checkpoint import Checkpoint, load_checkpoint, locate, model_of
+from fastdraw.runs.checkpoint import Checkpoint, found, load_checkpoint, model_of
 from fastdraw.runs.held_out import to_input
 from fastdraw.runs.kinds import task_of
 from fastdraw.runs.options import check_kind, image_size, told
@@ -46,7 +46,7 @@ class Run:
     ) -> None:
         if split not in ("train", "validation", "test"):
             raise expected("split", "train, validation or test", split)
-        self.path, self.file, self.split, self.seed, self.together = path, locate(path), split, seed, together
+        self.path, self.file, self.split, self.seed, self.together = path, found(path), split, seed, together
         checkpoint = load_checkpoint(path) if saved is None else saved
         self.options: dict[str, Any] = told(self.file, checkpoint) if options is None else options
         self.model, self.task = model_of(checkpoint, device, ema).eval(), task_of(checkpoint.config)
@@ -56,6 +56,8 @@ class Run:
         self.data_name = self.options.get("data") if data_name is None else check_kind("data", data_name, str)
         self.data_dir = None if data_dir is None else check_kind("data_dir", data_dir, str)
         self.binary = self.options.get("binarize") == "dynamic"
+        #: The name of the model, where it is one that comes with fastdraw and was called by it.
+        self.shipped = os.fspath(path) if pretrained.shipped(path) is not None else None
 
     @cached_property
     def splits(self) -> data.Splits:

@@ -64,7 +64,7 @@ def _pictures(run: Run, what: str, folder: Path | None, number: int, note: Calla
         lost = [*(name for name in chosen if name not in left), "the page's reconstructions"]
         note(f"fastdraw: no data set, and so no {', '.join(lost)}: {' '.join(str(problem).split())}")
         chosen = left
-    folder = folder or run.file.parent / "view"
+    folder = folder or (Path(f"{run.shipped}-view") if run.shipped else run.file.parent / "view")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out: expected a folder, got the file {folder}")
     if run.together.is_first:
