@@ -149,7 +149,7 @@ def _files(name: str, downloads: dict[str, Any]) -> tuple[Path, Path]:
     if os.path.exists(name) or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         own = ", ".join(pretrained.names())
         raise PretrainedError(
-            f"name_or_path: expected a folder, one of fastdraw's own ({own}), or user/model on the Hugging Face hub, "
+            f"name_or_path: expected a folder, or user/model on the Hugging Face hub, or one of fastdraw's own ({own}), "
             f"got {name!r}{pretrained.hint(name)}"
         )
     hub = _optional("huggingface_hub", f"from_pretrained: {name!r} is no folder here, and a model on the hub")
