@@ -231,11 +231,19 @@ class Run:
         """Evaluates, draws samples, and makes a checkpoint that says so."""
         self._finite(self.sums, self.progress.step - 1)
         self.validation = self._evaluate("validation", self.evaluated, interruptions)
-        self.processes.first(lambda: self.task.samples(self.evaluated, self.setup.folder))
+        self.processes.first(self._show)
         self.progress.validated = self.progress.step
         if self.validation is not None and self.progress.judge(getattr(self.validation, self.task.score)):
             self._save_best()
         self.save()
+
+    def _show(self) -> None:
+        """Pictures in the folder, and for TensorBoard."""
+        self.task.samples(self.evaluated, self.setup.folder)
+        if self.metrics is not None:
+            splits = self.setup.splits
+            seen = self.task.watched(self.evaluated, splits.validation, splits.labels and splits.labels.validation)
+            self.metrics.watch(self.progress.step, seen)
 
     def finish(self, interruptions: Interruptions) -> Any:
         """The drawing process and, only now, the test images."""

@@ -1,4 +1,4 @@
-"""Metrics on disk: one JSON object a line in metrics.jsonl, and the same figures for TensorBoard."""
+"""Metrics on disk: one JSON object a line in metrics.jsonl; the same figures for TensorBoard, and what is to be seen."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastdraw.files import append_to, utf8_name, write_atomically
+from fastdraw.train.watched import Watched
 
 NAME = "metrics.jsonl"
 #: Ends the names of TensorBoard's files, which other programs may write to the same folder.
@@ -45,6 +46,13 @@ class Metrics:
         for name, value in record.items():
             if name not in ("step", "epoch", "split", "images") and value is not None:
                 self._board.add_scalar(f"{name}/{record['split']}", value, record["step"])
+
+    def watch(self, step: int, seen: Watched) -> None:
+        """Pictures and histograms of an evaluation, for TensorBoard alone."""
+        for name, picture in seen.pictures.items():
+            self._board.add_image(name, picture, step, dataformats="HWC")
+        for name, values in seen.windows.items():
+            self._board.add_histogram(name, values, step)
 
     def sync(self) -> None:
         """Makes what was written outlive a crash of the machine: before a checkpoint counts on it."""

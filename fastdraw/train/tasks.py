@@ -16,8 +16,10 @@ from fastdraw.evaluation.classes import class_errors
 from fastdraw.graphed import GraphedStep
 from fastdraw.runs.parallel import Processes
 from fastdraw.runs.randomness import normal_rows
+from fastdraw.train import watched
 from fastdraw.train.batches import Batch
 from fastdraw.train.options import TrainOptions
+from fastdraw.train.watched import Watched
 from fastdraw.view import pictures
 
 
@@ -58,6 +60,9 @@ class Task(Protocol):
 
     def samples(self, model: Any, folder: Path) -> None:
         """The pictures that go with each evaluation."""
+
+    def watched(self, model: Any, images: Tensor, labels: Tensor | None) -> Watched:
+        """What TensorBoard is shown of an evaluation on these images."""
 
     def finish(self, model: Any, folder: Path) -> None:
         """The pictures of a finished run."""
@@ -100,6 +105,10 @@ class Draw:
     def samples(self, model: Any, folder: Path) -> None:
         pictures.samples(model, self.options.samples, self.options.seed, folder / "samples.png")
 
+    def watched(self, model: Any, images: Tensor, labels: Tensor | None) -> Watched:
+        o = self.options
+        return watched.of_draw(model, o.samples, o.seed, o.binarize == "dynamic", images, labels)
+
     def finish(self, model: Any, folder: Path) -> None:
         pictures.drawing(model, min(16, self.options.samples), self.options.seed, folder / "drawing.gif")
 
@@ -124,5 +133,8 @@ class Classify:
         return Classification(found.error.mean, found.error.standard_error, found.cross_entropy.mean, found.images)
 
     def samples(self, model: Any, folder: Path) -> None: ...
+
+    def watched(self, model: Any, images: Tensor, labels: Tensor | None) -> Watched:
+        return watched.of_classifier(model, self.options.seed, self.options.binarize == "dynamic", images)
 
     def finish(self, model: Any, folder: Path) -> None: ...

@@ -78,17 +78,29 @@ def save_strip(
 
     Other arguments and windows as in `save_drawing`. Writes and raises as `save_grid` does.
     """
+    picture.save_png(path, strip(trajectory, write_size, read_size, glimpses, scale, padding, images))
+
+
+def strip(
+    trajectory: Trajectory,
+    write_size: int | None = None,
+    read_size: int | None = None,
+    glimpses: int | Sequence[int] = 8,
+    scale: int | None = None,
+    padding: int = 4,
+    images: Tensor | None = None,
+) -> np.ndarray:
+    """The picture that `save_strip` writes, uint8 [h, w, 3]."""
     scenes = of_trajectory(trajectory, write_size, read_size, scale)
     chosen = choose_glimpses(glimpses, len(scenes))
     if images is None:
-        save_rows([scenes.at(t) for t in chosen] + [scenes.at(-1, with_windows=False)], path, padding)
-        return
+        return _rows([scenes.at(t) for t in chosen] + [scenes.at(-1, with_windows=False)], padding)
     images = check_tensor("images", images, *trajectory.canvases.shape[1:])
     reading = Overlay(READ, "read_windows", trajectory.read_windows, "read_size", read_size)
     read = Scenes("images", images.expand(len(scenes), *images.shape), (reading,), scale)
     scenes = of_trajectory(trajectory._replace(read_windows=None), write_size, None, scale)
     columns = [above(read.at(t), scenes.at(t)) for t in chosen]
-    save_rows([*columns, above(read.at(-1, with_windows=False), scenes.at(-1, with_windows=False))], path, padding)
+    return _rows([*columns, above(read.at(-1, with_windows=False), scenes.at(-1, with_windows=False))], padding)
 
 
 def above(tiles: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -99,8 +111,12 @@ def above(tiles: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 def save_rows(columns: list[np.ndarray], path: str | os.PathLike[str], padding: int) -> None:
     """Writes a PNG of tiles, uint8 [n, h, w, 3] a column, so that tile i of each column stands in row i."""
+    picture.save_png(path, _rows(columns, padding))
+
+
+def _rows(columns: list[np.ndarray], padding: int) -> np.ndarray:
     tiles = np.stack(columns, axis=1)
-    picture.save_png(path, picture.tile(tiles.reshape(-1, *tiles.shape[2:]), len(columns), padding))
+    return picture.tile(tiles.reshape(-1, *tiles.shape[2:]), len(columns), padding)
 
 
 def choose_glimpses(glimpses: int | Sequence[int], steps: int) -> list[int]:

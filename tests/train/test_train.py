@@ -67,11 +67,22 @@ def test_metrics_say_what_happened(whole: Path) -> None:
 def test_tensorboard_has_the_same_figures(whole: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(whole))
+    events = EventAccumulator(str(whole), {"images": 0, "histograms": 0})
     events.Reload()
     for split in ("train", "validation", "test"):
         written = [(r["step"], pytest.approx(r["nats"])) for r in records(whole) if r["split"] == split]
         assert [(e.step, e.value) for e in events.Scalars(f"nats/{split}")] == written
+    # Pictures, and where the windows were, at every evaluation.
+    steps = [r["step"] for r in records(whole) if r["split"] == "validation"]
+    for name in ("samples", "drawing", "reconstructions"):
+        assert [e.step for e in events.Images(name)] == steps
+        assert all(e.encoded_image_string.startswith(b"\x89PNG") for e in events.Images(name))
+    parts = ("centre_x", "centre_y", "stride", "sigma", "gamma")
+    names = {f"windows {kind}/{part}/glimpse {t}" for kind in ("read", "write") for part in parts for t in (1, 2, 3)}
+    assert set(events.Tags()["histograms"]) == names
+    for name in names:
+        assert [e.step for e in events.Histograms(name)] == steps
+        assert all(e.histogram_value.num == 64 for e in events.Histograms(name))
 
 
 def test_the_checkpoint_is_the_model_that_was_evaluated(whole: Path) -> None:
