@@ -36,7 +36,9 @@ def latent_parts(s: Shape, dtype: torch.dtype) -> int:
 
 
 def cell(inputs: Tensor, weight: Tensor, bias: Tensor, c: Tensor, gates: Tensor, c_new: Tensor, h_outs: list[Tensor]) -> None:
-    i, f, g, o = functional.linear(inputs, weight, bias).to(c.dtype).chunk(4, 1)
+    own = bias.dim() == 2
+    sums = functional.linear(inputs, weight, None if own else bias).to(c.dtype)
+    i, f, g, o = (sums + bias if own else sums).chunk(4, 1)
     i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
     gates.copy_(torch.cat([i, f, g, o], 1))
     torch.addcmul(f * c, i, g, out=c_new)
@@ -79,9 +81,9 @@ def canvas(
         return
     assert head is not None
     assert r is not None
-    images = torch.cat([x, x - canvas.sigmoid()], 1)
+    images = x - canvas.sigmoid()
     if s.read_size:
-        images = aten.read(images, _split(head, s)[2].contiguous(), (s.read_size, s.read_size), 1)
+        images = aten.read(torch.cat([x, images], 1), _split(head, s)[2].contiguous(), (s.read_size, s.read_size), 1)
     r.copy_(images.flatten(1))
 
 
@@ -128,18 +130,16 @@ def canvas_backward(
     if grad_r is not None:
         assert x is not None
         sigmoid = canvas.sigmoid()
-        grad_images = grad_r.to(canvas.dtype)
+        grad_x_hat = grad_r.to(canvas.dtype)
         if s.read_size:
             images = torch.cat([x, x - sigmoid], 1)
-            grad_patch = grad_images.reshape(s.batch, 2 * s.channels, s.read_size, s.read_size)
+            grad_patch = grad_x_hat.reshape(s.batch, 2 * s.channels, s.read_size, s.read_size)
             wanted, grad_read_params = aten.read_backward(grad_patch, images, read_params.contiguous(), 1, True)
             assert wanted is not None
-            grad_images = wanted
-        grad_images = grad_images.reshape(s.batch, 2 * s.channels, s.height, s.width)
-        grad_images_x, grad_x_hat = grad_images.chunk(2, 1)
-        grad_canvas.sub_(grad_x_hat * sigmoid * (1 - sigmoid))
-        if grad_x is not None:
-            grad_x.add_(grad_images_x).add_(grad_x_hat)
+            grad_images_x, grad_x_hat = wanted.chunk(2, 1)
+            if grad_x is not None:
+                grad_x.add_(grad_images_x).add_(grad_x_hat)
+        grad_canvas.sub_(grad_x_hat.reshape(canvas.shape) * sigmoid * (1 - sigmoid))
     grad_patch, grad_write_params = grad_canvas, torch.zeros_like(write_params)
     if not writes:
         grad_patch = torch.zeros_like(patch)

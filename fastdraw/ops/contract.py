@@ -44,9 +44,14 @@ class Shape(NamedTuple):
         return self.batch, self.channels, self.height, self.width
 
     @property
+    def x_numel(self) -> int:
+        """How many of the encoder's columns multiply x itself, once for all glimpses: none with read attention."""
+        return 0 if self.read_size else self.channels * self.height * self.width
+
+    @property
     def read_numel(self) -> int:
-        """2R: columns of one read of x and x^."""
-        return 2 * self.channels * (self.read_size**2 if self.read_size else self.height * self.width)
+        """Columns of r: 2R, one read of x and x^; without attention those of x^ alone."""
+        return self.x_numel or 2 * self.channels * self.read_size**2
 
     @property
     def encoder_columns(self) -> list[int]:
@@ -165,7 +170,7 @@ class Pieces(Protocol):
         self, inputs: Tensor, weight: Any, bias: Tensor, c: Tensor, gates: Tensor, c_new: Tensor, h_outs: list[Tensor]
     ) -> None:
         """gates [B, 4h] = activated inputs [B, K] weight^T + bias; c_new [B, h]; h [B, h] into every one of h_outs, of which
-        there are one or two."""
+        there are one or two. bias: [4h], or [B, 4h] and wide, where every image has its own."""
 
     def latent(self, h: Tensor, weight: Any, bias: Tensor, noise: Tensor, out: Tensor, z: Tensor, kl: Tensor) -> None:
         """out [B, 2Z] = mu, log sigma = h weight^T + bias;  z = mu + sigma noise;  kl [B], nats (equations 1, 2, 6, 11)."""
@@ -176,8 +181,9 @@ class Pieces(Protocol):
     def canvas(
         self, head: Tensor | None, before: Tensor, canvas: Tensor, x: Tensor | None, r: Tensor | None, s: Shape, writes: bool
     ) -> None:
-        """canvas = before + write (8), where `writes`;  r [B, 2R] = read of x and x^ = x - sigmoid(canvas) (3, 4), where there
-        is an x. `before` and `canvas` may be the same tensor. Without `writes` before is canvas. Without `head`, nothing."""
+        """canvas = before + write (8), where `writes`;  r = read of x and x^ = x - sigmoid(canvas) (3, 4), and without
+        attention x^ alone, where there is an x. `before` and `canvas` may be the same tensor. Without `writes` before is
+        canvas. Without `head`, nothing."""
 
     def cell_backward(
         self,
@@ -223,7 +229,8 @@ class Pieces(Protocol):
         rebuild: bool,
     ) -> None:
         """The reverse of `canvas`: grad_canvas [B, C, H, W] takes up the read's part in place (where there was a read, and so
-        a grad_r [B, 2R]), grad_head [B, P] is filled, grad_x is added to. With `rebuild` the canvas becomes the one before."""
+        a grad_r), grad_head [B, P] is filled, grad_x is added to: None without read attention, where the loop has it from all
+        glimpses at once. With `rebuild` the canvas becomes the one before."""
 
     def weight_gradient(self, grad_out: Tensor, inputs: Tensor, weights: Sequence[Tensor], bias: Tensor) -> None:
         """weight [M, K] += grad_out^T inputs and bias [M] += the sum of grad_out's rows, both wide. weights: the weight's

@@ -11,6 +11,9 @@ One `canvas` holds write_t and the read that follows it, since both windows come
 Nothing is concatenated: the inputs of both LSTMs are two buffers, encoder_in [T+1, B, 2R+h+K+h] = [r, h_dec, y, h_enc] and
 decoder_in [T+1, B, Z+K+h] = [z, y, h_dec], and each piece writes into the columns that the next one reads. y are the K columns
 of a class, none unless the model is conditional. Where no gradient is wanted each buffer has two slots instead of T + 1.
+
+Without read attention r = [x, x^], of which x is the same at every glimpse. It is multiplied once: the encoder's bias becomes
+x W_x + b, a row for each image, and r is x^ alone. Its reverse is one product, too, of the gates' gradients summed over t.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -25,7 +28,8 @@ from fastdraw.ops.contract import Pieces, Shape, plain_buffers
 class Weights(NamedTuple):
     """Each layer as one matrix, in the dtype of the products, with its bias in the same; initial states.
 
-    Matrices go to the loop as its backend wants them, made by `prepared`; before that, an LSTM's are two.
+    Matrices go to the loop as its backend wants them, made by `prepared`; before that, an LSTM's are two, and without read
+    attention the encoder's begins with the columns of x.
     """
 
     encoder: Any  # [4h, 2R + h + K] and [4h, h]
@@ -39,6 +43,7 @@ class Weights(NamedTuple):
     canvas: Tensor  # [C, H, W]
     h_encoder: Tensor  # [h]
     h_decoder: Tensor  # [h]
+    x: Any = None  # Without read attention, of `prepared`: [4h, D], and backward, where x's gradient is wanted, [4h, 2D]
 
 
 class Tape(NamedTuple):
@@ -103,9 +108,17 @@ def head_columns(s: Shape, infers: bool) -> int:
     return s.patch_numel + (5 if s.write_size else 0) + (5 if s.read_size and infers else 0)
 
 
-def prepared(pieces: Pieces, weights: Weights, infers: bool, backward: bool) -> Weights:
-    """Each matrix as the backend's products take it in that pass. When generating nothing is encoded."""
+def prepared(pieces: Pieces, weights: Weights, s: Shape, infers: bool, backward: bool, multiplies_x: bool) -> Weights:
+    """Each matrix as the backend's products take it in that pass. When generating nothing is encoded. multiplies_x: whether
+    x is multiplied, or backward has a gradient."""
     roles = {"decoder": "cell", "head": "linear", **({"encoder": "cell", "latent": "latent"} if infers else {})}
+    if infers and s.x_numel:
+        inputs, state = weights.encoder
+        # Backward those of x^ as well, since x is in both.
+        of_x = inputs[:, : 2 * s.x_numel if backward else s.x_numel]
+        weights = weights._replace(encoder=(inputs[:, s.x_numel :], state), x=(of_x,))
+        if multiplies_x:
+            roles["x"] = "linear"
     return weights._replace(**{name: pieces.prepared(getattr(weights, name), role, backward) for name, role in roles.items()})
 
 
@@ -135,6 +148,7 @@ def forward(
     noises, parts = noise.unbind(), 1 if x is None else pieces.latent_parts(s, tape.decoder_in.dtype)
     kl_parts = tape.kl if parts == 1 else tape.kl.new_empty(s.glimpses, parts, s.batch)
     kl = kl_parts.unbind()
+    encoder_bias = w.encoder_bias
     h_decoder[0].copy_(w.h_decoder)
     torch._foreach_zero_([decoder_c[0], *encoder_c[:1]])
     canvases[0].copy_(w.canvas)
@@ -144,6 +158,8 @@ def forward(
         # Before anything is drawn the first decoder state places the first read.
         pieces.linear(h_decoder[0], w.head, w.head_bias, heads[0])
         r[-1].zero_()
+        if s.x_numel:
+            encoder_bias = _with_x(pieces, x, w, s, tape)
     else:
         heads[0].zero_()
     # What no glimpse fills is zero all the same: the tape is a result, and holds no uninitialised memory.
@@ -154,7 +170,7 @@ def forward(
         h_outs = [_at(h_decoder, t + 1)]
         if x is not None:
             c, c_new, h = _at(encoder_c, t), _at(encoder_c, t + 1), _at(h_encoder, t + 1)
-            pieces.cell(_at(encoder_in, t), w.encoder, w.encoder_bias, c, _at(encoder_gates, t), c_new, [h])
+            pieces.cell(_at(encoder_in, t), w.encoder, encoder_bias, c, _at(encoder_gates, t), c_new, [h])
             pieces.latent(h, w.latent, w.latent_bias, noises[t], latents[t], _at(z, t), kl[t])
             h_outs.append(_at(h_decoder_again, t + 1))
         else:
@@ -165,6 +181,13 @@ def forward(
     pieces.canvas(_at(heads, s.glimpses), _at(canvases, s.glimpses - 1), tape.canvas, None, None, s, writes=True)
     if parts > 1:
         torch.sum(kl_parts, 1, out=tape.kl)
+
+
+def _with_x(pieces: Pieces, x: Tensor, w: Weights, s: Shape, tape: Tape) -> Tensor:
+    """The encoder's bias and what x adds to it, [B, 4h]: the same at every glimpse."""
+    bias = tape.encoder_c.new_empty(s.batch, 4 * s.hidden)
+    pieces.linear(x.flatten(1).to(tape.encoder_in.dtype), w.x, w.encoder_bias, bias)
+    return bias
 
 
 class WeightGradients(NamedTuple):
@@ -205,7 +228,7 @@ def zeros_together(like: Tensor, *sizes: tuple[int, ...]) -> list[Tensor]:
 def _zero_gradients(s: Shape, infers: bool, like: Tensor) -> WeightGradients:
     gates, hidden, columns = 4 * s.hidden, s.hidden, head_columns(s, infers)
     sizes: dict[str, tuple[int, ...]] = {
-        "encoder_ih": (gates, sum(s.encoder_columns[:-1])),
+        "encoder_ih": (gates, s.x_numel + sum(s.encoder_columns[:-1])),
         "encoder_hh": (gates, hidden),
         "encoder_bias": (gates,),
         "latent": (2 * s.latent, hidden),
@@ -233,8 +256,10 @@ class Rows(NamedTuple):
     head: Tensor
 
 
-def _add_chunk(pieces: Pieces, grads: WeightGradients, rows: Rows, tape: Tape, s: Shape, t: int, infers: bool) -> None:
-    """Adds to the weights' gradients what `rows` hold of the glimpses from t on."""
+def _add_chunk(
+    pieces: Pieces, grads: WeightGradients, gates_of_x: Tensor | None, rows: Rows, tape: Tape, s: Shape, t: int, infers: bool
+) -> None:
+    """Adds to the weights' gradients, and to gates_of_x, what `rows` hold of the glimpses from t on."""
     n = min(len(rows.head), s.glimpses - t)
     steps, states = slice(t, t + n), slice(t + 1, t + 1 + n)
     encoder_gates, latent, decoder_gates, head = (grad[:n].flatten(0, 1) for grad in rows)
@@ -243,8 +268,25 @@ def _add_chunk(pieces: Pieces, grads: WeightGradients, rows: Rows, tape: Tape, s
     pieces.weight_gradient(head, h_decoder, [grads.head], grads.head_bias)
     if infers:
         h_encoder = tape.encoder_in[states, :, -s.hidden :].flatten(0, 1)
-        pieces.weight_gradient(encoder_gates, tape.encoder_in[steps].flatten(0, 1), grads.encoder, grads.encoder_bias)
+        weights = [grads.encoder[0][:, s.x_numel :], grads.encoder[1]]
+        pieces.weight_gradient(encoder_gates, tape.encoder_in[steps].flatten(0, 1), weights, grads.encoder_bias)
         pieces.weight_gradient(latent, h_encoder, [grads.latent], grads.latent_bias)
+        if gates_of_x is not None:
+            gates_of_x.add_(rows.encoder_gates[:n].sum(0, dtype=gates_of_x.dtype))
+
+
+def _through_x(
+    pieces: Pieces, x: Tensor, gates: Tensor, w: Weights, s: Shape, grads: WeightGradients, grad_x: Tensor | None
+) -> None:
+    """The reverse of `_with_x`. gates [B, 4h]: of the encoder's gates, summed over glimpses, in the products' dtype."""
+    of_x, of_bias = grads.encoder[0][:, : s.x_numel], torch.zeros_like(grads.encoder_bias)
+    # The bias has had its gradient, chunk by chunk.
+    pieces.weight_gradient(gates, x.flatten(1).to(gates.dtype), [of_x], of_bias)
+    if grad_x is not None:
+        through = gates.new_empty(s.batch, 2 * s.x_numel)
+        pieces.input_backward(gates, w.x, through)
+        for part in through.split(s.x_numel, 1):
+            grad_x.add_(part.reshape(s.image))
 
 
 class Through(NamedTuple):
@@ -305,6 +347,8 @@ def backward(
     w, s, infers = weights, shape, x is not None
     grads = _zero_gradients(s, infers, tape.canvas)
     grad_x = torch.zeros_like(x) if x is not None and need_x else None
+    gates_of_x = tape.canvas.new_zeros(s.batch, 4 * s.hidden) if infers and s.x_numel else None
+    read_grad_x = grad_x if gates_of_x is None else None
     grad_noise = torch.empty_like(noise) if need_noise else None
     grad_canvas = grad_canvas.clone(memory_format=torch.contiguous_format)
     rebuilt = tape.canvas.clone() if len(tape.canvases) < s.glimpses else None
@@ -324,7 +368,7 @@ def backward(
         after = rebuilt if rebuilt is not None else canvases[t + 1]
         # fmt: off
         pieces.canvas_backward(
-            heads[t + 1], after, x, grad_r if reads else None, grad_canvas, to_head[i], grad_x, s, writes=True,
+            heads[t + 1], after, x, grad_r if reads else None, grad_canvas, to_head[i], read_grad_x, s, writes=True,
             rebuild=rebuilt is not None,
         )
         pieces.cell_backward(
@@ -347,11 +391,13 @@ def backward(
                 grad_noise[t] = through.decoder_in[:, : s.latent]
         # fmt: on
         if i == 0:
-            _add_chunk(pieces, grads, rows, tape, s, t, infers)
+            _add_chunk(pieces, grads, gates_of_x, rows, tape, s, t, infers)
     parts = [through_decoder]
-    if infers:
+    if x is not None:
         canvas = rebuilt if rebuilt is not None else canvases[0]
-        through_head = _first_read(pieces, canvas, x, grad_r, grad_canvas, to_head[0], grad_x, tape, w, s, grads)
+        through_head = _first_read(pieces, canvas, x, grad_r, grad_canvas, to_head[0], read_grad_x, tape, w, s, grads)
+        if gates_of_x is not None:
+            _through_x(pieces, x, gates_of_x.to(tape.encoder_in.dtype), w, s, grads, grad_x)
         parts += [through_encoder, through_head]
         grads.h_encoder.copy_(grad_h_encoder.sum(0, dtype=grad_canvas.dtype))
     for part in parts:

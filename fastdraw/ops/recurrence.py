@@ -83,7 +83,8 @@ def _config_shape(config: DRAWConfig) -> Shape:
 
 def _shapes(s: Shape, infers: bool) -> list[tuple[int, ...] | None]:
     """Of each of Layers, in their order; None for one that must not be there."""
-    gates, hidden, inputs, latents = 4 * s.hidden, s.hidden, sum(s.encoder_columns[:-1]), sum(s.decoder_columns[:-1])
+    gates, hidden = 4 * s.hidden, s.hidden
+    inputs, latents = s.x_numel + sum(s.encoder_columns[:-1]), sum(s.decoder_columns[:-1])
     return [
         *((gates, inputs), (gates, hidden), (gates,), (gates,)),
         *((2 * s.latent, hidden), (2 * s.latent,)),
@@ -226,7 +227,7 @@ def _forward(*arguments: Any) -> Tape:
     if shape.batch:
         x = None if x is None else x.contiguous()
         # In one expression, so that copies of weights do not live on beside what a backend made of them.
-        weights = glimpses.prepared(pieces, _joined(layers, options.dtype), infers, backward=False)
+        weights = glimpses.prepared(pieces, _joined(layers, options.dtype), shape, infers, False, multiplies_x=infers)
         glimpses.forward(pieces, x, noise.contiguous(), _classes(labels, shape), weights, shape, tape)
     return tape
 
@@ -278,7 +279,7 @@ def _gradient(*arguments: Any) -> tuple[Tensor, ...]:
     if shape.batch == 0:
         return tuple(torch.zeros_like(tensor) for tensor in _gradient_fake(*arguments))
     pieces, x = dispatch.pieces(options.backend, noise.device.type), None if x is None else x.contiguous()
-    weights = glimpses.prepared(pieces, _joined(layers, dtype), x is not None, backward=True)
+    weights = glimpses.prepared(pieces, _joined(layers, dtype), shape, x is not None, True, multiplies_x=options.need_x)
     wanted = (options.need_x, options.need_noise)
     grads = glimpses.backward(pieces, grad_canvas, grad_kl, x, noise.contiguous(), weights, shape, tape, *wanted)
     apart = iter(_apart(grads.weights, layers))

@@ -2,6 +2,8 @@
 //
 //   canvas_t = canvas_{t-1} + write (8)    x^ = x - sigmoid(canvas_t) (3)    r = [read of x, read of x^] (4)
 //
+// Without read attention r is x^ alone: glimpses.py multiplies x once for all glimpses.
+//
 // One image stays in the nearest cache from the write to the read. x^ and the filterbanks live in the thread's scratch only,
 // and are made again in the reverse.
 #pragma once
@@ -20,15 +22,15 @@ struct CanvasJob {
   const T* before;  // [B, C, H, W]; forward only. May be `canvas`.
   T* canvas;
   const T* x;       // Null where nothing is read.
-  S* r;             // [B, 2 R]; forward only.
-  const S* grad_r;  // [B, 2 R], or null: reverse only, as all below.
+  S* r;             // [B, r_numel]; forward only.
+  const S* grad_r;  // [B, r_numel], or null: reverse only, as all below.
   T* grad_canvas;
   S* grad_head;
   T* grad_x;  // Or null.
   int64_t pixels() const { return height * width; }
   int64_t numel() const { return channels * pixels(); }
   int64_t patch_numel() const { return write_size ? channels * write_size * write_size : numel(); }
-  int64_t read_numel() const { return read_size ? channels * read_size * read_size : numel(); }
+  int64_t r_numel() const { return read_size ? 2 * channels * read_size * read_size : numel(); }
   Shape write_shape() const { return {channels, height, width, write_size, write_size, -1}; }
   Shape read_shape() const { return {2 * channels, height, width, read_size, read_size, 1}; }
 };
@@ -48,7 +50,7 @@ bool make_canvas_scratch(CanvasScratch<T>& w, const CanvasJob<T, S>& job) {
     if (job.read_size) lay_out(layout, w.read, job.read_shape(), job.width);
     w.image = layout.take(job.numel());
     w.channel = layout.take(job.pixels());
-    w.patches = layout.take(2 * job.read_numel() > job.patch_numel() ? 2 * job.read_numel() : job.patch_numel());
+    w.patches = layout.take(job.r_numel() > job.patch_numel() ? job.r_numel() : job.patch_numel());
     w.grad_params = layout.take(kParams);
     if (base) return true;
     base = static_cast<T*>(fastdraw_scratch(size_t(layout.count) * sizeof(T)));
@@ -57,8 +59,8 @@ bool make_canvas_scratch(CanvasScratch<T>& w, const CanvasJob<T, S>& job) {
 }
 
 // x^ = x - sigmoid(canvas)
-template <class T>
-FASTDRAW_INLINE void error_image(const T* x, const T* canvas, T* out, int64_t count) {
+template <class T, class S>
+FASTDRAW_INLINE void error_image(const T* x, const T* canvas, S* out, int64_t count) {
   for (int64_t i = 0; i < count; i += kLanes<T>) {
     const Vector<T> s = vector_sigmoid(load_some_as<T>(canvas + i, count - i));
     store_some_as<T>(out + i, load_some_as<T>(x + i, count - i) - s, count - i);
@@ -96,8 +98,8 @@ bool canvas_tasks(void* data, int64_t begin, int64_t end) {
     if (!job.x) continue;
     const T* x = job.x + b * numel;
     S* r = job.r + b * job.r_row;
-    error_image(x, canvas, w.image, numel);
     if (job.read_size) {
+      error_image(x, canvas, w.image, numel);
       const Shape s = job.read_shape();
       const int64_t part = s.numel();
       open_window(w.read, s, head + job.head_row - kParams, false, true);
@@ -105,13 +107,27 @@ bool canvas_tasks(void* data, int64_t begin, int64_t end) {
         filter_columns(w.read, s, c < job.channels ? x + c * pixels : w.image + (c - job.channels) * pixels, s.rows, 0, s.width);
         read_patch(w.read, s, w.patches + c * part, 0, s.width);
       }
-      convert<T>(w.patches, r, 2 * job.read_numel());
+      convert<T>(w.patches, r, job.r_numel());
     } else {
-      convert<T>(x, r, numel);
-      convert<T>(w.image, r + numel, numel);
+      error_image(x, canvas, r, numel);
     }
   }
   return true;
+}
+
+// What x^, read as it is, sends back to the canvas.
+template <class T, class S>
+void error_backward(const CanvasJob<T, S>& job, int64_t b) {
+  const int64_t numel = job.numel();
+  const T* canvas = job.canvas + b * numel;
+  const S* grad_r = job.grad_r + b * job.r_row;
+  T* grad_canvas = job.grad_canvas + b * numel;
+  for (int64_t i = 0; i < numel; i += kLanes<T>) {
+    const int64_t count = numel - i;
+    const Vector<T> sigmoid = vector_sigmoid(load_some_as<T>(canvas + i, count));
+    const Vector<T> grad = load_some_as<T>(grad_r + i, count) * sigmoid * (1 - sigmoid);
+    store_some_as<T>(grad_canvas + i, load_some_as<T>(grad_canvas + i, count) - grad, count);
+  }
 }
 
 // What the read sends back: to the canvas through x^, to x, and to its window.
@@ -122,34 +138,28 @@ void read_backward(const CanvasJob<T, S>& job, CanvasScratch<T>& w, int64_t b) {
   const T* params = job.head + (b + 1) * job.head_row - kParams;
   T *grad_canvas = job.grad_canvas + b * numel, *grad_x = job.grad_x ? job.grad_x + b * numel : nullptr;
   const Shape s = job.read_shape();
-  convert<T>(job.grad_r + b * job.r_row, w.patches, 2 * job.read_numel());
+  convert<T>(job.grad_r + b * job.r_row, w.patches, job.r_numel());
   error_image(x, canvas, w.image, numel);
-  if (job.read_size) open_window(w.read, s, params, true, false);
+  open_window(w.read, s, params, true, false);
   for (int64_t c = 0; c < 2 * job.channels; ++c) {
     const bool is_error = c >= job.channels;
     const int64_t at = (is_error ? c - job.channels : c) * pixels;
-    const T* grad_image = w.patches + c * pixels;
-    if (job.read_size) {
-      filter_columns(w.read, s, (is_error ? w.image : x) + at, 3 * s.rows, 0, s.width);
-      spread_patch(w.read, s, w.patches + c * s.numel(), 0, s.width);
-      if (is_error || grad_x) write_columns(w.read, s, w.channel, 0, s.width);
-      add_window_gradient(w.read, s, c == 0, s.width);
-      grad_image = w.channel;
-    }
-    if (grad_x) add_scaled(grad_x + at, T(1), grad_image, grad_x + at, pixels);
+    filter_columns(w.read, s, (is_error ? w.image : x) + at, 3 * s.rows, 0, s.width);
+    spread_patch(w.read, s, w.patches + c * s.numel(), 0, s.width);
+    if (is_error || grad_x) write_columns(w.read, s, w.channel, 0, s.width);
+    add_window_gradient(w.read, s, c == 0, s.width);
+    if (grad_x) add_scaled(grad_x + at, T(1), w.channel, grad_x + at, pixels);
     if (!is_error) continue;
     for (int64_t i = 0; i < pixels; i += kLanes<T>) {
       const int64_t count = pixels - i;
       const Vector<T> sigmoid = load_some_as<T>(x + at + i, count) - load_some_as<T>(w.image + at + i, count);
-      const Vector<T> grad = load_some_as<T>(grad_image + i, count) * sigmoid * (1 - sigmoid);
+      const Vector<T> grad = load_some_as<T>(w.channel + i, count) * sigmoid * (1 - sigmoid);
       store_some_as<T>(grad_canvas + at + i, load_some_as<T>(grad_canvas + at + i, count) - grad, count);
     }
   }
-  if (job.read_size) {
-    close_window_gradient(w.read, s, 0, s.width);
-    window_gradient(w.read, s, w.read.moments, params, w.grad_params);
-    convert<T>(w.grad_params, job.grad_head + (b + 1) * job.head_row - kParams, kParams);
-  }
+  close_window_gradient(w.read, s, 0, s.width);
+  window_gradient(w.read, s, w.read.moments, params, w.grad_params);
+  convert<T>(w.grad_params, job.grad_head + (b + 1) * job.head_row - kParams, kParams);
 }
 
 // What the canvas sends back: to the patch and to the write's window; and the canvas before.
@@ -191,7 +201,7 @@ bool canvas_backward_tasks(void* data, int64_t begin, int64_t end) {
   for (int64_t b = begin; b < end; ++b) {
     // Gradients that nothing sends are zero.
     memset(job.grad_head + b * job.head_row, 0, size_t(job.head_row) * sizeof(S));
-    if (job.grad_r) read_backward(job, w, b);
+    if (job.grad_r) job.read_size ? read_backward(job, w, b) : error_backward(job, b);
     if (job.writes) write_backward(job, w, b);
   }
   return true;

@@ -36,8 +36,9 @@ template <class T, class S>
 struct Cell {
   static constexpr bool kWholeRows = false;
   int64_t hidden, h_row, h_row_2;
-  const S* bias;  // [4 H]
-  const T* c;     // [B, H]
+  const S* bias;    // [4 H]; null where every row has its own:
+  const T* biases;  // [B, 4 H]
+  const T* c;       // [B, H]
   S* gates;       // [B, 4 H]: activated i, f, g, o
   T* c_new;
   S *h, *h_2;  // [B, H]; the second may be null.
@@ -45,13 +46,13 @@ struct Cell {
   FASTDRAW_INLINE void operator()(int64_t first, int64_t rows, int64_t panel, int, const T* sums) const {
     typedef Vector<T> V;
     const int64_t j = panel * kLanes<T>, count = hidden - j;
-    V biases[4];
-    for (int k = 0; k < 4; ++k) biases[k] = load_some_as<T>(bias + k * hidden + j, count);
+    V added[4] = {};
+    for (int k = 0; bias && k < 4; ++k) added[k] = load_some_as<T>(bias + k * hidden + j, count);
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t b = first + r;
       V gate[4];
       for (int k = 0; k < 4; ++k) {
-        gate[k] = sum_at(sums, r, k) + biases[k];
+        gate[k] = sum_at(sums, r, k) + (bias ? added[k] : load_some_as<T>(biases + (4 * b + k) * hidden + j, count));
         gate[k] = k == 2 ? vector_tanh(gate[k]) : vector_sigmoid(gate[k]);
         store_some_as<T>(gates + (4 * b + k) * hidden + j, gate[k], count);
       }

@@ -63,7 +63,7 @@ class PieceFunctions(NamedTuple):
 
     pack: Function = takes(PackSizes, 3)
     linear: Function = takes(LinearSizes, 4)
-    cell: Function = takes(CellSizes, 8)
+    cell: Function = takes(CellSizes, 9)
     cell_backward: Function = takes(CellBackwardSizes, 9)
     latent: Function = takes(LatentSizes, 7)
     input_backward: Function = takes(InputBackwardSizes, 8)

@@ -14,7 +14,7 @@ namespace {
 template <class T, class S>
 int pack(const PackSizes& sizes, const S* first, const S* second, void* packed) {
   const int64_t columns = sizes.backward ? sizes.outputs : sizes.depth;
-  const Weight<S> weight{first, second, columns, sizes.split};
+  const Weight<S> weight{first, second, columns, sizes.split, sizes.first_row};
   const PanelLayout layout{Order(sizes.order), sizes.outputs};
   PackJob<T, S> job{layout, sizes.depth, sizes.backward != 0, weight, static_cast<char*>(packed)};
   return fastdraw_parallel_each(layout.template panels<T>(), sizes.threads, pack_panels<T, S>, &job) ? 0 : 1;
@@ -27,9 +27,9 @@ int linear(const LinearSizes& sizes, const S* a, const void* weight, const S* bi
 }
 
 template <class T, class S>
-int cell(const CellSizes& sizes, const S* inputs, const void* weight, const S* bias, const T* c, S* gates, T* c_new, S* h,
-         S* h_2) {
-  const Cell<T, S> after{sizes.product.outputs / 4, sizes.h_row, sizes.h_2_row, bias, c, gates, c_new, h, h_2};
+int cell(const CellSizes& sizes, const S* inputs, const void* weight, const S* bias, const T* biases, const T* c, S* gates,
+         T* c_new, S* h, S* h_2) {
+  const Cell<T, S> after{sizes.product.outputs / 4, sizes.h_row, sizes.h_2_row, bias, biases, c, gates, c_new, h, h_2};
   return product<T>(Order::kGates, sizes.product, inputs, weight, after);
 }
 

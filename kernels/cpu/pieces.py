@@ -65,7 +65,9 @@ _PANEL = 64
 
 
 def prepared(parts: Sequence[Tensor], role: str, backward: bool) -> Packed | Tensor:
-    first, second = parts[0], parts[1] if len(parts) > 1 else None
+    # Columns of a wider matrix stay where they are.
+    first = parts[0] if parts[0].stride(1) == 1 else parts[0].contiguous()
+    second = parts[1].contiguous() if len(parts) > 1 else None
     f = functions(first.dtype)
     if f is None:
         return aten_pieces.prepared(parts, role, backward)
@@ -81,9 +83,10 @@ def prepared(parts: Sequence[Tensor], role: str, backward: bool) -> Packed | Ten
         depth=depth,
         backward=int(backward),
         split=first.shape[1],
+        first_row=first.stride(0),
         threads=torch.get_num_threads(),
     )
-    _call(f.pack, sizes, first.contiguous(), None if second is None else second.contiguous(), data)
+    _call(f.pack, sizes, first, second, data)
     return Packed(data, outputs, f)
 
 
@@ -108,7 +111,8 @@ def cell(
         return aten_pieces.cell(inputs, weight, bias, c, gates, c_new, h_outs)
     h, h_2 = h_outs if len(h_outs) == 2 else (h_outs[0], None)
     sizes = _product(CellSizes, inputs, weight, h_row=h.stride(0), h_2_row=_row(h_2))
-    return _call(weight.functions.cell, sizes, inputs, weight.data, bias, c, gates, c_new, h, h_2)
+    biases = (None, bias) if bias.dim() == 2 else (bias, None)
+    return _call(weight.functions.cell, sizes, inputs, weight.data, *biases, c, gates, c_new, h, h_2)
 
 
 def latent(h: Tensor, weight: Packed | Tensor, bias: Tensor, noise: Tensor, out: Tensor, z: Tensor, kl: Tensor) -> None:
@@ -211,6 +215,7 @@ def weight_gradient(grad_out: Tensor, inputs: Tensor, weights: Sequence[Tensor],
         grad_row=grad_out.stride(0),
         input_row=inputs.stride(0),
         split=first.shape[1],
+        first_row=first.stride(0),
         threads=torch.get_num_threads(),
     )
     return _call(f.weight_gradient, sizes, grad_out, inputs, first, second, bias)

@@ -198,10 +198,10 @@ struct PanelLayout {
 template <class S>
 struct Weight {
   const S *first, *second;
-  int64_t columns, split;
+  int64_t columns, split, first_row;
 
   FASTDRAW_INLINE const S* at(int64_t row, int64_t column) const {
-    return column < split ? first + row * split + column : second + row * (columns - split) + column - split;
+    return column < split ? first + row * first_row + column : second + row * (columns - split) + column - split;
   }
 };
 

@@ -32,9 +32,10 @@ struct ElementwiseSizes {
   int64_t function, count;
 };
 
-// order: product.h's. backward: outputs are the weight's columns. split: columns of its first part.
+// order: product.h's. backward: outputs are the weight's columns. split: columns of its first part, whose rows are first_row
+// apart.
 struct PackSizes {
-  int64_t order, outputs, depth, backward, split, threads;
+  int64_t order, outputs, depth, backward, split, first_row, threads;
 };
 
 struct PeakSizes {
@@ -71,9 +72,9 @@ struct InputBackwardSizes {
   int64_t latents;
 };
 
-// split: columns of the weight's first part.
+// split: columns of the weight's first part, whose rows are first_row apart.
 struct WeightGradientSizes {
-  int64_t rows, outputs, inputs, grad_row, input_row, split, threads;
+  int64_t rows, outputs, inputs, grad_row, input_row, split, first_row, threads;
 };
 
 // head_row: columns of head. writes, rebuild: 0 or 1.

@@ -39,7 +39,7 @@ class ElementwiseSizes(ctypes.Structure):
 
 
 class PackSizes(ctypes.Structure):
-    _fields_ = _fields("order outputs depth backward split threads")
+    _fields_ = _fields("order outputs depth backward split first_row threads")
 
 
 class PeakSizes(ctypes.Structure):
@@ -71,7 +71,7 @@ class InputBackwardSizes(ProductSizes):
 
 
 class WeightGradientSizes(ctypes.Structure):
-    _fields_ = _fields("rows outputs inputs grad_row input_row split threads")
+    _fields_ = _fields("rows outputs inputs grad_row input_row split first_row threads")
 
 
 class CanvasSizes(ctypes.Structure):

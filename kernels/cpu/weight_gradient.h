@@ -14,9 +14,12 @@ struct WeightJob {
   int64_t rows, outputs, inputs, grad_row, input_row;
   const S *grad, *input;
   T *first, *second, *bias;
-  int64_t split;
+  int64_t split, first_row;
   char *grads, *panels;  // packed
 
+  FASTDRAW_INLINE T* weight(int64_t row, int64_t column) const {
+    return column < split ? first + row * first_row + column : second + row * (inputs - split) + column - split;
+  }
   // Rows in whole steps.
   int64_t depth() const { return divided_up(rows, step_of<S>()) * step_of<S>(); }
   int64_t bytes_of_number() const { return step_of<S>() == 2 ? 2 : int64_t(sizeof(T)); }
@@ -143,19 +146,18 @@ template <class T, class S>
 FASTDRAW_INLINE void add_to_weight(const WeightJob<T, S>& job, int64_t row, int64_t column, int64_t count, const T* sums) {
   const int64_t split = job.split, end = column + (count < kLanes<T> ? count : kLanes<T>);
   if (end <= split || column >= split) {
-    T* to = end <= split ? job.first + row * split + column : job.second + row * (job.inputs - split) + column - split;
+    T* to = job.weight(row, column);
     store_some_as<T>(to, load_some_as<T>(to, count) + load(sums), count);
     return;
   }
-  for (int64_t i = column; i < end; ++i)
-    *(i < split ? job.first + row * split + i : job.second + row * (job.inputs - split) + i - split) += sums[i - column];
+  for (int64_t i = column; i < end; ++i) *job.weight(row, i) += sums[i - column];
 }
 
 // Has a tile's row of the weight brought near while its sums are made.
 template <class T, class S>
 FASTDRAW_INLINE void fetch_weight(const WeightJob<T, S>& job, int64_t row, int64_t column) {
   const int64_t split = job.split, left = (column < split ? split : job.inputs) - column;
-  const T* at = column < split ? job.first + row * split + column : job.second + row * (job.inputs - split) + column - split;
+  const T* at = job.weight(row, column);
   for (int64_t i = 0; i < kTileWidth<T> && i < left; i += kLanes<T>) __builtin_prefetch(at + i, 1);
 }
 
@@ -196,8 +198,8 @@ bool weight_tasks(void* data, int64_t begin, int64_t end) {
 
 template <class T, class S>
 int weight_gradient(const WeightGradientSizes& sizes, const S* grad, const S* input, T* first, T* second, T* bias) {
-  WeightJob<T, S> job{sizes.rows, sizes.outputs, sizes.inputs, sizes.grad_row, sizes.input_row, grad,    input,
-                      first,      second,        bias,         sizes.split,    nullptr,         nullptr};
+  WeightJob<T, S> job{sizes.rows, sizes.outputs, sizes.inputs, sizes.grad_row,  sizes.input_row, grad,   input,
+                      first,      second,        bias,         sizes.split, sizes.first_row, nullptr, nullptr};
   const int64_t grads = divided_up(job.groups() * job.group_bytes(), 64) * 64;
   const int64_t bytes = grads + job.panel_count() * packed_bytes<T, S>(kTileWidth<T>, job.depth());
   void* memory = fastdraw_scratch(size_t(bytes) + 64, kWeightSlot);
