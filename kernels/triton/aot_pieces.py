@@ -92,6 +92,7 @@ def product_launches(model: str, dtype: torch.dtype, kind: str) -> Iterator[tupl
     launches = {
         "cell": cell_launch(encoder_in, encoder, bias, c, gates, c, places[1:]),
         "cell, two places": cell_launch(decoder_in, decoder, bias, c, gates, c, places),
+        "cell, a bias of each image": cell_launch(encoder_in, encoder, _state(b, 4 * h), c, gates, c, places[1:]),
         "latent": latent_launch(h_dec, latent, bias, sampled[1], latents, decoder_in, kl),
         "linear": linear_launch(h_dec, head, bias, _state(b, columns)),
         "cell_backward, head": cell_backward_launch(operand(b, columns), head, places, gates, c, c, c, gates),
@@ -113,9 +114,9 @@ def canvas_launches(model: str, dtype: torch.dtype, kind: str) -> Iterator[tuple
         _state(*s.image),
         torch.empty(s.batch, s.read_numel, dtype=dtype, device="meta"),
     )
-    grads = (r, canvas, torch.empty_like(head, dtype=dtype))
+    grads, grad_x = (r, canvas, torch.empty_like(head, dtype=dtype)), canvas if s.read_size else None
     yield "canvas", canvas_launch(head, canvas, canvas, canvas, r, s, True, kind)
-    yield "canvas_backward, rebuild and x", canvas_backward_launch(head, canvas, canvas, *grads, canvas, s, True, True, kind)
+    yield "canvas_backward, rebuild and x", canvas_backward_launch(head, canvas, canvas, *grads, grad_x, s, True, True, kind)
     if model == "svhn":
         yield "canvas_backward", canvas_backward_launch(head, canvas, canvas, *grads, None, s, True, False, kind)
     if model == "mnist":

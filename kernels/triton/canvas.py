@@ -4,7 +4,7 @@
 
 The canvas is read once and written once. x^ and the rows of all four filterbanks live in registers. Larger images are walked
 over in tiles; what a tile has of the read is summed up as in read.py. Sizes are 0 where there is no attention: then the write
-is the patch itself, or r is x and x^ themselves.
+is the patch itself, or r is x^ itself.
 
 Where the design stops: every pixel is written and read, also where the windows are small; few images leave SMs idle.
 """
@@ -109,8 +109,7 @@ def canvas_kernel(
                     b_t_error = product(b_error, b_f_x, b_t_error, True, PRECISION)
                 else:
                     p_own_r = p_r + i_b * R_ROW + i_c * PIXELS + o_tile
-                    tl.store(p_own_r, b_x.to(p_r.dtype.element_ty), mask=m_tile)
-                    tl.store(p_own_r + CHANNELS * PIXELS, b_error.to(p_r.dtype.element_ty), mask=m_tile)
+                    tl.store(p_own_r, b_error.to(p_r.dtype.element_ty), mask=m_tile)
         if READS and READ_SIZE > 0:
             b_f_y = filters(b_r_y[:, None], o_h[None, :], HEIGHT, r_inverse, tl.float32)
             b_read = product(b_f_y, b_t, b_read, True, PRECISION)
@@ -121,7 +120,7 @@ def canvas_kernel(
 
 
 def image_constants(s: Shape, head: Tensor, r: Tensor | None) -> dict[str, Any]:
-    """What both kernels around the canvas take of the sizes. r: [B, 2R] or its gradient, whose rows may be strided."""
+    """What both kernels around the canvas take of the sizes. r, or its gradient: its rows may be strided."""
     return {
         "CHANNELS": s.channels,
         "HEIGHT": s.height,

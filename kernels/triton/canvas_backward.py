@@ -38,7 +38,7 @@ def through_read(
     END_H: tl.constexpr, END_W: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
 ):  # fmt: skip
     """Adds to the gradient of canvas_t, and of x, what the read asks of them: of the channel that begins at o_own, whose
-    gradient of r is at p_grad_r. Gives the last tile of the former."""
+    gradient of r is at p_grad_r. Gives the last tile of the former. GRAD_X: with a window alone."""
     if SIZE > 0:
         b_p_error = load_patch(p_grad_r + CHANNELS * (SIZE * SIZE), SIZE, BLOCK_N) * b_scale
         if GRAD_X:
@@ -66,10 +66,7 @@ def through_read(
                 if GRAD_X:
                     b_grad_x = product(tl.trans(b_v), b_f_x, b_grad_error, True, PRECISION)
             else:
-                p_own = p_grad_r + o_in_image
-                b_grad_error = tl.load(p_own + CHANNELS * (HEIGHT * WIDTH), mask=m_tile, other=0.0).to(tl.float32)
-                if GRAD_X:
-                    b_grad_x = b_grad_error + tl.load(p_own, mask=m_tile, other=0.0).to(tl.float32)
+                b_grad_error = tl.load(p_grad_r + o_in_image, mask=m_tile, other=0.0).to(tl.float32)
             b_grad -= b_grad_error * b_sigmoid * (1.0 - b_sigmoid)
             tl.store(p_grad_canvas + o_tile, b_grad, mask=m_tile)
             if GRAD_X:

@@ -27,11 +27,12 @@ from .tiles import kind, own_tile, product_constants, rows_times, tiled_launch, 
 @triton.jit(do_not_specialize=["batch"])
 def cell_kernel(
     p_inputs, p_weight, p_bias, p_c, p_gates, p_c_new, p_h, p_h_2, batch,
-    HIDDEN: tl.constexpr, H_ROW: tl.constexpr, H_2_ROW: tl.constexpr, FUSED: tl.constexpr,
+    HIDDEN: tl.constexpr, H_ROW: tl.constexpr, H_2_ROW: tl.constexpr, OWN_BIAS: tl.constexpr, FUSED: tl.constexpr,
     K: tl.constexpr, A_ROW: tl.constexpr, ALIGN: tl.constexpr, OPERANDS: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
-    """Without FUSED p_inputs is the product [B, 4h] in float32. H_2_ROW is 0 where h goes to one place alone."""
+    """Without FUSED p_inputs is the product [B, 4h] in float32. H_2_ROW is 0 where h goes to one place alone. OWN_BIAS: the
+    bias is [B, 4h]."""
     o_b, o_h, m_b, m_h = own_tile(batch, HIDDEN, BLOCK_B, BLOCK_N)
     mask = m_b[:, None] & m_h[None, :]
     o_state = o_b[:, None] * HIDDEN + o_h[None, :]
@@ -39,7 +40,11 @@ def cell_kernel(
     after_the_last_kernel(DEPENDENT)
     # Asked for first, so that they arrive while the product is made; converted after it, so that no load waits for another.
     b_c_old = tl.load(p_c + o_state, mask=mask, other=0.0)
-    b_bias_i, b_bias_f, b_bias_g, b_bias_o = load_gates(p_bias, o_h, HIDDEN, m_h)
+    if OWN_BIAS:
+        b_bias_i, b_bias_f, b_bias_g, b_bias_o = load_gates(p_bias, o_gates, HIDDEN, mask)
+    else:
+        b_bias_i, b_bias_f, b_bias_g, b_bias_o = load_gates(p_bias, o_h, HIDDEN, m_h)
+        b_bias_i, b_bias_f, b_bias_g, b_bias_o = b_bias_i[None, :], b_bias_f[None, :], b_bias_g[None, :], b_bias_o[None, :]
     if FUSED:
         # Rows of W in the order i, f, g, o of one unit, then of the next: one product makes all four gates of BLOCK_N units.
         o_own = tl.arange(0, 4 * BLOCK_N)
@@ -53,10 +58,10 @@ def cell_kernel(
         b_i, b_f, b_g, b_o = gates_apart(b_sum)
     else:
         b_i, b_f, b_g, b_o = load_gates(p_inputs, o_gates, HIDDEN, mask)
-    b_i = sigmoid(b_i + b_bias_i.to(tl.float32)[None, :])
-    b_f = sigmoid(b_f + b_bias_f.to(tl.float32)[None, :])
-    b_g = tanh_for(b_g + b_bias_g.to(tl.float32)[None, :], OPERANDS)
-    b_o = sigmoid(b_o + b_bias_o.to(tl.float32)[None, :])
+    b_i = sigmoid(b_i + b_bias_i.to(tl.float32))
+    b_f = sigmoid(b_f + b_bias_f.to(tl.float32))
+    b_g = tanh_for(b_g + b_bias_g.to(tl.float32), OPERANDS)
+    b_o = sigmoid(b_o + b_bias_o.to(tl.float32))
     b_c = b_f * b_c_old + b_i * b_g
     store_gates(p_gates, o_gates, HIDDEN, mask, b_i, b_f, b_g, b_o)
     tl.store(p_c_new + o_state, b_c, mask=mask)
@@ -128,6 +133,7 @@ def cell_launch(
         "HIDDEN": hidden,
         "H_ROW": h_outs[0].stride(0),
         "H_2_ROW": 0 if second is None else second.stride(0),
+        "OWN_BIAS": bias.dim() == 2,
         "FUSED": blocks is not None,
         **product_constants(inputs, kinds),
     }

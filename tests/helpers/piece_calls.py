@@ -69,19 +69,19 @@ def piece_cases(name: str, batch: int, depth: int, units: int) -> Iterator[tuple
     inputs, bias = columns_of_more(normal(batch, depth), 0, 3), normal(units)
     scale = depth**-0.5
     if name == "cell":
-        for places in (1, 2):
+        for places, own_bias in ((1, False), (2, False), (1, True)):
             yield (
                 {
                     "inputs": inputs,
                     "weight": normal(4 * units, depth) * scale,
-                    "bias": normal(4 * units),
+                    "bias": normal(batch, 4 * units) if own_bias else normal(4 * units),
                     "c": normal(batch, units),
                     "gates": missing(batch, 4 * units),
                     "c_new": missing(batch, units),
                     "h_outs": [columns_of_more(missing(batch, units), 2 * place + 1, 1) for place in range(places)],
                 },
                 "gates c_new h_outs",
-                "inputs weight bias gates h_outs",
+                "inputs weight gates h_outs" if own_bias else "inputs weight bias gates h_outs",
             )
     elif name == "latent":
         yield (
@@ -159,7 +159,8 @@ def piece_cases(name: str, batch: int, depth: int, units: int) -> Iterator[tuple
                 {
                     "grad_out": columns_of_more(normal(batch, units)),
                     "inputs": inputs,
-                    "weights": [normal(units, part) for part in parts if part],
+                    # The first part as an encoder's lies, whose first columns are another's.
+                    "weights": [columns_of_more(normal(units, part), 5 * (i == 0), 0) for i, part in enumerate(parts) if part],
                     "bias": bias,
                 },
                 "weights bias",

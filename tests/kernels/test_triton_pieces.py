@@ -133,7 +133,7 @@ def test_canvas(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("sizes", IMAGES, ids=str)
 def test_canvas_backward(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
     s, given = image_case(sizes)
-    grad_r, grad_x = columns_of_more(normal(s.batch, s.read_numel), 0, 3), normal(*s.image)
+    grad_r, grad_x = columns_of_more(normal(s.batch, s.read_numel), 0, 3), normal(*s.image) if s.read_size else None
     arguments = {**given, "s": s, "grad_canvas": normal(*s.image), "grad_head": missing(*given["head"].shape)}
     operands, outputs = "grad_r grad_head", "grad_head grad_canvas canvas grad_x"
 
