@@ -28,8 +28,10 @@ class Layer(NamedTuple):
 
 def layers(config: DRAWConfig) -> list[Layer]:
     h, windows = config.hidden_size, 5 * ((config.read_size is not None) + (config.write_size is not None))
+    # Without read attention x is multiplied once a step, which is left out.
+    images = 1 if config.read_size is None else 2
     return [
-        Layer(2 * config.read_numel + 2 * h, 4 * h),
+        Layer(images * config.read_numel + 2 * h, 4 * h),
         Layer(h, 2 * config.latent_size),
         Layer(config.latent_size + h, 4 * h),
         Layer(h, config.patch_numel + windows),

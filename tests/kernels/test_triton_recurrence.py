@@ -89,8 +89,8 @@ def test_launches_of_a_glimpse(dtype: torch.dtype, monkeypatch: pytest.MonkeyPat
         model, _ = pair("draw", torch.float32, glimpses=steps, image_shape=(1, 9, 7))
         layers = (layer.detach() for layer in fastdraw.ops.recurrence._layers(model.to(DEVICE), True))
         weights = fastdraw.ops.recurrence._joined(fastdraw.ops.recurrence.Layers(*layers), dtype)
-        weights = glimpses.prepared(pieces, weights, True, backward=False)
         shape = Shape(steps, 2, 1, 9, 7, 8, 4, 2, 5)
+        weights = glimpses.prepared(pieces, weights, shape, True, backward=False, multiplies_x=True)
         x, noise = torch.rand(2, 1, 9, 7, device=DEVICE), torch.randn(steps, 2, 4, device=DEVICE)
         tape = glimpses.make_tape(shape, weights.canvas, dtype, True, True, True, pieces.new_buffers)
         with Launches(monkeypatch) as counted:
