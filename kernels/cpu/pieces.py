@@ -111,8 +111,8 @@ def cell(
         return aten_pieces.cell(inputs, weight, bias, c, gates, c_new, h_outs)
     h, h_2 = h_outs if len(h_outs) == 2 else (h_outs[0], None)
     sizes = _product(CellSizes, inputs, weight, h_row=h.stride(0), h_2_row=_row(h_2))
-    biases = (None, bias) if bias.dim() == 2 else (bias, None)
-    return _call(weight.functions.cell, sizes, inputs, weight.data, *biases, c, gates, c_new, h, h_2)
+    shared, own = None if bias.dim() == 2 else bias, bias if bias.dim() == 2 else None
+    return _call(weight.functions.cell, sizes, inputs, weight.data, shared, own, c, gates, c_new, h, h_2)
 
 
 def latent(h: Tensor, weight: Packed | Tensor, bias: Tensor, noise: Tensor, out: Tensor, z: Tensor, kl: Tensor) -> None:
