@@ -75,7 +75,7 @@ def reproduce(said: Said) -> list[Path]:
         # What the experiment adds by itself is no wish of the user's: an older run goes on as it began.
         explicit = {*said.options, *now}
         if not (there and _finished(folder, options, explicit)):
-            train(options, explicit)
+            train(options, explicit, unattended=True)
         _test(folder, said)
         results.write(said.folder, said.experiment)
     run = Run(said.folder / f"seed-{said.seeds[0]}", chosen["data"], chosen.get("data_dir"))

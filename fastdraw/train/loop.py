@@ -47,11 +47,14 @@ class DivergedError(RuntimeError):
     """Nats or gradients stopped being finite. The run's checkpoint is the last one from before."""
 
 
-def train(options: TrainOptions, explicit: Collection[str] | None = None, show: Display | None = None) -> Result:
+def train(
+    options: TrainOptions, explicit: Collection[str] | None = None, show: Display | None = None, unattended: bool = False
+) -> Result:
     """Trains as `options` say, and writes the run's folder: checkpoint.safetensors, metrics.jsonl, TensorBoard's event files,
     config.json; of DRAW samples.png and, at the end, drawing.gif; with patience best.safetensors.
 
-    `explicit` names the options that were given, for a run that goes on (see `resume.continued`). Started by torchrun in
+    `explicit` names the options that were given, for a run that goes on (see `resume.continued`). unattended: whether the
+    command that called this goes on with the run by itself, as the sentence after an interruption then says. Started by torchrun in
     several processes, or where torch.distributed is initialised, these share every batch, and the first one writes.
 
     Raises ValueError (DataError and CheckpointError are kinds of it) or OSError for what a user can mend, DivergedError
@@ -67,6 +70,7 @@ def train(options: TrainOptions, explicit: Collection[str] | None = None, show: 
             _own(stack, folder, options.resume == "auto")
             sweep(folder)
         setup = prepare(options, explicit, together)
+        setup.unattended |= unattended
         show = (show or display()) if together.is_first else Silent()
         with numerics(setup.options.precision, setup.options.deterministic), interruptions:
             run = Run(setup, show)
