@@ -54,8 +54,9 @@ def train(
     config.json; of DRAW samples.png and, at the end, drawing.gif; with patience best.safetensors.
 
     `explicit` names the options that were given, for a run that goes on (see `resume.continued`). unattended: whether the
-    command that called this goes on with the run by itself, as the sentence after an interruption then says. Started by torchrun in
-    several processes, or where torch.distributed is initialised, these share every batch, and the first one writes.
+    command that called this goes on with the run by itself, as the sentence after an interruption then says. Started by
+    torchrun in several processes, or where torch.distributed is initialised, these share every batch, and the first one
+    writes.
 
     Raises ValueError (DataError and CheckpointError are kinds of it) or OSError for what a user can mend, DivergedError
     where nats stop being finite, Interrupted after SIGINT, SIGTERM or `minutes`, ProcessLost where another process of the
