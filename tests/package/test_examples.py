@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -16,8 +17,8 @@ import fastdraw
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def run(folder: Path, script: str, *args: str) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+def run(folder: Path, script: str, *args: str, **variables: str) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **variables}
     command = [sys.executable, str(EXAMPLES / script), *args]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -70,3 +71,23 @@ def test_the_readmes_picture(tmp_path: Path) -> None:
     checkpoint.save_checkpoint(tmp_path, checkpoint.Checkpoint(model.config, model.state_dict()))
     run(tmp_path, "drawing.py", str(tmp_path), "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_notebook(tmp_path: Path) -> None:
+    """From its first cell to its last, as a script: it has no magics. As it is kept, it was run in order, to its end."""
+    pytest.importorskip("sklearn")
+    notebook = json.loads((EXAMPLES / "start.ipynb").read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    kinds = [kind for cell in cells for output in cell["outputs"] for kind in output.get("data", {output["output_type"]})]
+    assert "error" not in kinds
+    assert kinds.count("image/png") == 2
+    (tmp_path / "cells.py").write_text("\n\n".join("".join(cell["source"]) for cell in cells), encoding="utf-8")
+    out = run(tmp_path, str(tmp_path / "cells.py"), NOTEBOOK_STEPS="110")
+    first, *_, last = (float(nats) for nats in re.findall(r"([\d.]+) nats per image", out))
+    assert last < first - 10
+    (error,) = re.findall(r"([\d.]+) % told wrong", out)
+    # Guessing is wrong nine times out of ten.
+    assert float(error) < 90
+    for picture in ("drawing.png", "looking.png"):
+        assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")

@@ -30,9 +30,9 @@ def table(first: str) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in (rows[0], *rows[2:end])}
 
 
-BACKENDS = table("| |")
+BACKENDS = table("| backend |")
 LIMITS = table("| what |")
-HERE = [name for name in BACKENDS[""] if fastdraw.backends().get(name, "") is None]
+HERE = [name for name in BACKENDS["backend"] if fastdraw.backends().get(name, "") is None]
 
 
 def calls(dtype: torch.dtype) -> dict[str, Call]:
@@ -111,7 +111,7 @@ def few(backend: str) -> tuple[str, ...]:
 
 
 def claims(row: str, backend: str) -> str:
-    return BACKENDS[row][BACKENDS[""].index(backend)]
+    return BACKENDS[row][BACKENDS["backend"].index(backend)]
 
 
 def device(backend: str) -> None:
@@ -238,8 +238,8 @@ def test_limits_are_so(tmp_path: Path) -> None:
 
 
 def test_every_row_is_tried() -> None:
-    assert {"", *ROWS, *TRANSFORMS} == set(BACKENDS)
-    assert set(BACKENDS[""]) == set(fastdraw.backends())
+    assert {"backend", *ROWS, *TRANSFORMS} == set(BACKENDS)
+    assert set(BACKENDS["backend"]) == set(fastdraw.backends())
 
 
 @pytest.mark.parametrize("row", ROWS)
