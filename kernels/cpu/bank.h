@@ -18,14 +18,35 @@ struct Bank {
   Window<T> window;
   Support support_y, support_x;
   Axis<T> y, x;
-  int64_t transposed_row;
-  T* x_transposed;  // [packed x, transposed_row]
-  int64_t* rows;    // The image's row of every packed y.
+  int64_t* rows;  // The image's row of every packed y.
 };
+
+// What a read makes of a window and channel, each [N_x, padded N_y]: the patch F_Y I F_X^T, and the same with the rows F d or F e in
+// place of F_Y, and in place of F_X.
+constexpr int kPatch = 0, kStepY = 1, kExponentY = 2, kStepX = 3, kExponentX = 4, kMaps = 5;
+
+template <class T>
+FASTDRAW_INLINE int64_t map_numel(const Shape& s) {
+  return s.columns * padded<T>(s.rows);
+}
+
+template <class T>
+FASTDRAW_INLINE int64_t maps_numel(const Shape& s) {
+  return kMaps * map_numel<T>(s);
+}
+
+// Whole lines of the cache.
+FASTDRAW_INLINE int64_t means_numel(const Shape& s) { return (2 * s.filters() + 15) / 16 * 16; }
+
+// What a read keeps of a window: the means of its filters' d and e, and the maps of every channel.
+template <class T>
+FASTDRAW_INLINE int64_t kept_numel(const Shape& s) {
+  return means_numel(s) + s.channels * maps_numel<T>(s);
+}
 
 // What a wave of windows asks for. `patch` and `image` are given, those with _out are made; the rest is null.
 //   read: image -> patch_out   write: patch -> image_out   gradients: image and patch -> params_out, and image_out or patch_out
-// A read that is to be differentiated keeps (F, F d, F e) I of every tile, so that its gradient to params needs no pixels.
+// A read that is to be differentiated keeps its maps, so that its gradient to params needs no pixels.
 template <class T>
 struct WindowJob {
   Shape shape;
@@ -38,17 +59,19 @@ struct WindowJob {
   const void* image;
   const T* patch;  // [B, K, C, N_y, N_x]
   T *image_out, *patch_out, *params_out;
-  T* kept;            // [B, K, C, kept_numel]: every tile's T, or null.
-  int64_t kept_numel;  // For each window and channel.
-  bool keeps;         // Whether `kept` is to be filled, and not found filled.
+  T* kept;     // [B, K, kept_numel], or null.
+  bool keeps;  // Whether `kept` is to be filled, and not found filled.
   Bank<T>* banks;  // [count]
   T* partial;      // [count, C, cuts, partial_numel]
 
-  // Whether rows F d and F e are wanted.
+  // Whether rows F d and F e are wanted, and whether maps are made with them, and not found.
   bool gradients() const { return params_out || keeps; }
+  bool reads() const { return !kept || keeps; }
   int64_t numel() const { return shape.numel(); }
-  // A task's part of a patch, and of the moments of both axes.
-  int64_t partial_numel() const { return (cuts > 1 && patch_out ? numel() : 0) + (params_out ? 3 * shape.filters() : 0); }
+  // Of a task's results those that are summed: its part of a patch, of the maps, and of the moments of both axes.
+  int64_t patch_part() const { return cuts > 1 && patch_out ? numel() : 0; }
+  int64_t maps_part() const { return cuts > 1 && gradients() ? maps_numel<T>(shape) : 0; }
+  int64_t partial_numel() const { return patch_part() + maps_part() + (params_out ? 3 * shape.filters() : 0); }
 };
 
 // Rows of a tile that are packed at once: a narrow band slides down a tall tile, a wide one stays in the nearest cache.
@@ -60,21 +83,23 @@ struct TileScratch {
   T* tile;     // [kTall, kTile]
   T* t;        // [3 N_y, kTile]: F_Y, F_Y d and F_Y e times the tile
   T* v;        // [N_y, kTile]: gamma^power P F_X
-  T* g;        // [N_x, kTile]: dL/dF_X
+  T* turned;   // [3, kTile, padded N_y]: t, a row a column
   T* scaled;   // [N_y, N_x]: gamma^power P
-  T* patch;    // [N_y, padded N_x]
-  T* moments;  // [3 N_y + 3 N_x, one vector]
+  T* maps;     // [kMaps, N_x, padded N_y]
+  T* weights;  // [padded N_x, padded N_y]: gamma^power P, a row a column of it
   Piece* pieces;  // [kTile]
 };
 
 template <class T>
 bool make_tile_scratch(TileScratch<T>& w, const Shape& s) {
-  const int64_t n = s.rows, m = s.columns;
+  const int64_t n = s.rows, m = s.columns, high = padded<T>(n);
   for (T* base = nullptr;;) {
     Layout<T> layout{base};
     w.tile = layout.take(kTall * kTile<T>), w.t = layout.take(3 * n * kTile<T>);
-    w.v = layout.take(n * kTile<T>), w.g = layout.take(m * kTile<T>);
-    w.scaled = layout.take(n * m), w.patch = layout.take(n * padded<T>(m)), w.moments = layout.take(3 * (n + m) * kLanes<T>);
+    w.v = layout.take(n * kTile<T>), w.turned = layout.take(3 * kTile<T> * high);
+    // Room for whole vectors of rows that are turned.
+    w.scaled = layout.take(n * m + kLanes<T>), w.maps = layout.take(maps_numel<T>(s));
+    w.weights = layout.take(padded<T>(m) * high);
     w.pieces = reinterpret_cast<Piece*>(layout.take(kTile<T> * int64_t(sizeof(Piece) / sizeof(T))));
     if (base) return true;
     base = static_cast<T*>(fastdraw_scratch(size_t(layout.count) * sizeof(T)));
@@ -102,6 +127,9 @@ bool find_supports(void* data, int64_t begin, int64_t end) {
   for (int64_t i = begin; i < end; ++i) {
     Bank<T>& bank = job.banks[i];
     const Window<T>& o = bank.window = window_of(job.params + (job.first + i) * s.numbers, s);
+    // A gradient that is made of what a read kept needs no filters.
+    bank.support_y.length = bank.support_x.length = 0;
+    if (!job.reads() && !job.image_out) continue;
     find_support(bank.support_y, s.rows, s.height, o.y, o.nan());
     find_support(bank.support_x, s.columns, s.width, o.x, o.nan());
   }
@@ -110,18 +138,16 @@ bool find_supports(void* data, int64_t begin, int64_t end) {
 
 // Shares memory out for one window's filters, after find_supports.
 template <class T>
-void lay_out_bank(Layout<T>& layout, Bank<T>& bank, const Shape& s, bool gradients, bool reads) {
+void lay_out_bank(Layout<T>& layout, Bank<T>& bank, const Shape& s, bool gradients) {
   const int64_t kinds = gradients ? 3 : 1;
   bank.y.length = s.height, bank.y.stride = band_stride<T>(bank.support_y);
   bank.x.length = s.width, bank.x.stride = band_stride<T>(bank.support_x);
-  bank.transposed_row = padded<T>(s.columns);
   const auto take = [&](Axis<T>& axis, int64_t n) {
     axis.rows = layout.take(kinds * n * axis.stride);
     axis.mean_step = layout.take(n), axis.mean_exponent = layout.take(n);
   };
   take(bank.y, s.rows);
   take(bank.x, s.columns);
-  bank.x_transposed = layout.take(reads ? padded<T>(bank.support_x.length) * bank.transposed_row : 0);
   bank.rows = reinterpret_cast<int64_t*>(layout.take(bank.support_y.length * int64_t(sizeof(int64_t) / sizeof(T))));
 }
 
@@ -132,20 +158,18 @@ bool fill_banks(void* data, int64_t begin, int64_t end) {
   for (int64_t i = begin; i < end; ++i) {
     Bank<T>& bank = job.banks[i];
     const T inverse_y = bank.window.y.half_inverse_sigma2, inverse_x = bank.window.x.half_inverse_sigma2;
+    T* means = job.kept ? job.kept + (job.first + i) * kept_numel<T>(job.shape) : nullptr;
+    if (means) {
+      bank.y.mean_step = means, bank.y.mean_exponent = means + rows;
+      bank.x.mean_step = means + 2 * rows, bank.x.mean_exponent = means + 2 * rows + columns;
+    }
+    if (!job.reads() && !job.image_out) continue;
     if (job.gradients()) {
-      fill_bands<T, true>(bank.y, bank.support_y, rows, inverse_y);
-      fill_bands<T, true>(bank.x, bank.support_x, columns, inverse_x);
+      fill_bands<T, true>(bank.y, bank.support_y, rows, inverse_y, job.image_out);
+      fill_bands<T, true>(bank.x, bank.support_x, columns, inverse_x, job.image_out);
     } else {
       fill_bands<T, false>(bank.y, bank.support_y, rows, inverse_y);
       fill_bands<T, false>(bank.x, bank.support_x, columns, inverse_x);
-    }
-    if (job.patch_out) {
-      memset(bank.x_transposed, 0, size_t(padded<T>(bank.support_x.length) * bank.transposed_row) * sizeof(T));
-      for (int64_t j = 0; j < columns; ++j) {
-        const Band& band = bank.support_x.bands[j];
-        for (int64_t p = band.begin; p < band.end; ++p)
-          bank.x_transposed[p * bank.transposed_row + j] = bank.x.rows[j * bank.x.stride + p];
-      }
     }
     for (int64_t k = 0; k < bank.support_y.count; ++k) {
       const Segment& g = bank.support_y.segments[k];

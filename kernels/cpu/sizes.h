@@ -13,14 +13,14 @@ struct WholeSizes {
 };
 
 // image_kind: 0 for the type of params, 1 for bfloat16, 2 for float16, 3 for uint8. from_*, to_*: strides of the image that is
-// read, and of the one that is written. keeps: whether `kept`, of kept_numel numbers a window and channel, is to be filled.
+// read, and of the one that is written. keeps: whether `kept`, of kept_numel numbers a window, is to be filled.
 struct WindowsSizes {
   int64_t batch, windows, channels, height, width, rows, columns, power, numbers, image_kind;
   int64_t from_image, from_channel, from_row, from_pixel, to_image, to_channel, to_row, to_pixel, keeps, kept_numel, threads;
 };
 
 struct SeenSizes {
-  int64_t windows, height, width, rows, columns, numbers;
+  int64_t windows, channels, height, width, rows, columns, numbers;
 };
 
 struct LstmSizes {

@@ -27,7 +27,7 @@ class WindowsSizes(ctypes.Structure):
 
 
 class SeenSizes(ctypes.Structure):
-    _fields_ = _fields("windows height width rows columns numbers")
+    _fields_ = _fields("windows channels height width rows columns numbers")
 
 
 class LstmSizes(ctypes.Structure):

@@ -95,12 +95,13 @@ FASTDRAW_INLINE int64_t band_stride(const Support& s) {
   return padded<T>(s.length) + kLanes<T>;
 }
 
-// F over the packed pixels into axis.rows [N, stride], zero outside of a filter's band; with kGradients F d and F e behind it.
+// F over the packed pixels into axis.rows [N, stride], zero outside of a filter's band where `cleared`; with kGradients F d and F e behind
+// it.
 template <class T, bool kGradients>
-void fill_bands(const Axis<T>& axis, const Support& s, int64_t size, T half_inverse_sigma2) {
+void fill_bands(const Axis<T>& axis, const Support& s, int64_t size, T half_inverse_sigma2, bool cleared = true) {
   typedef Vector<T> V;
   const int64_t next = size * axis.stride;
-  memset(axis.rows, 0, size_t(kGradients ? 3 * next : next) * sizeof(T));
+  if (cleared) memset(axis.rows, 0, size_t(kGradients ? 3 * next : next) * sizeof(T));
   for (int64_t i = 0; i < size; ++i) {
     const Band& band = s.bands[i];
     const T shift = T(2 * (band.nearest - band.mu));

@@ -40,4 +40,47 @@ void tile_product(int64_t rows, int64_t depth, Operand<T> a, const T* b, int64_t
   if (rows - m == 1) product_rows<T, 1, kVectors>(depth, a, b, b_row, c, c_row, accumulate);
 }
 
+// The lanes with bit kBit of a pair of rows, exchanged across it: one step of turning a square.
+template <int kBit, int kRows>
+FASTDRAW_INLINE void exchange(Vector<float> (&rows)[kRows]) {
+#if !defined(__clang__)
+  IntVector low, high;
+  for (int j = 0; j < kRows; ++j) low[j] = j & kBit ? kRows + j - kBit : j, high[j] = j & kBit ? kRows + j : j + kBit;
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) {
+    if (i & kBit) continue;
+    const Vector<float> a = rows[i], b = rows[i + kBit];
+    rows[i] = __builtin_shuffle(a, b, low), rows[i + kBit] = __builtin_shuffle(a, b, high);
+  }
+  if constexpr (kBit > 1) exchange<kBit / 2>(rows);
+#else
+  (void)rows;
+#endif
+}
+
+// `rows` rows of `columns` numbers become as many columns of whole vectors, [columns, to_row]. Both are padded to whole vectors; behind
+// the rows there are zeros.
+template <class T>
+void turn(const T* from, int64_t from_row, int64_t rows, int64_t columns, T* to, int64_t to_row) {
+  constexpr int kLanesOf = kLanes<T>;
+  for (int64_t i = 0; i < rows; i += kLanesOf) {
+    const int64_t left = rows - i < kLanesOf ? rows - i : kLanesOf;
+    for (int64_t a = 0; a < columns; a += kLanesOf) {
+#if !defined(__clang__)
+      if constexpr (sizeof(T) == 4) {
+        Vector<T> square[kLanesOf];
+#pragma GCC unroll 16
+        for (int k = 0; k < kLanesOf; ++k) square[k] = k < left ? load(from + (i + k) * from_row + a) : Vector<T>{};
+        exchange<kLanesOf / 2>(square);
+#pragma GCC unroll 16
+        for (int k = 0; k < kLanesOf; ++k) store(to + (a + k) * to_row + i, square[k]);
+        continue;
+      }
+#endif
+      for (int64_t k = 0; k < kLanesOf; ++k)
+        for (int64_t j = 0; j < kLanesOf; ++j) to[(a + k) * to_row + i + j] = j < left ? from[(i + j) * from_row + a + k] : T(0);
+    }
+  }
+}
+
 }  // namespace

@@ -47,16 +47,17 @@ bool run_wave(WindowJob<T>& job, int64_t threads, FastdrawTasks read) {
   int64_t seen = 0;
   for (int64_t i = 0; i < job.count; ++i) seen += job.banks[i].support_y.length * job.banks[i].support_x.length;
   // Waking threads takes microseconds, in which one thread does this much.
-  if (seen * channels * n < 1 << 17 && !job.image_out) threads = 1;
+  const int64_t work = job.reads() ? seen * channels * n : job.count * channels * maps_numel<T>(job.shape);
+  if (work < 1 << 17 && !job.image_out) threads = 1;
   Memory banks(1), partial(2);
   const auto layout = [&](Layout<T>& l) {
     for (int64_t i = 0; i < job.count; ++i)
-      lay_out_bank(l, job.banks[i], job.shape, job.gradients(), job.patch_out != nullptr);
+      lay_out_bank(l, job.banks[i], job.shape, job.gradients());
   };
   if (!lay_out_in<T>(banks, layout)) return false;
   if (!fastdraw_parallel(job.count, threads, fill_banks<T>, &job)) return false;
   if (job.image) {
-    job.cuts = (kTasks + job.count * channels - 1) / (job.count * channels);
+    job.cuts = job.reads() ? (kTasks + job.count * channels - 1) / (job.count * channels) : 1;
     const int64_t tasks = job.count * channels * job.cuts;
     job.partial = static_cast<T*>(partial.get(tasks * job.partial_numel() * int64_t(sizeof(T))));
     if (!job.partial || !fastdraw_parallel(tasks, threads, read, &job)) return false;
@@ -71,33 +72,25 @@ bool run_wave(WindowJob<T>& job, int64_t threads, FastdrawTasks read) {
   return true;
 }
 
-// Numbers that a read keeps for each window and channel: T of every tile.
-template <class T>
-int64_t kept_numel(int64_t columns, int64_t rows) {
-  return (columns + kTile<T> - 1) / kTile<T> * 3 * rows * kTile<T>;
-}
-
-// What windows see. found: numbers that a read keeps for each window and channel, and pixels
-// of a channel that all windows see together.
+// What windows see. found: numbers that a read keeps for each window, and pixels of a channel that all windows see together.
 template <class T>
 int seen_pixels(const SeenSizes& sizes, const T* params, int64_t* found) {
-  const Shape shape{1, sizes.height, sizes.width, sizes.rows, sizes.columns, 1, sizes.numbers};
+  const Shape shape{sizes.channels, sizes.height, sizes.width, sizes.rows, sizes.columns, 1, sizes.numbers};
   const int64_t n = shape.rows > shape.columns ? shape.rows : shape.columns;
   Memory memory(1);
   Support s;
   s.bands = static_cast<Band*>(memory.get(n * int64_t(sizeof(Band) + sizeof(Segment))));
   if (!s.bands) return 1;
   s.segments = reinterpret_cast<Segment*>(s.bands + n);
-  int64_t columns = 0, pixels = 0;
+  int64_t pixels = 0;
   for (int64_t i = 0; i < sizes.windows; ++i) {
     const Window<T> o = window_of(params + i * shape.numbers, shape);
     find_support(s, shape.columns, shape.width, o.x, o.nan());
     const int64_t across = s.length;
     find_support(s, shape.rows, shape.height, o.y, o.nan());
-    columns = across > columns ? across : columns;
     pixels += across * s.length;
   }
-  found[0] = kept_numel<T>(columns, shape.rows);
+  found[0] = kept_numel<T>(shape);
   found[1] = pixels;
   return 0;
 }
@@ -113,7 +106,8 @@ int windows(const WindowsSizes& sizes, const T* params, const void* image, const
   job.to = {sizes.to_image, sizes.to_channel, sizes.to_row, sizes.to_pixel};
   job.params = params, job.image = image, job.patch = patch;
   job.image_out = image_out, job.patch_out = patch_out, job.params_out = params_out;
-  job.kept = kept, job.keeps = kept && sizes.keeps, job.kept_numel = sizes.kept_numel;
+  job.kept = kept, job.keeps = kept && sizes.keeps;
+  if (kept && sizes.kept_numel != kept_numel<T>(job.shape)) return 2;
   FastdrawTasks read = read_windows<T, T>;
   if constexpr (sizeof(T) == 4) {
     if (sizes.image_kind == 1) read = read_windows<T, BFloat16>;
@@ -132,12 +126,10 @@ int windows(const WindowsSizes& sizes, const T* params, const void* image, const
     Layout<T> layout{nullptr};
     for (int64_t i = 0; i < images; ++i) {
       for (int64_t k = 0; k < job.windows; ++k)
-        lay_out_bank(layout, job.banks[i * job.windows + k], job.shape, job.gradients(), patch_out != nullptr);
+        lay_out_bank(layout, job.banks[i * job.windows + k], job.shape, job.gradients());
       if (i > 0 && layout.count > kWave) images = i;
     }
     job.count = images * job.windows;
-    for (int64_t i = 0; i < job.count && kept; ++i)
-      if (kept_numel<T>(job.banks[i].support_x.length, job.shape.rows) > job.kept_numel) return 2;
     if (!run_wave(job, threads, read)) return 1;
   }
   return 0;
