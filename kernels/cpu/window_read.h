@@ -274,7 +274,8 @@ bool read_windows(void* data, int64_t begin, int64_t end) {
       T* patch = job.cuts > 1 ? partial : job.patch_out + (global * channels + c) * s.numel();
       turn(maps, high, m, high, w.weights, wide);
       for (int64_t r = 0; r < n; ++r)
-        for (int64_t j = 0; j < m; ++j) patch[r * m + j] = bank.window.gain * w.weights[r * wide + j];
+        for (int64_t j = 0; j < m; j += kLanes<T>)
+          store_some_as<T>(patch + r * m + j, bank.window.gain * load(w.weights + r * wide + j), m - j);
     }
     if (job.params_out && job.cuts == 1) find_moments_of(job, w, i, c, maps, partial);
   }
