@@ -3,8 +3,8 @@
 A digit of 28 x 28 pixels lies somewhere in a black image of 1024 x 1024, uint8 as a file has it. The network looks at the
 whole image with 16 x 16 samples, then nearer at what it took for interesting, then at the digit, with two scales around one
 centre. Where it looks is learned from the labels alone, by the gradient to the boxes. Beside it the same network gets the
-whole image downsampled to as many numbers. Printed are the share of test images told wrong, the processor's time of a training step
-without what makes the images, and with --only, which trains one of the two, the process's peak of memory.
+whole image downsampled to as many numbers. Printed are the share of test images told wrong, the processor's time of a
+training step without what makes the images, and with --only, which trains one of the two, the process's peak of memory.
 Needs pip install "fastdraw-torch[train]" for the images.
 """
 

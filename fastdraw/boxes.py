@@ -212,16 +212,29 @@ def _params(
 ) -> Tensor:
     if not _is_number(sigma):
         raise checks.expected("sigma", "a number of strides, 0 or more", sigma)
-    x1, y1, x2, y2 = boxes.unbind(-1)
     unit = stride_unit(size, image_size) or 1.0
-    places, widths, strides = [], [], []
-    for low, high, count, length in ((x1, x2, size[1], image_size[1]), (y1, y2, size[0], image_size[0])):
-        stride = ((high - low) / _parts(count, align_corners)).clamp(min=LEAST_STRIDE)
+    least = math.log(LEAST_SIGMA)
+
+    def axes(low: Tensor, high: Tensor, count: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
+        """(g~, log sigma^2, log delta~) of axes with as many samples and pixels."""
+        log_stride = ((high - low) / _parts(count, align_corners)).clamp(min=LEAST_STRIDE).log()
         middle = low / 2 + high / 2 + (1.0 if align_corners else 0.5)
-        places.append(middle * (2 / (length + 1)) - 1)
-        widths.append(2 * (sigma * stride).clamp(min=LEAST_SIGMA).log())
-        strides.append(stride.log() - math.log(unit))
-    return torch.stack([*places, *widths, *strides, torch.full_like(x1, log_gamma)], -1)
+        # No stride is as long as e^300, and none as short as e^-300.
+        log_sigma = (log_stride + (math.log(sigma) if sigma > 0 else -300.0)).clamp(min=least)
+        return middle * (2 / (length + 1)) - 1, log_sigma * 2, log_stride - math.log(unit)
+
+    low, high = boxes[..., :2], boxes[..., 2:]
+    sides = (size[1], image_size[1]), (size[0], image_size[0])
+    if sides[0] == sides[1]:
+        # Both in the same calls: where windows are few their number is what takes the time.
+        columns = list(axes(low, high, *sides[0]))
+    else:
+        columns = [
+            column
+            for pair in zip(*(axes(low[..., i : i + 1], high[..., i : i + 1], *sides[i]) for i in (0, 1)), strict=True)
+            for column in pair
+        ]
+    return torch.cat([*columns, boxes.new_full((*boxes.shape[:-1], 1), log_gamma)], -1)
 
 
 def windows_of(

@@ -81,11 +81,15 @@ class Pyramid:
         sides, image = checks.check_sides("size", size), self.levels[0]
         checks.check_windows(params, image.shape[0])
         checks.check_same("device", "image", image, "params", params)
-        index = torch.arange(image.shape[0], device=params.device)
-        if params.dim() == 2:
-            return self._read(params, index, sides)
-        patch = self._read(params.flatten(0, 1), index.repeat_interleave(params.shape[1]), sides)
-        return patch.view(*params.shape[:2], *patch.shape[1:])
+        checks.check_readable("params", params)
+        levels = self._level_of(params.detach(), sides)
+        number = int(levels.max()) if levels.numel() else 0
+        if not levels.numel() or bool((levels == number).all()):
+            return self._of_level(number, params, sides, self.levels[number])
+        several = params if params.dim() == 3 else params[:, None]
+        index = torch.arange(image.shape[0], device=params.device).repeat_interleave(several.shape[1])
+        patch = self._read(several.flatten(0, 1), levels.flatten(), index, sides)
+        return patch.view(*params.shape[:-1], *patch.shape[1:])
 
     def crop(
         self,
@@ -99,50 +103,53 @@ class Pyramid:
     ) -> Tensor:
         """`fastdraw.crop` of the image."""
         sides, params = windows_of(self.levels[0], boxes, size, index, sigma, align_corners, scale)
-        return self.read(params, sides) if index is None else self._read(params, index.long(), sides)
-
-    def _read(self, params: Tensor, index: Tensor, size: tuple[int, int]) -> Tensor:
-        """Windows [n, 5 or 7] of images index [n] -> patches [n, C, N_y, N_x], each window by its level."""
+        if index is None:
+            return self.read(params, sides)
         checks.check_readable("params", params)
-        levels = self._level_of(params.detach(), size)
+        return self._read(params, self._level_of(params.detach(), sides), index.long(), sides)
+
+    def _read(self, params: Tensor, levels: Tensor, index: Tensor, size: tuple[int, int]) -> Tensor:
+        """Windows [n, 5 or 7] of images index [n] -> patches [n, C, N_y, N_x], each window by its level [n]."""
         order = torch.argsort(levels, stable=True)
         shares = order.split(torch.bincount(levels, minlength=len(self.levels)).tolist())
-        patches = [
-            self._read_level(number, params[chosen], index[chosen], size)
-            for number, chosen in enumerate(shares)
-            if len(chosen) or not number
-        ]
+        chosen = [(number, share) for number, share in enumerate(shares) if len(share)] or [(0, order)]
+        patches = [self._read_level(number, params[share], index[share], size) for number, share in chosen]
         return torch.cat(patches)[torch.argsort(order)]
 
     def _read_level(self, number: int, params: Tensor, index: Tensor, size: tuple[int, int]) -> Tensor:
         """Windows [n, 5 or 7] of images index [n] -> patches [n, C, N_y, N_x]."""
-        level, image = self.levels[number], self.levels[0]
-        if number:
-            params = self._at_level(number, params, size)
-        of = places(index, image.shape[0])
+        level = self.levels[number]
+        of = places(index, level.shape[0])
         runs = zip(level.split(of.images), of.laid_out(params), strict=True)
-        patches = torch.cat([read(images, windows, size).flatten(0, 1) for images, windows in runs])[of.of_box]
+        patches = [self._of_level(number, windows, size, images).flatten(0, 1) for images, windows in runs]
+        return torch.cat(patches)[of.of_box]
+
+    def _of_level(self, number: int, params: Tensor, size: tuple[int, int], level: Tensor) -> Tensor:
+        """`read` of some images of a level, by windows of the image."""
         if not number:
-            return patches
-        # gamma stands in both.
-        gamma = window(params, size, (level.shape[2], level.shape[3])).gamma[:, None, None, None]
-        return (patches[:, :-1] / patches[:, -1:] * gamma).to(patch_dtype(image.dtype))
+            return read(level, params, size)
+        params = self._at_level(number, params, size)
+        patch = read(level, params, size)
+        # gamma stands in the patch and in its weight.
+        limit = param_limits(params.shape[-1])[-1]
+        gamma = params[..., -1].clamp(-limit, limit).exp()[..., None, None, None]
+        return (patch[..., :-1, :, :] / patch[..., -1:, :, :] * gamma).to(patch_dtype(self.levels[0].dtype))
 
     def _level_of(self, params: Tensor, size: tuple[int, int]) -> Tensor:
-        """[n], on the device of params: the highest level at which what sigma says is still done."""
+        """Of params [..., 5 or 7], on their device: the highest level at which what sigma says is still done."""
         height, width = self.levels[0].shape[2:]
-        w = window(params.double(), size, (height, width))
+        w = window(params.reshape(-1, params.shape[-1]).double(), size, (height, width))
         sigma, delta = (v if v.dim() > 1 else v[:, None].expand(-1, 2) for v in (w.sigma, w.delta))
-        least = sigma.amin(1)
-        level = torch.zeros_like(least, dtype=torch.int64)
-        for number in range(1, len(self.levels)):
-            level[least.square() - _variance(number) >= (LEAST_SIGMA * 2**number) ** 2] = number
+        # sigma^2 - V_l >= LEAST_SIGMA^2 4^l, for l.
+        share = (sigma.amin(1).square() + 1 / 3) / (LEAST_SIGMA**2 + 1 / 3)
+        level = (share.log2() / 2).floor().nan_to_num(0.0).clamp(0, len(self.levels) - 1)
+        inside = torch.ones_like(level, dtype=torch.bool)
         for axis, (centre, count, length) in enumerate(((w.centre_x, size[1], width), (w.centre_y, size[0], height))):
-            half = delta[:, axis] * ((count - 1) / 2)
-            outside = torch.maximum(half - centre, centre + half - (length - 1))
-            # Written so that NaN goes to the image, where it shows.
-            level[~(outside <= OUTSIDE * sigma[:, axis])] = 0
-        return level
+            middle = (length - 1) / 2
+            outside = (centre - middle).abs() + delta[:, axis] * ((count - 1) / 2) - middle
+            # False of NaN, which goes to the image, where it shows.
+            inside &= outside <= OUTSIDE * sigma[:, axis]
+        return (level * inside).long().view(params.shape[:-1])
 
     def _at_level(self, number: int, params: Tensor, size: Sequence[int]) -> Tensor:
         """The same windows in the level's own numbers."""

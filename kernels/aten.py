@@ -3,7 +3,8 @@
 Read and write share one bilinear form, L = gamma^power sum_c <P_c, F_Y I_c F_X^T>, with power +1 for the read and -1 for the
 write: the read is dL/dP, the write is dL/dI, and the gradient to the window is the same function of (P, I) for both.
 Arithmetic is wide: float64 where the image (or patch, or for the filterbank params) is, and float32 otherwise. Several windows
-of an image are gone through one by one, and images of any strides are made contiguous. fastdraw/ops/contract.py says what goes
+of an image are gone through one by one, and images of any strides are made contiguous. On the CPU only what windows see of a
+narrower image is widened, where that is less than the image. fastdraw/ops/contract.py says what goes
 in and out.
 """
 
@@ -29,6 +30,7 @@ class Rows(NamedTuple):
     offset: Tensor
     delta: Tensor
     inverse_sigma2: Tensor
+    unit: float  # Pixels that a unit of g~ moves the centre by.
 
 
 class Bank(NamedTuple):
@@ -48,7 +50,7 @@ def _rows(centre: Tensor, delta: Tensor, inverse_sigma2: Tensor, size: int, leng
     step = torch.arange(length, dtype=centre.dtype, device=centre.device) - nearest
     exponent = (step + 2 * (nearest - mu)).mul_(step).mul_(0.5 * inverse_sigma2[..., None]).clamp_(max=EXPONENT_LIMIT)
     f = exponent.neg().exp_()
-    return Rows(f.div_(f.sum(-1, keepdim=True)), step, exponent, offset, delta, inverse_sigma2)
+    return Rows(f.div_(f.sum(-1, keepdim=True)), step, exponent, offset, delta, inverse_sigma2, (length + 1) / 2)
 
 
 def _bank(params: Tensor, dtype: torch.dtype, size: Sequence[int], height: int, width: int) -> Bank:
@@ -86,7 +88,7 @@ def _params_backward(grad_y: Tensor, grad_x: Tensor, grad_log_gamma: Tensor, ban
         shapes = [log_sigma2_x + log_sigma2_y, log_delta_x + log_delta_y]
     else:
         shapes = [log_sigma2_x, log_sigma2_y, log_delta_x, log_delta_y]
-    centres = [centre_x * ((grad_x.shape[2] + 1) / 2), centre_y * ((grad_y.shape[2] + 1) / 2)]
+    centres = [centre_x * bank.x.unit, centre_y * bank.y.unit]
     grads = [*centres, *shapes, grad_log_gamma]
     limits = param_limits(params.shape[1])
     outside = torch.cat([c.abs() > limit for c, limit in zip(params.split(1, 1), limits, strict=True)], 1)
@@ -149,9 +151,37 @@ def _written(patches: list[Tensor], banks: list[Bank], power: int, dtype: torch.
     return image.to(dtype).contiguous(memory_format=form)
 
 
-def _params_gradient(patches: list[Tensor], image: Tensor, banks: list[Bank], params: Tensor, power: int) -> Tensor:
-    windows = zip(patches, banks, _each(params, params), strict=True)
-    return _all([_window_backward(patch, image, bank, one, power) for patch, bank, one in windows], params)
+def _seen(rows: Rows) -> tuple[int, int]:
+    """The first pixel that any filter has a weight for, and the one behind the last; NaN is one."""
+    pixels = rows.f.ne(0).flatten(0, 1).any(0).nonzero()
+    return int(pixels[0]), int(pixels[-1]) + 1
+
+
+def _narrowed(rows: Rows, begin: int, end: int) -> Rows:
+    f, step, exponent = (t[..., begin:end] for t in (rows.f, rows.step, rows.exponent))
+    return rows._replace(f=f, step=step, exponent=exponent)
+
+
+def _views(image: Tensor, banks: list[Bank], dtype: torch.dtype) -> list[tuple[Tensor, Bank]]:
+    """What each window reads, contiguous and wide, and its filters over that."""
+    # Elsewhere asking what they see would wait for the device.
+    if image.is_cpu and image.dtype != dtype:
+        seen = [(_seen(bank.y), _seen(bank.x)) for bank in banks]
+        if sum((bottom - top) * (right - left) for (top, bottom), (left, right) in seen) < image.shape[2] * image.shape[3]:
+            return [
+                (
+                    image[:, :, slice(*y), slice(*x)].to(dtype, memory_format=torch.contiguous_format),
+                    Bank(_narrowed(bank.y, *y), _narrowed(bank.x, *x), bank.gamma),
+                )
+                for (y, x), bank in zip(seen, banks, strict=True)
+            ]
+    pixels = image.contiguous().to(dtype)
+    return [(pixels, bank) for bank in banks]
+
+
+def _params_gradient(patches: list[Tensor], views: list[tuple[Tensor, Bank]], params: Tensor, power: int) -> Tensor:
+    windows = zip(patches, views, _each(params, params), strict=True)
+    return _all([_window_backward(patch, *view, one, power) for patch, view, one in windows], params)
 
 
 def keeps(image: Tensor, params: Tensor, size: Sequence[int]) -> None:
@@ -160,9 +190,8 @@ def keeps(image: Tensor, params: Tensor, size: Sequence[int]) -> None:
 
 def read(image: Tensor, params: Tensor, size: Sequence[int], power: int, kept: Tensor | None = None) -> Tensor:
     dtype = wide_dtype(image.dtype)
-    pixels = image.contiguous().to(dtype)
-    banks = _banks(params, dtype, size, *image.shape[2:])
-    return _all([_read(pixels, bank, power) for bank in banks], params).to(patch_dtype(image.dtype))
+    views = _views(image, _banks(params, dtype, size, *image.shape[2:]), dtype)
+    return _all([_read(*view, power) for view in views], params).to(patch_dtype(image.dtype))
 
 
 def read_backward(
@@ -178,7 +207,7 @@ def read_backward(
     patches = _each(grad_patch.to(dtype), params)
     banks = _banks(params, dtype, grad_patch.shape[-2:], *image.shape[2:])
     grad_image = _written(patches, banks, power, image.dtype, form) if need_image else None
-    return grad_image, _params_gradient(patches, image.contiguous().to(dtype), banks, params, power)
+    return grad_image, _params_gradient(patches, _views(image, banks, dtype), params, power)
 
 
 def write(
@@ -198,10 +227,9 @@ def write_backward(
     grad_image: Tensor, patch: Tensor, params: Tensor, power: int, need_patch: bool = True
 ) -> tuple[Tensor | None, Tensor]:
     dtype = wide_dtype(patch.dtype)
-    image = grad_image.contiguous().to(dtype)
-    banks = _banks(params, dtype, patch.shape[-2:], *image.shape[2:])
-    grad_patch = _all([_read(image, bank, power) for bank in banks], params).to(patch.dtype) if need_patch else None
-    return grad_patch, _params_gradient(_each(patch.to(dtype), params), image, banks, params, power)
+    views = _views(grad_image, _banks(params, dtype, patch.shape[-2:], *grad_image.shape[2:]), dtype)
+    grad_patch = _all([_read(*view, power) for view in views], params).to(patch.dtype) if need_patch else None
+    return grad_patch, _params_gradient(_each(patch.to(dtype), params), views, params, power)
 
 
 def lstm_step(
