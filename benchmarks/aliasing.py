@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -139,13 +139,15 @@ def gradients(crop: Crop, image: Tensor, places: Tensor, moves: Tensor) -> tuple
     return wrong, float((before / loss(crop, images, far, target).detach().clamp(min=1e-12)).median())
 
 
-def figures(count: int = 64) -> dict[str, dict[str, float]]:
-    """By method: by pattern what is left, `wrong` and `fall`."""
+def figures(count: int = 64, names: Sequence[str] = ()) -> dict[str, dict[str, float]]:
+    """By method (of these names, or all): by pattern what is left, `wrong` and `fall`."""
     generator = torch.Generator().manual_seed(0)
     places = 64 + 200 * torch.rand(count, 2, generator=generator)
     moves = 8 * (2 * torch.rand(count, 2, generator=generator) - 1)
     image, found = texture(generator), {}
     for name, crop in methods().items():
+        if names and name not in names:
+            continue
         found[name] = {pattern: left(crop, pixels, places) for pattern, pixels in patterns().items()}
         found[name]["wrong"], found[name]["fall"] = gradients(crop, image, places, moves)
     return found
@@ -153,17 +155,22 @@ def figures(count: int = 64) -> dict[str, dict[str, float]]:
 
 def picture(path: Path) -> None:
     """A column a method, in the order of docs/crops.md: stripes that become finer from left to right, and the texture."""
-    from PIL import Image
+    from PIL import Image, ImageDraw
 
     x = torch.arange(SIDE)
     chirp = (0.5 + 0.5 * torch.cos(math.pi * x**2 / (2.5 * SIDE))).expand(1, 1, SIDE, SIDE)
     photo = (texture(torch.Generator().manual_seed(0)) / 5 + 0.5).clamp(0, 1)
     box, size, columns = torch.tensor([[0.0, 0.0, SIDE, SIDE]]), 64, []
-    for name in ("grid_sample", "interpolate(antialias) of slices", "fastdraw.crop, sigma=0.29", "fastdraw.crop"):
+    names = "grid_sample", "interpolate(antialias) of slices", "fastdraw.crop, sigma=0.29", "fastdraw.crop"
+    for name in names:
         both = [methods()[name](image, box, size).clamp(0, 1)[0, 0] for image in (chirp, photo)]
         columns.append(torch.cat([functional.pad(patch, (1, 1, 1, 1), value=1.0) for patch in both]))
     pixels = (255 * torch.cat(columns, 1)).byte().repeat_interleave(3, 0).repeat_interleave(3, 1)
-    Image.fromarray(pixels.numpy()).save(path)
+    drawn = Image.new("L", (pixels.shape[1], pixels.shape[0] + 18), 255)
+    drawn.paste(Image.fromarray(pixels.numpy()), (0, 18))
+    for i, name in enumerate(names):
+        ImageDraw.Draw(drawn).text((i * pixels.shape[1] // len(names) + 4, 3), name, fill=0)
+    drawn.save(path)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,14 @@ import math
 
 import torch
 
-from benchmarks import aliasing
+from benchmarks import aliasing, finding
 from benchmarks.cases.crops import crop_case
 from benchmarks.proof import prove
 
 
 def test_what_is_left_and_where_gradients_point() -> None:
-    table = aliasing.figures(count=12)
+    names = "grid_sample", "interpolate(antialias) of slices", "fastdraw.crop, sigma=0.29", "fastdraw.crop"
+    table = aliasing.figures(12, names)
     points, own = table["grid_sample"], table["fastdraw.crop"]
     assert points["checkerboard"] > 0.2
     assert own["checkerboard"] < 1e-6
@@ -35,6 +36,16 @@ def test_ways_to_crop_agree_where_nothing_aliases() -> None:
             difference = crop(image, boxes, 4) - expected
             assert difference[..., 1:-1, 1:-1].abs().max() < 0.05
             assert torch.equal(crop(image, boxes[:, 1], 4), crop(image, boxes, 4)[:, 1])
+
+
+def test_the_aliased_gradient_loses_the_object_and_this_one_finds_it() -> None:
+    points, own = (finding.descend(aliasing.methods()[name], count=8) for name in ("grid_sample", "fastdraw.crop"))
+    assert points.found == 0
+    assert own.found == 1
+    # It was there to be found by both: they start at the same places, and end where they lead.
+    assert points.distance[0] == own.distance[0] > 24
+    assert points.distance[-1] > 10
+    assert own.loss[-1] < 1e-3 * points.loss[-1]
 
 
 def test_cases_are_proven() -> None:

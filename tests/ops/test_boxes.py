@@ -285,6 +285,17 @@ def test_mistakes(arguments, error: type[Exception], message: str) -> None:
         fastdraw.crop(*arguments)
 
 
+def test_every_backend_refuses_them(backend: str) -> None:
+    """And a pyramid, of what is no fault of the image."""
+    pyramid = fastdraw.Pyramid(IMAGE)
+    for (image, *arguments), error, message in CROPS:
+        with pytest.raises(error, match=message):
+            fastdraw.crop(image, *arguments)
+        if image is IMAGE:
+            with pytest.raises(error, match=message):
+                pyramid.crop(*arguments)
+
+
 @pytest.mark.parametrize(("call", "error", "message"), OTHERS)
 def test_other_mistakes(call, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):

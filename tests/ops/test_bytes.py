@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import fastdraw
-from fastdraw.kernels import cpu
+from fastdraw.kernels import aten, cpu
 
 #: Read whole, and by what a window sees; widths over and under a vector.
 SIDES = [(13, 20), (90, 75)]
@@ -78,6 +78,28 @@ def test_no_copy_is_made(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, fo
         fastdraw.read(image, params, 4).sum().backward()
     assert len(given) == 2
     assert all(one.data_ptr() == image.data_ptr() and one.dtype == dtype for one in given)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.uint8])
+def test_plain_aten_widens_what_windows_see(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    """The same patches and gradients as of the whole image in float32, from far fewer numbers; wide windows see all of it."""
+    widened, views = [], aten._views
+    monkeypatch.setattr(aten, "_views", lambda *given: widened.append(views(*given)) or widened[-1])
+    image = pixels(2, 3, 300, 280).to(dtype)
+    for count, log_delta, share in ((1, -4.0, 0.2), (2, -4.0, 0.2), (2, 0.5, 1.0)):
+        params = torch.tensor([0.2, -0.3, 0.5, log_delta, 0.1]).expand(2, count, 5).clone()
+        params[:, 1:, 0] = -0.6
+        results = []
+        for pixel in (image, image.float()):
+            own = params.clone().requires_grad_()
+            with fastdraw.backend("aten"):
+                patch = fastdraw.read(pixel, own, 6)
+            results.append([patch.float(), torch.autograd.grad(patch.sum(), own)[0]])
+            seen = max(part.shape[2] * part.shape[3] for part, _ in widened[-1]) / (300 * 280)
+            assert seen <= share if pixel is image and share < 1 else seen == 1
+        # A patch in bfloat16 is rounded once.
+        torch.testing.assert_close(results[0][0], results[1][0], rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-3)
+        torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-4, atol=1e-4 * float(results[1][1].abs().max()))
 
 
 def test_a_photograph_as_it_is_decoded(backend: str) -> None:
