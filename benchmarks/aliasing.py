@@ -56,20 +56,37 @@ def slices(image: Tensor, boxes: Tensor, size: int) -> Tensor:
     return torch.cat(patches).view(*boxes.shape[:-1], image.shape[1], size, size)
 
 
+def _each_of_an_image(image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """boxes [B, 4] or [B, K, 4] -> [N, 4], and the number [N] of each one's image."""
+    windows = boxes.shape[1] if boxes.dim() == 3 else 1
+    return boxes.reshape(-1, 4), torch.arange(len(image), device=boxes.device).repeat_interleave(windows)
+
+
 def roi_align(image: Tensor, boxes: Tensor, size: int) -> Tensor:
     from torchvision.ops import roi_align
 
-    index = torch.arange(len(boxes), dtype=boxes.dtype)[:, None]
-    return roi_align(image, torch.cat([index, boxes], 1), size, aligned=True)
+    flat, index = _each_of_an_image(image, boxes)
+    patches = roi_align(image, torch.cat([index[:, None].to(flat), flat], 1), size, aligned=True)
+    return patches.view(*boxes.shape[:-1], image.shape[1], size, size)
 
 
 def crop_and_resize(image: Tensor, boxes: Tensor, size: int) -> Tensor:
     from kornia.geometry import transform
 
+    flat, index = _each_of_an_image(image, boxes)
     # Its corners are pixels' centres.
-    x1, y1, x2, y2 = (boxes - torch.tensor([0.0, 0.0, 1.0, 1.0])).unbind(1)
+    x1, y1, x2, y2 = (flat - torch.tensor([0.0, 0.0, 1.0, 1.0]).to(flat)).unbind(1)
     corners = torch.stack([torch.stack(corner, 1) for corner in ((x1, y1), (x2, y1), (x2, y2), (x1, y2))], 1)
-    return transform.crop_and_resize(image, corners, (size, size))
+    return transform.crop_and_resize(image[index], corners, (size, size)).view(*boxes.shape[:-1], image.shape[1], size, size)
+
+
+#: By the package that has them.
+INSTALLED = {"torchvision": ("roi_align", roi_align), "kornia": ("crop_and_resize", crop_and_resize)}
+
+
+def installed() -> dict[str, Crop]:
+    """Those of other packages that are there, by the name in the table."""
+    return {f"{package}, {name}": crop for package, (name, crop) in INSTALLED.items() if importlib.util.find_spec(package)}
 
 
 def methods() -> dict[str, Crop]:
@@ -82,10 +99,7 @@ def methods() -> dict[str, Crop]:
         "fastdraw.crop, sigma=0.29": partial(fastdraw.crop, sigma=0.29),
         "fastdraw.crop": fastdraw.crop,
     }
-    for name, package, crop in (("roi_align", "torchvision", roi_align), ("crop_and_resize", "kornia", crop_and_resize)):
-        if importlib.util.find_spec(package) is not None:
-            found[f"{package}, {name}"] = crop
-    return found
+    return {**found, **installed()}
 
 
 def boxes_at(places: Tensor) -> Tensor:

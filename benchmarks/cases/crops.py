@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import fastdraw
-from benchmarks.aliasing import points, slices
+from benchmarks.aliasing import Crop, installed, points, slices
 from benchmarks.cases import DEVICE, fastdraw_backends
 from fastdraw.profile import cost
 from fastdraw.profile.cases import Case, operator_case
@@ -23,6 +23,11 @@ REACH = 6.3
 def plain(image: Tensor, boxes: Tensor, size: int) -> Tensor:
     with fastdraw.backend("reference"):
         return fastdraw.crop(image, boxes, size)
+
+
+def _differentiable(crop: Crop, size: int, image: Tensor, boxes: Tensor) -> Tensor:
+    """Of a method without a gradient to the boxes, with none in the end."""
+    return crop(image, boxes, size) + 0 * boxes.sum()
 
 
 def crop_case(
@@ -57,9 +62,10 @@ def crop_case(
         peers.append(
             Peer("~ grid_sample, 8 x 8", partial(points, size=size, each=8), approximate="a mean of bilinear samples")
         )
+        for name, crop in installed().items():
+            peers.append(Peer(f"~ {name}", partial(_differentiable, crop, size), approximate="bilinear samples"))
     if "interpolate" in others:
-        # So that there is something to differentiate.
-        still = lambda image, boxes: slices(image, boxes, size) + 0 * boxes.sum()  # noqa: E731
+        still = partial(_differentiable, slices, size)
         peers.append(Peer("~ interpolate(antialias)", still, approximate="triangles over whole pixels"))
     if "pyramid" in others:
         pyramid = fastdraw.Pyramid(image.float().to(DEVICE))
