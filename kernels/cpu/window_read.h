@@ -258,18 +258,21 @@ bool read_windows(void* data, int64_t begin, int64_t end) {
     // Filters that see nothing of this task's share.
     if (job.cuts > 1) memset(maps, 0, size_t(job.gradients() ? maps_numel<T>(s) : map_numel<T>(s)) * sizeof(T));
     const S* channel = static_cast<const S*>(job.image) + b * job.from.image + c * job.from.channel;
+    // Tiles as alike as can be: one of a single vector has too few sums to add to at a time. Where tasks share a window its
+    // bits depend on where tiles end.
     const int64_t width = bank.support_x.length, tiles = (width + kTile<T> - 1) / kTile<T>;
+    const int64_t tile_columns = job.cuts > 1 ? kTile<T> : padded<T>((width + tiles - 1) / tiles), begins = tiles * cut / job.cuts * tile_columns;
     Coming coming = task + 1 < end ? coming_of<S>(job, task + 1) : Coming{};
     coming.share = 1 + coming.left / (tiles * (job.gradients() ? n : (n + 2) / 3));
     for (int64_t tile = tiles * cut / job.cuts; tile < tiles * (cut + 1) / job.cuts; ++tile) {
-      const int64_t from = tile * kTile<T>, columns = width - from < kTile<T> ? width - from : kTile<T>;
+      const int64_t from = tile * tile_columns, columns = width - from < tile_columns ? width - from : tile_columns;
       switch ((columns + kLanes<T> - 1) / kLanes<T>) {
         case 1: filter_tile<T, S, 1>(job, bank, w, channel, from, columns, coming); break;
         case 2: filter_tile<T, S, 2>(job, bank, w, channel, from, columns, coming); break;
         case 3: filter_tile<T, S, 3>(job, bank, w, channel, from, columns, coming); break;
         default: filter_tile<T, S, 4>(job, bank, w, channel, from, columns, coming); break;
       }
-      add_tile(bank, w, s, from, columns, tiles * cut / job.cuts * kTile<T>, job.gradients(), maps);
+      add_tile(bank, w, s, from, columns, begins, job.gradients(), maps);
     }
     if (job.patch_out) {
       T* patch = job.cuts > 1 ? partial : job.patch_out + (global * channels + c) * s.numel();
