@@ -64,9 +64,10 @@ struct WindowJob {
   Bank<T>* banks;  // [count]
   T* partial;      // [count, C, cuts, partial_numel]
 
-  // Whether rows F d and F e are wanted, and whether maps are made with them, and not found.
+  // Whether maps are wanted, whether pixels are read or maps are found, and whether rows F d and F e make them.
   bool gradients() const { return params_out || keeps; }
   bool reads() const { return !kept || keeps; }
+  bool derivatives() const { return gradients() && reads(); }
   int64_t numel() const { return shape.numel(); }
   // Of a task's results those that are summed: its part of a patch, of the maps, and of the moments of both axes.
   int64_t patch_part() const { return cuts > 1 && patch_out ? numel() : 0; }
@@ -164,7 +165,7 @@ bool fill_banks(void* data, int64_t begin, int64_t end) {
       bank.x.mean_step = means + 2 * rows, bank.x.mean_exponent = means + 2 * rows + columns;
     }
     if (!job.reads() && !job.image_out) continue;
-    if (job.gradients()) {
+    if (job.derivatives()) {
       fill_bands<T, true>(bank.y, bank.support_y, rows, inverse_y, job.image_out);
       fill_bands<T, true>(bank.x, bank.support_x, columns, inverse_x, job.image_out);
     } else {

@@ -52,7 +52,7 @@ bool run_wave(WindowJob<T>& job, int64_t threads, FastdrawTasks read) {
   Memory banks(1), partial(2);
   const auto layout = [&](Layout<T>& l) {
     for (int64_t i = 0; i < job.count; ++i)
-      lay_out_bank(l, job.banks[i], job.shape, job.gradients());
+      lay_out_bank(l, job.banks[i], job.shape, job.derivatives());
   };
   if (!lay_out_in<T>(banks, layout)) return false;
   if (!fastdraw_parallel(job.count, threads, fill_banks<T>, &job)) return false;
@@ -126,7 +126,7 @@ int windows(const WindowsSizes& sizes, const T* params, const void* image, const
     Layout<T> layout{nullptr};
     for (int64_t i = 0; i < images; ++i) {
       for (int64_t k = 0; k < job.windows; ++k)
-        lay_out_bank(layout, job.banks[i * job.windows + k], job.shape, job.gradients());
+        lay_out_bank(layout, job.banks[i * job.windows + k], job.shape, job.derivatives());
       if (i > 0 && layout.count > kWave) images = i;
     }
     job.count = images * job.windows;
