@@ -66,7 +66,7 @@ class Downsampled(nn.Module):
         return self.tell(fastdraw.crop(image, whole, 2 * SIZE, scale=1 / 255))
 
 
-KINDS = {"glimpses": FoveatedClassifier, "downsampled": Downsampled}
+KINDS: dict[str, type[nn.Module]] = {"glimpses": FoveatedClassifier, "downsampled": Downsampled}
 
 
 def scattered(images: Tensor, side: int) -> Tensor:
