@@ -14,6 +14,7 @@ little; of more threads it is wall clock, for an idle machine.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import statistics
 import subprocess
@@ -172,11 +173,17 @@ class Side:
     def ask(self, case: str) -> str:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        print(case, file=self._process.stdin, flush=True)
+        try:
+            print(case, file=self._process.stdin, flush=True)
+        except BrokenPipeError:
+            # It died of an earlier case.
+            return ""
         return self._process.stdout.readline().strip()
 
     def close(self) -> None:
-        self._process.communicate()
+        # What a process that died was not told is of no use to it.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.communicate()
 
 
 def install(version: str, folder: Path, python: str) -> Path:

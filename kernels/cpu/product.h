@@ -1,59 +1,12 @@
 // Rows times a weight, tile by tile, each tile handed to what follows it while it is still in the nearest cache.
 //
-// A weight is packed once for all glimpses into panels of four vectors of outputs, depth after depth, so that the innermost
-// loop reads it straight through: kTileRows rows of A, one number each, times four vectors. What is one pass over memory here
-// would be two, and a wait of all threads between them, with a library's product.
-//
-// A step is one number of depth; of bfloat16, where the machine multiplies pairs of them, two.
+// A weight is packed once for all glimpses (pack.h): kTileRows rows of A, one number each, times four vectors. What is one pass
+// over memory here would be two, and a wait of all threads between them, with a library's product.
 #pragma once
 
-#include "parallel.h"
-#include "sizes.h"
-#include "storage.h"
-
-#if defined(__AVX512BW__) && (defined(__clang__) ? __clang_major__ >= 9 : __GNUC__ >= 10)
-#define FASTDRAW_BF16_PAIRS 1
-#endif
+#include "pack.h"
 
 namespace {
-
-constexpr int kTileVectors = 4;
-// As many as leave registers for the weight: there are 32 with AVX-512 and on 64-bit ARM, 16 otherwise.
-#if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int kTileRows = 4;
-#else
-constexpr int kTileRows = 3;
-#endif
-
-template <class T>
-constexpr int64_t kTileWidth = kTileVectors * kLanes<T>;
-
-FASTDRAW_INLINE bool multiplies_pairs() {
-#ifdef FASTDRAW_BF16_PAIRS
-  return __builtin_cpu_supports("avx512bf16");
-#else
-  return false;
-#endif
-}
-
-// Numbers in one step of depth.
-template <class S>
-FASTDRAW_INLINE int64_t step_of() {
-  return 1;
-}
-template <>
-FASTDRAW_INLINE int64_t step_of<BFloat16>() {
-  return multiplies_pairs() ? 2 : 1;
-}
-
-FASTDRAW_INLINE int64_t divided_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// Bytes of `columns` outputs (whole vectors) and `depth` inputs, packed.
-template <class T, class S>
-FASTDRAW_INLINE int64_t packed_bytes(int64_t columns, int64_t depth) {
-  const int64_t step = step_of<S>();
-  return divided_up(depth, step) * columns * (step == 2 ? 4 : int64_t(sizeof(T)));
-}
 
 // sums [kTileRows][four vectors] = A B over `steps`. Row r's numbers of step k stand at a + r a_row + k a_step.
 template <class T, class A, int kRows, int kVectors>
@@ -152,93 +105,6 @@ FASTDRAW_INLINE void row_tile(int64_t rows, int vectors, const S* a, int64_t a_r
     if (multiplies_pairs()) return any_pairs(rows, vectors, a, a_row, 2, b, depth, sums);
 #endif
   any_tile<T, S>(rows, vectors, a, a_row, 1, b, depth, sums);
-}
-
-// Which outputs stand in one panel.
-enum class Order : int64_t {
-  kPlain,    // 4 vectors of outputs, one after another
-  kGates,    // a vector of hidden units: their i, f, g and o
-  kLatents,  // two vectors of latents (or the last one): their mu, then their log sigma
-};
-
-struct PanelLayout {
-  Order order;
-  int64_t outputs;
-
-  // Units (outputs, hidden units or latents) that the layout runs over, and how many of them a panel holds.
-  template <class T>
-  int64_t panels() const {
-    return divided_up(units(), units_per_panel<T>());
-  }
-  int64_t units() const { return order == Order::kPlain ? outputs : outputs / (order == Order::kGates ? 4 : 2); }
-  template <class T>
-  int64_t units_per_panel() const {
-    return kLanes<T> * (order == Order::kPlain ? 4 : (order == Order::kGates ? 1 : 2));
-  }
-  template <class T>
-  int vectors(int64_t panel) const {
-    const int64_t first = panel * units_per_panel<T>(), left = divided_up(units() - first, kLanes<T>);
-    if (order == Order::kGates) return 4;
-    const int64_t most = order == Order::kPlain ? 4 : 2, there = left < most ? left : most;
-    return int(order == Order::kPlain ? there : 2 * there);
-  }
-  // The first output of a panel's vector, and in `count` how many outputs it has.
-  template <class T>
-  int64_t output(int64_t panel, int vector, int64_t* count) const {
-    int64_t part = 0, within = vector;
-    if (order == Order::kGates) part = vector, within = 0;
-    if (order == Order::kLatents) part = vector / (vectors<T>(panel) / 2), within = vector % (vectors<T>(panel) / 2);
-    const int64_t unit = panel * units_per_panel<T>() + within * kLanes<T>, left = units() - unit;
-    *count = left < kLanes<T> ? left : kLanes<T>;
-    return part * units() + unit;
-  }
-};
-
-// A weight [M, K] in two parts, of its first `split` columns and of the others: those of an LSTM's inputs and of its state.
-template <class S>
-struct Weight {
-  const S *first, *second;
-  int64_t columns, split, first_row;
-
-  FASTDRAW_INLINE const S* at(int64_t row, int64_t column) const {
-    return column < split ? first + row * first_row + column : second + row * (columns - split) + column - split;
-  }
-};
-
-template <class T, class S>
-struct PackJob {
-  PanelLayout layout;
-  int64_t depth;
-  bool backward;  // Outputs are the weight's columns, and not its rows.
-  Weight<S> weight;
-  char* packed;
-};
-
-template <class T, class S>
-bool pack_panels(void* data, int64_t begin, int64_t end) {
-  const PackJob<T, S>& job = *static_cast<PackJob<T, S>*>(data);
-  const int64_t step = step_of<S>();
-  for (int64_t panel = begin; panel < end; ++panel) {
-    char* to = job.packed + panel * packed_bytes<T, S>(kTileWidth<T>, job.depth);
-    const int vectors = job.layout.template vectors<T>(panel);
-    for (int v = 0; v < vectors; ++v) {
-      int64_t count;
-      const int64_t output = job.layout.template output<T>(panel, v, &count);
-      for (int64_t k = 0; k < divided_up(job.depth, step) * step; ++k)
-        for (int64_t i = 0; i < kLanes<T>; ++i) {
-          const bool there = i < count && k < job.depth;
-          const S* one = !there ? nullptr : (job.backward ? job.weight.at(k, output + i) : job.weight.at(output + i, k));
-          const int64_t column = v * kLanes<T> + i, at = (k / step * vectors * kLanes<T> + column) * step + k % step;
-          if (step == 2) {
-            const S zero{};
-            memcpy(to + at * int64_t(sizeof(S)), there ? one : &zero, sizeof(S));
-          } else {
-            reinterpret_cast<T*>(to)[at] = there ? T(number(*one)) : T(0);
-          }
-        }
-    }
-  }
-  return true;
 }
 
 // One product, and what follows: E is called with the tile's first row, its rows, its panel and the sums.

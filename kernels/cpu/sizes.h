@@ -32,7 +32,7 @@ struct ElementwiseSizes {
   int64_t function, count;
 };
 
-// order: product.h's. backward: outputs are the weight's columns. split: columns of its first part, whose rows are first_row
+// order: pack.h's. backward: outputs are the weight's columns. split: columns of its first part, whose rows are first_row
 // apart.
 struct PackSizes {
   int64_t order, outputs, depth, backward, split, first_row, threads;
