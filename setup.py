@@ -10,6 +10,7 @@ README's links and pictures lead there from a package index.
 import os
 import platform
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -92,7 +93,8 @@ def compile_directly(compiler: "list[str]", target: Path, temp: Path) -> "str | 
     levels = ["baseline"]
     if platform.machine() in ("x86_64", "AMD64", "amd64"):
         levels += (SOURCES / "levels.txt").read_text().splitlines()
-    objects, has = [], []
+    digest = runpy.run_path(str(SOURCES / "sources.py"))["digest"](SOURCES)
+    objects, has = [], [f"-DFASTDRAW_SOURCES={digest}"]
     for level in levels:
         name, *extra = level.split()
         objects.append(str(temp / f"kernels_{name}.o"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import runpy
 import shutil
 import subprocess
 import sys
@@ -41,9 +42,8 @@ def runtimes(cxx: str) -> list[str]:
 
 def build(cxx: str) -> Path:
     """The library, unless it is there from sources of the same bytes."""
-    made_from = hashlib.sha256(" ".join([cxx, *FLAGS]).encode())
-    for source in sorted([*SOURCES.glob("*.h"), *SOURCES.glob("*.cpp"), SOURCES / "levels.txt"]):
-        made_from.update(source.read_bytes())
+    sources = runpy.run_path(str(SOURCES / "sources.py"))["digest"](SOURCES)
+    made_from = hashlib.sha256(" ".join([cxx, *FLAGS, sources]).encode())
     library = BUILT / f"{made_from.hexdigest()[:16]}.so"
     if library.exists():
         return library
@@ -62,7 +62,7 @@ def build(cxx: str) -> Path:
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(compile_level, levels))
     objects = [str(BUILT / f"{name}.o") for name in names]
-    has = [f"-DFASTDRAW_HAS_{name}" for name in names]
+    has = [f"-DFASTDRAW_SOURCES={sources}", *(f"-DFASTDRAW_HAS_{name}" for name in names)]
     subprocess.run([cxx, *FLAGS, *has, "-shared", str(SOURCES / "library.cpp"), *objects, "-o", str(library)], check=True)
     return library
 

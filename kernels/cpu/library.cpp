@@ -160,6 +160,11 @@ extern "C" {
 
 #define FASTDRAW_EXPORT __attribute__((visibility("default")))
 
+// What it was built of: kernels/cpu/sources.py.
+#define FASTDRAW_TEXT_OF(name) #name
+#define FASTDRAW_TEXT(name) FASTDRAW_TEXT_OF(name)
+FASTDRAW_EXPORT const char* fastdraw_sources() { return FASTDRAW_TEXT(FASTDRAW_SOURCES); }
+
 // Hands over GOMP_parallel; null makes everything run on the calling thread.
 FASTDRAW_EXPORT void fastdraw_set_parallel_region(void* address) {
   parallel_region = reinterpret_cast<ParallelRegion>(address);

@@ -35,6 +35,7 @@ from .sizes import (
     WholeSizes,
     WindowsSizes,
 )
+from .sources import digest
 
 FOLDER = Path(__file__).parent
 Function = Callable[..., int]
@@ -81,8 +82,24 @@ _OPERANDS = (torch.float32, torch.float64, torch.bfloat16)
 _NOT_BUILT = "the C++ kernels are not built here; pip install -e . in the checkout builds them"
 
 
+#: After a pull or a change of branch. Its functions may take other arguments than they are called with.
+_OF_OTHER_SOURCES = (
+    "the C++ kernels were built of other sources than are here; pip install -e . in the checkout builds them anew"
+)
+
+
 #: Any machine, AVX2 and AVX-512; of another kind than x86-64, only the first.
 LEVELS = (0, 1, 2)
+
+
+def _built_of(library: ctypes.CDLL) -> str | None:
+    try:
+        function = library.fastdraw_sources
+    except AttributeError:
+        # Older than the question.
+        return None
+    function.restype = ctypes.c_char_p
+    return str(function().decode())
 
 
 @cache
@@ -96,6 +113,8 @@ def load() -> tuple[ctypes.CDLL | None, str | None]:
         library = ctypes.CDLL(str(path))
     except OSError as error:
         return None, f"the C++ kernels do not load: {error}"
+    if (sources := digest(FOLDER)) is not None and _built_of(library) != sources:
+        return None, _OF_OTHER_SOURCES
     library.fastdraw_kernels.restype = ctypes.POINTER(ctypes.c_void_p)
     library.fastdraw_set_parallel_region.argtypes = [ctypes.c_void_p]
     library.fastdraw_set_parallel_region.restype = None

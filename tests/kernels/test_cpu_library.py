@@ -195,3 +195,28 @@ def test_the_reason_for_a_missing_library(monkeypatch: pytest.MonkeyPatch, tmp_p
     opened, reason = load()
     assert opened is None
     assert reason.startswith("the C++ kernels do not load: ")
+
+
+@needs_library
+def test_a_library_of_other_sources_is_not_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """After a pull nobody may have built it anew, and its functions may take other arguments: that crashed."""
+    built, sources = (Path(__file__).parents[2] / "kernels" / "cpu").resolve(), [".cpp", ".h", ".txt"]
+    if not (built / "library.cpp").exists():
+        pytest.skip("the sources are not here")
+    for path in (path for path in built.iterdir() if path.suffix in sources):
+        shutil.copy(path, tmp_path)
+    shutil.copy(library.env.library() or library.FOLDER / "libfastdraw_cpu.so", tmp_path / "libfastdraw_cpu.so")
+    monkeypatch.delenv("FASTDRAW_LIBRARY", raising=False)
+    monkeypatch.setattr(library, "FOLDER", tmp_path)
+    load = library.load.__wrapped__
+    assert load()[1] is None
+    with (tmp_path / "canvas.h").open("a") as header:
+        header.write("// Changed.\n")
+    opened, reason = load()
+    assert opened is None
+    assert "built of other sources" in reason
+    # Of an installed wheel, which has no sources.
+    for path in tmp_path.glob("*"):
+        if path.suffix in sources:
+            path.unlink()
+    assert load()[1] is None
