@@ -90,7 +90,7 @@ def test_fewer_threads_are_asked_for_after_long_waits_and_all_again_later(tmp_pa
     weight, packed = torch.randn(256, 8), torch.empty(512 * 9)
 
     def call() -> None:
-        sizes = named(PackSizes, order=0, outputs=256, depth=8, backward=0, split=8, threads=8)
+        sizes = named(PackSizes, order=0, outputs=256, depth=8, backward=0, split=8, first_row=8, threads=8)
         assert pack(sizes, weight.data_ptr(), 0, packed.data_ptr()) == 0
 
     for _ in range(30):
