@@ -160,6 +160,14 @@ def own_tables():
 
 
 @pytest.fixture(autouse=True)
+def nothing_compiled() -> Iterator[None]:
+    """torch.compile counts the versions of a function over all models of a process, and refuses the ninth."""
+    yield
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
+
+
+@pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
 

@@ -16,11 +16,11 @@ from fastdraw.profile.models import Problem
 class WithLSTMCell(reference.DRAWClassifier):
     """The reference with nn.LSTMCell as it comes: what somebody writes who knows PyTorch well."""
 
-    def recurrence(self, x: Tensor, return_params: bool = False) -> tuple[Tensor, Tensor | None]:
+    def recurrence(self, x: Tensor, return_params: bool = False, glimpses: int | None = None) -> tuple[Tensor, Tensor | None]:
         batch, cell = x.shape[0], self.lstm
         assert isinstance(cell, nn.LSTMCell)
         h, c = self.initial_hidden.expand(batch, -1), self.initial_hidden.new_zeros(batch, self.config.hidden_size)
-        for _ in range(self.config.glimpses):
+        for _ in range(glimpses or self.config.glimpses):
             r = reference.read(x, self.read_attention(h), self.config.read_size)
             h, c = cell(r.flatten(1), (h, c))
         return self.output(h), None

@@ -3,7 +3,7 @@
 A step's tape is fresh memory each time, and what costs is not to use it but that the system hands it out, and zeroes it: 32 ms
 for 64 MiB in pages of 4 KiB, 8 ms in large ones, nothing where the buffers of the step before are used again. Torch does so on
 CUDA and not on the CPU. What is kept here is what serves the last step, never more than twice what it asked for, and at most
-32 MiB for reads of large images.
+64 MiB for reads of large images.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MADV_HUGEPAGE = 14
 
 #: Bytes that reads keep for their gradients, all that are alive together. More would be new memory at every call, and the
 #: system takes longer to hand it out than it saves.
-READS = 32 << 20
+READS = 64 << 20
 
 _probe = [np.empty(0)]
 #: References to a block that no tensor uses: the list's, and that of the question itself, as this Python counts them.
