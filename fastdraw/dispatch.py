@@ -138,6 +138,9 @@ def slower(device_type: str) -> str | None:
 
 
 def _usable(name: str, device_type: str) -> str:
+    if name not in _MODULES and name != "auto":
+        # Of a call of torch.ops.fastdraw; the reference is no registered operator.
+        raise ValueError(f"backend: expected one of auto, {', '.join(_MODULES)}, got {name!r}")
     if name == "auto":
         fastest = {"cuda": "triton", "cpu": "native"}.get(device_type, "aten")
         name = fastest if _unavailable(fastest) is None else "aten"

@@ -111,7 +111,9 @@ def _gradient(
 def _check_gradient(grad: Tensor, image: Tensor, params: Tensor) -> None:
     """What autograd kept comes back through hooks, which may give something else."""
     _check(image, params, 1, 1)
-    gate.check("grad", grad, image, _shape(image, params, *(grad.shape[-2:] if grad.dim() > 1 else (0, 0))))
+    if grad.dim() < 2:
+        raise checks.expected("grad", "shape [B, C, N_y, N_x] or [B, K, C, N_y, N_x]", grad)
+    gate.check("grad", grad, image, _shape(image, params, *grad.shape[-2:]))
     checks.check_memory("image", image)
     checks.check_memory("params", params)
 

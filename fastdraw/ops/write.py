@@ -65,7 +65,9 @@ def _gradient(
 ) -> tuple[Tensor, Tensor]:
     # What autograd kept comes back through hooks, which may give something else.
     _check_patch(patch, params)
-    gate.check("grad", grad, patch, (*_shape(patch, 1, 1)[:2], *grad.shape[2:]) if grad.dim() == 4 else ())
+    if grad.dim() != 4:
+        raise checks.expected("grad", "shape [B, C, H, W]", grad)
+    gate.check("grad", grad, patch, (*_shape(patch, 1, 1)[:2], *grad.shape[2:]))
     checks.check_memory("patch", patch)
     checks.check_memory("params", params)
     if patch.numel() == 0:

@@ -165,3 +165,29 @@ def test_backends_by_name() -> None:
         if reason is not None:
             with pytest.raises(RuntimeError, match=f"backend '{name}' cannot run here: .*"), fastdraw.backend(name):
                 pass
+
+
+@pytest.mark.parametrize("dims", range(6))
+def test_gradients_of_any_rank_are_told_by_name(backend: str, dims: int) -> None:
+    """Handed to a registered operator itself, which takes what torch takes."""
+    operators, grad = torch.ops.fastdraw, torch.rand((3,) * dims)
+    image, patch, params = torch.rand(2, 1, 9, 9), torch.rand(2, 1, 2, 2), torch.zeros(2, 5)
+    for call in (
+        lambda: operators.read_backward(grad, image, params, True, True, backend),
+        lambda: operators.write_backward(grad, patch, params, True, True, backend),
+        lambda: operators.filterbank_backward(grad, grad, torch.rand(2), params, backend),
+        lambda: operators.lstm_step_backward(grad, *[torch.rand(2, 4)] * 8, backend),
+    ):
+        with pytest.raises(ValueError, match=r"^(grad|grad_y|grad_x|grad_h|gates): expected shape \[(?!\])(?!.*\b0[,\]])"):
+            call()
+
+
+@pytest.mark.parametrize("name", ["reference", "cuda", ""])
+def test_registered_operators_name_the_backends_that_they_have(name: str) -> None:
+    for call in (
+        lambda: torch.ops.fastdraw.read(IMAGE, torch.zeros(len(IMAGE), 5), 2, 2, name),
+        lambda: torch.ops.fastdraw.write(torch.rand(2, 1, 2, 2), torch.zeros(2, 5), 9, 9, name),
+        lambda: torch.ops.fastdraw.filterbank(torch.zeros(2, 5), 2, 2, 9, 9, name),
+    ):
+        with pytest.raises(ValueError, match=f"backend: expected one of auto, aten, native, triton, got '{name}'"):
+            call()
