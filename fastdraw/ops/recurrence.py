@@ -1,5 +1,6 @@
 """All glimpses of DRAW as one operator with a gradient by hand; fastdraw/ops/glimpses.py has the loop."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -9,9 +10,10 @@ from torch.nn.functional import one_hot
 from fastdraw import checks, dispatch
 from fastdraw.config import DRAWConfig
 from fastdraw.layers import weights as weights_of
-from fastdraw.ops import gate, glimpses, registry
+from fastdraw.ops import gate, glimpses, glimpses_backward, registry
 from fastdraw.ops.contract import Shape, plain_buffers, wide_dtype
-from fastdraw.ops.glimpses import Tape, WeightGradients, Weights
+from fastdraw.ops.glimpses import Tape, Weights
+from fastdraw.ops.glimpses_backward import WeightGradients
 from fastdraw.ops.records import flat, named, nothing, schema, tensors
 from fastdraw.ops.recurrence_records import Arguments, GradientArguments, GradientOptions, Gradients, Layers, Options, Saved
 from fastdraw.outputs import Recurrence, Trajectory, Window
@@ -96,6 +98,12 @@ def _shapes(s: Shape, infers: bool) -> list[tuple[int, ...] | None]:
     ]
 
 
+def _copy_together(pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Each pair's second tensor into its first; on CUDA one launch for all, contiguous and of one dtype on either side."""
+    if found := list(pairs):
+        torch._foreach_copy_([to for to, _ in found], [source for _, source in found])
+
+
 def _joined(m: Layers, dtype: torch.dtype) -> Weights:
     """What each product of the loop multiplies with, in the products' dtype; initial states as they are."""
 
@@ -133,7 +141,7 @@ def _joined(m: Layers, dtype: torch.dtype) -> Weights:
         h_encoder=m.h_encoder,
         h_decoder=m.h_decoder,
     )
-    glimpses.copy_together(copies)
+    _copy_together(copies)
     return weights
 
 
@@ -143,7 +151,7 @@ def _apart(grads: WeightGradients, m: Layers) -> list[Tensor]:
     heads = zip(grads.head.split(rows), grads.head_bias.split(rows), strict=True)
     shared = [grads.encoder_bias, grads.decoder_bias, *(tensor for head in heads for tensor in head)]
     own = [torch.empty_like(tensor) for tensor in shared]
-    glimpses.copy_together(zip(own, shared, strict=True))
+    _copy_together(zip(own, shared, strict=True))
     return [
         *grads.encoder,
         grads.encoder_bias,
@@ -281,7 +289,7 @@ def _gradient(*arguments: Any) -> tuple[Tensor, ...]:
     pieces, x = dispatch.pieces(options.backend, noise.device.type), None if x is None else x.contiguous()
     weights = glimpses.prepared(pieces, _joined(layers, dtype), shape, x is not None, True, multiplies_x=options.need_x)
     wanted = (options.need_x, options.need_noise)
-    grads = glimpses.backward(pieces, grad_canvas, grad_kl, x, noise.contiguous(), weights, shape, tape, *wanted)
+    grads = glimpses_backward.backward(pieces, grad_canvas, grad_kl, x, noise.contiguous(), weights, shape, tape, *wanted)
     apart = iter(_apart(grads.weights, layers))
     return flat(
         Gradients(

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastdraw
 from fastdraw.kernels.triton import launch, pieces
-from fastdraw.ops import glimpses
+from fastdraw.ops import glimpses, glimpses_backward
 from fastdraw.ops.glimpses import Shape
 from fastdraw.testing import check
 
@@ -98,7 +98,7 @@ def test_launches_of_a_glimpse(dtype: torch.dtype, monkeypatch: pytest.MonkeyPat
         forward.append(len(counted.names))
         grads = torch.randn(shape.image, device=DEVICE), torch.randn(steps, 2, device=DEVICE)
         with Launches(monkeypatch) as counted:
-            glimpses.backward(pieces, *grads, x, noise, weights, shape, tape, True, True)
+            glimpses_backward.backward(pieces, *grads, x, noise, weights, shape, tape, True, True)
         backward.append(len(counted.names))
         kernels = [name for name in counted.names if name.endswith("_kernel")]
         assert len(kernels) == 5 * steps + 2, kernels
