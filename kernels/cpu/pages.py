@@ -13,7 +13,8 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
@@ -48,32 +49,50 @@ class _Pool:
         self._busy = False
 
     def buffers(self, wanted: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> list[Tensor]:
-        return self._buffers(wanted, self._most)
+        with self._alone() as alone:
+            if not alone:
+                return [torch.empty(sizes, dtype=dtype) for sizes, dtype in wanted]
+            return self._serve(wanted, self._most)
 
     def within(self, sizes: tuple[int, ...], dtype: torch.dtype) -> Tensor | None:
         """None where it would be more than `most` bytes with what is in use."""
-        with self._lock:
-            if self._busy:
+        with self._alone() as alone:
+            if not alone:
                 return None
             used = sum(self._kept[i].nbytes for i in range(len(self._kept)) if sys.getrefcount(self._kept[i]) != _UNUSED)
             if used + dtype.itemsize * math.prod(sizes) > self._most:
                 return None
-            return self.buffers([(sizes, dtype)])[0]
+            return self._serve([(sizes, dtype)], self._most)[0]
 
-    def _buffers(self, wanted: Sequence[tuple[tuple[int, ...], torch.dtype]], most: int) -> list[Tensor]:
+    def release(self) -> None:
+        """Gives back what no tensor uses."""
+        with self._alone() as alone:
+            if alone:
+                self._serve([], 0)
+
+    def nbytes(self) -> int:
+        return sum(block.nbytes for block in self._kept)
+
+    @contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Whoever looks at the list of blocks, or changes it, does so within. False in a signal's handler or a finaliser that
+        runs in the middle of that, on the same thread: the list is not whole, and must stay as it is."""
         with self._lock:
-            # A signal's handler or a finaliser in the middle of this, on the same thread: the lists are not whole.
             if self._busy:
-                return [torch.empty(sizes, dtype=dtype) for sizes, dtype in wanted]
+                yield False
+                return
             self._busy = True
             try:
-                free = [self._kept[i] for i in range(len(self._kept)) if sys.getrefcount(self._kept[i]) == _UNUSED]
-                self._kept = [block for block in self._kept if not any(block is other for other in free)]
-                tensors = [self._take(free, *one) for one in wanted]
-                self._kept = self._left_over(free, most - self.nbytes()) + self._kept
-                return tensors
+                yield True
             finally:
                 self._busy = False
+
+    def _serve(self, wanted: Sequence[tuple[tuple[int, ...], torch.dtype]], most: int) -> list[Tensor]:
+        free = [self._kept[i] for i in range(len(self._kept)) if sys.getrefcount(self._kept[i]) == _UNUSED]
+        self._kept = [block for block in self._kept if not any(block is other for other in free)]
+        tensors = [self._take(free, *one) for one in wanted]
+        self._kept = self._left_over(free, most - self.nbytes()) + self._kept
+        return tensors
 
     def _take(self, free: list[np.ndarray], sizes: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         nbytes = dtype.itemsize * math.prod(sizes)
@@ -93,13 +112,6 @@ class _Pool:
             if room >= 0:
                 kept.insert(0, block)
         return kept
-
-    def nbytes(self) -> int:
-        return sum(block.nbytes for block in self._kept)
-
-    def release(self) -> None:
-        """Gives back what no tensor uses."""
-        self._buffers([], 0)
 
 
 #: A step's buffers are all asked for at once, a read's one at a time, while those of other reads are in use or not.

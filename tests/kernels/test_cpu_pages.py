@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
+import sys
 import threading
+import types
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -170,30 +172,82 @@ def test_giving_back_beside_other_calls_changes_nothing_for_good():
     assert pages.kept_bytes() == 3 << 20
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
-def test_a_signals_handler_may_compute_at_any_moment():
-    found = []
+def interrupted(call: Callable[[], object], at: int, handler: Callable[[], None]) -> int:
+    """Runs the handler in the middle of the call, as a signal's would be, before instruction `at` of pages.py; says how many
+    there were."""
+    count = 0
 
-    def handler(*_: object) -> None:
-        tensor = pages.read_buffer((70_000,), torch.float32)
-        # Nothing is kept in the middle of another call's asking.
-        if tensor is not None:
-            found.append(tensor.fill_(3))
-        pages.release()
+    def trace(frame: types.FrameType, event: str, _: object) -> Callable | None:
+        nonlocal count
+        if frame.f_code.co_filename != pages.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            if count == at:
+                handler()
+            count += 1
+        return trace
 
-    before = signal.signal(signal.SIGALRM, handler)
+    before = sys.gettrace()
+    sys.settrace(trace)
     try:
-        for i in range(300):
-            # Once, a little later each time: somewhere within the call below.
-            signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + i % 300))
-            tensor = pages.read_buffer((70_000,), torch.float32).fill_(i)
-            assert (tensor == i).all()
-            if len(found) > 5:
-                assert all((one == 3).all() for one in found)
-                found.clear()
+        call()
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize("name", ["read_buffer", "new_buffers", "release", "kept_bytes"])
+def test_a_signals_handler_may_compute_at_any_moment(name, monkeypatch):
+    """At every instruction of every call: the handler asks for memory, gives back, and asks again."""
+    # NaN in new memory would be gigabytes here.
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)
+    large = (3 << 20) // 4
+    calls = {
+        "read_buffer": lambda: [pages.read_buffer((large,), torch.float32)],
+        "new_buffers": lambda: pages.new_buffers([((large,), torch.float32), ((2 * large,), torch.float32)]),
+        "release": lambda: pages.release() or [],
+        "kept_bytes": lambda: [] if pages.kept_bytes() >= 0 else None,
+    }
+    theirs: list[torch.Tensor] = []
+
+    def handler() -> None:
+        # None where it comes in the middle of another call of the kind: then nothing more is kept.
+        theirs.extend(one for one in (pages.read_buffer((70_000,), torch.float32),) if one is not None)
+        theirs.extend(pages.new_buffers([((large,), torch.float32)]))
+        pages.release()
+        theirs.extend(pages.new_buffers([((large,), torch.float32)]))
+        # Two tensors in one block would begin at the same element.
+        for i, one in enumerate(theirs):
+            one[0] = i
+
+    def attempt(at: int) -> int:
+        pages.release()
+        # Something in use and something not, of both kinds.
+        used = [pages.read_buffer((large,), torch.float32), *pages.new_buffers([((large,), torch.float32)])]
+        unused = [pages.read_buffer((70_000,), torch.float32), *pages.new_buffers([((2 * large,), torch.float32)])]
+        del unused
+        ours: list[torch.Tensor] = []
+        theirs.clear()
+        count = interrupted(lambda: ours.extend(calls[name]()), at, handler)
+        for i, one in enumerate([*used, *ours]):
+            one[0] = 100 + i
+        assert [one[0] for one in (*used, *ours)] == [100 + i for i in range(len(used) + len(ours))], at
+        assert [one[0] for one in theirs] == list(range(len(theirs))), at
+        return count
+
+    count = attempt(-1)
+    assert count > 20
+    assert not theirs
+    for at in range(count):
+        attempt(at)
+        assert len(theirs) >= 2
+    # And nothing is lost for good.
+    theirs.clear()
+    pages.release()
+    assert pages.kept_bytes() == 0
+    kept = pages.read_buffer((large,), torch.float32)
+    assert pages.kept_bytes() == kept.nbytes
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
