@@ -141,6 +141,7 @@ setup(
     long_description=described(),
     long_description_content_type="text/markdown",
     project_urls=addresses(),
+    py_modules=["fastdraw_command"],
     packages=[
         *find_packages(include=["fastdraw", "fastdraw.*"]),
         # No Python in it: the page's own files.

@@ -1,9 +1,8 @@
-"""What a user's input must be, and the sentences said when it is not: the argument, what was expected, what came."""
+"""What a user's input must be, tensors above all; sentences as scalars.py makes them."""
 
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
 import torch
@@ -11,34 +10,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from fastdraw import env
-
-
-def describe(value: Any) -> str:
-    """A short name for what came, safe for tensors of any size."""
-    if isinstance(value, Tensor):
-        dtype = str(value.dtype).removeprefix("torch.")
-        return f"a {dtype} tensor of shape {tuple(value.shape)} on {value.device}"
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def expected(name: str, what: str, value: Any, error: type[Exception] = ValueError) -> Exception:
-    """The error for argument `name`: raise what this returns."""
-    return error(f"{name}: expected {what}, got {describe(value)}")
-
-
-def check_size(name: str, value: Any, least: int = 1) -> int:
-    """A whole number of at least `least`; numpy's integers pass, booleans do not."""
-    if isinstance(value, bool):
-        raise expected(name, "a whole number", value, TypeError)
-    if not isinstance(value, torch.SymInt):
-        try:
-            value = operator.index(value)
-        except TypeError:
-            raise expected(name, "a whole number", value, TypeError) from None
-    if value < least:
-        raise expected(name, f"at least {least}", value)
-    return value
+from fastdraw.scalars import check_size, describe, expected
 
 
 def check_glimpses(glimpses: Any, own: int) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
-from fastdraw.checks import check_size, expected
+from fastdraw.scalars import check_size, expected
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastdraw._version import __version__
+from fastdraw.cli.command import whole
 from fastdraw.cli.manners import lasting_streams, with_flags
 from fastdraw.installed import extra
 from fastdraw.text import printable, short
@@ -92,7 +93,7 @@ def _run(args: list[str]) -> int:
         # Needs no package of the extra, since it says what is missing.
         from fastdraw.cli.info import info
 
-        info()
+        whole(info)()
         return 0
     import typer
 
@@ -141,6 +142,8 @@ def _app() -> "typer.Typer":
 
     for name in COMMANDS:
         importlib.import_module(f"fastdraw.cli.{name}").register(app)
+    for command in app.registered_commands:
+        command.callback = whole(command.callback)
     return app
 
 

@@ -1,13 +1,28 @@
-"""Commands whose options are the fields of a dataclass."""
+"""Commands: with the whole package behind them when they run, and options that may be the fields of a dataclass."""
 
 # Annotations are objects here, not strings: typer reads them.
+import functools
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Annotated, Any, get_type_hints
 
 #: Options that are words on the command line, whatever they are in Python.
 _WORDS = {"resume": "no"}
+
+
+def whole(command: Any) -> Any:
+    """`command` with all of fastdraw imported before it runs: until then the package may be empty (fastdraw_command.py)."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **options: Any) -> Any:
+        package = sys.modules["fastdraw"]
+        if not hasattr(package, "__all__") and package.__spec__ and package.__spec__.loader:
+            package.__spec__.loader.exec_module(package)
+        return command(*args, **options)
+
+    return run
 
 
 def of_options(function: Callable[[Any, set[str]], int], kind: Any, *arguments: str) -> Any:

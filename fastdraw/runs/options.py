@@ -12,11 +12,13 @@ from dataclasses import field
 from functools import partial
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastdraw.checks import check_size, expected
-from fastdraw.runs.checkpoint import Checkpoint, CheckpointError
+from fastdraw.scalars import check_size, expected
 from fastdraw.text import short
+
+if TYPE_CHECKING:
+    from fastdraw.runs.checkpoint import Checkpoint
 
 BINARIZE = ("auto", "none", "dynamic")
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -89,6 +91,8 @@ def told(file: Path, saved: Checkpoint) -> dict[str, Any]:
 
     Raises CheckpointError for values that are none of the option's.
     """
+    from fastdraw.runs.checkpoint import CheckpointError
+
     said = saved.training.get("options")
     if not isinstance(said, dict):
         return {}

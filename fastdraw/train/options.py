@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import MISSING, asdict, dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastdraw.checks import check_size, expected
 from fastdraw.config import DRAWConfig
 from fastdraw.files import expanded
-from fastdraw.runs.kinds import Config
 from fastdraw.runs.options import BINARIZE, CHECKS, PRECISIONS, check_choice, check_kind, option
+from fastdraw.scalars import check_size, expected
 from fastdraw.train.recipes import DIGITS, FEW, LONG, RECIPES, SHORT, Recipe, choose
-from fastdraw.train.schedule import SHAPES
-from fastdraw.train.values import check_canvas, check_filters, check_resume
+from fastdraw.train.values import SHAPES, check_canvas, check_filters, check_resume
+
+if TYPE_CHECKING:
+    from fastdraw.runs.kinds import Config
 
 DATA, MODEL, OPTIMISATION, MACHINE, OUTPUT = "Data", "Model", "Optimisation", "Machine", "Output"
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fastdraw.config import classifier_presets, presets
-from fastdraw.runs.kinds import Config, task_of
+
+if TYPE_CHECKING:
+    from fastdraw.runs.kinds import Config
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Recipe:
 
     @property
     def task(self) -> str:
+        from fastdraw.runs.kinds import task_of
+
         return task_of(self.config)
 
     def settings(self, glimpses: int) -> Settings:

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-#: What a rate is multiplied by when a share of the steps (0 to 1, warm-up left out) is done.
-SHAPES: dict[str, Callable[[float], float]] = {
-    "constant": lambda done: 1.0,
-    "linear": lambda done: 1.0 - done,
-    "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
-    "step": lambda done: 1.0 if done < 0.5 else 0.1 if done < 0.75 else 0.01,
-}
+from fastdraw.train.values import SHAPES
 
 
 def factor(name: str, warmup: int, total: int) -> Callable[[int], float]:

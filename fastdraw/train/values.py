@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
-from fastdraw.checks import check_size, expected
 from fastdraw.runs.options import LARGEST_SIDE
+from fastdraw.scalars import check_size, expected
+
+#: What a rate is multiplied by when a share of the steps (0 to 1, warm-up left out) is done.
+SHAPES: dict[str, Callable[[float], float]] = {
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1.0 - done,
+    "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
+    "step": lambda done: 1.0 if done < 0.5 else 0.1 if done < 0.75 else 0.01,
+}
 
 
 def check_filters(name: str, value: Any) -> str | None:

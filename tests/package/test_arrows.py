@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 #: Each imports of the others only what stands before it. What surrounds the models comes last, in a line for each storey.
 ORDER = (
-    *("_version", "env", "text", "installed", "shell", "files", "products", "testing", "ops.contract", "dispatch", "checks"),
-    *("config", "outputs", "layers", "calls", "weights", "pretrained", "state_dict", "capture", "data"),
+    *("_version", "env", "text", "installed", "shell", "files", "products", "testing", "ops.contract", "dispatch"),
+    *("scalars", "checks", "config", "outputs", "layers", "calls", "weights", "pretrained", "state_dict", "capture", "data"),
     *("reference", "kernels", "ops", "boxes", "pyramid"),
     *("sharing", "ports", "graphed", "model", "classifier", "glimpse", "fastdraw"),
     "runs",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -165,9 +166,70 @@ print(main(["--version"]), main(["info"]))
     assert said.startswith(f"fastdraw {fastdraw.__version__}\n")
 
 
-def test_the_shell_completes(tmp_path: Path) -> None:
-    words = {"_FASTDRAW_COMPLETE": "complete_bash", "COMP_WORDS": "fastdraw train --lear", "COMP_CWORD": "2"}
-    assert shell("fastdraw ", tmp_path, **words).stdout.split() == [b"--learning-rate"]
+#: Without torch: each command's options, by what each shell calls; help; mistakes. Then a command, with all there is.
+QUICK = """
+import contextlib, io, json, os, sys
+from fastdraw_command import main
+said, commands, lines = {}, sys.argv[1].split(), sys.argv[2:]
+def run(key, args, **environment):
+    os.environ.update(environment)
+    sys.argv[1:] = args
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        try:
+            code = main()
+        except SystemExit as stopped:
+            code = stopped.code or 0
+    for name in environment:
+        del os.environ[name]
+    said[key] = code, out.getvalue()
+for shell in ("bash", "zsh", "fish"):
+    for command in ("", *commands):
+        words = f"fastdraw {command} " + "--" * bool(command)
+        how = {"_FASTDRAW_COMPLETE": f"complete_{shell}", "COMP_WORDS": words, "COMP_CWORD": str(1 + bool(command))}
+        run(f"{shell} {command}", [], _TYPER_COMPLETE_ARGS=words, _TYPER_COMPLETE_FISH_ACTION="get-args", **how)
+for line in lines:
+    run(line, line.split())
+said["heavy"] = sorted({"torch", "numpy", "triton"} & set(sys.modules))
+run("info", ["info"])
+run("sample", ["sample", "nowhere"])
+said["whole"] = hasattr(sys.modules["fastdraw"], "DRAW")
+print(json.dumps(said))
+"""
+
+
+def test_words_help_and_mistakes_need_no_torch() -> None:
+    """Shells are offered what the parsers have, and as soon as a command runs, all of fastdraw is there."""
+    import typer
+
+    group: Any = typer.main.get_command(_app())
+    helped = ["--help", "--version", *(f"{command} --help" for command in COMMANDS)]
+    wrong = ["trian", *(f"{command} --bogus" for command in COMMANDS)]
+    said = json.loads(python(QUICK, " ".join(COMMANDS), *helped, *wrong))
+    assert said["heavy"] == []
+    for command in COMMANDS:
+        options = {"--help"}.union(*(p.opts + p.secondary_opts for p in group.commands[command].params if p.opts[0][0] == "-"))
+        options = {option for option in options if option.startswith("--")}
+        for shell, word in (("bash", r"^(\S+)$"), ("zsh", r'"(\S+?)":"'), ("fish", r"^(\S+)\t")):
+            assert set(re.findall(word, said[f"{shell} {command}"][1], re.MULTILINE)) == options
+            assert re.findall(word, said[f"{shell} "][1], re.MULTILINE) == list(COMMANDS)
+    assert {said[line][0] for line in helped} == {0}
+    assert {said[line][0] for line in wrong} == {2}
+    assert said["info"][0] == 0
+    assert "on cpu: native kernels" in said["info"][1]
+    assert said["sample"][0] == 2
+    assert "nowhere" in said["sample"][1]
+    assert said["whole"]
+
+
+def test_bash_completes(tmp_path: Path) -> None:
+    """By the function that --show-completion prints, with the command as it is installed."""
+    line = 'eval "$(fastdraw --show-completion bash)"; COMP_WORDS=(fastdraw train --lear); COMP_CWORD=2; '
+    line += '_fastdraw_completion fastdraw; echo "${COMPREPLY[@]}"'
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.stdout == "--learning-rate\n", done
 
 
 def test_a_missing_fast_backend_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
