@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,5 +35,7 @@ def warn() -> None:
 
 
 if __name__ == "__main__":
-    text = json.dumps(describe(), indent=1)
-    Path(sys.argv[1]).write_text(text) if len(sys.argv) > 1 else print(text)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.environment", description="What figures are measured on.")
+    parser.add_argument("path", nargs="?", type=checkout.folder, help="a file for it, as JSON; default: stdout")
+    path, text = parser.parse_args().path, json.dumps(describe(), indent=1)
+    path.write_text(text) if path is not None else print(text)

@@ -7,6 +7,7 @@ weights are part of the step; weights, images and noise are there before it.
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import json
 import subprocess
@@ -135,8 +136,11 @@ def result(setting: str, glimpses: int, names: Sequence[str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        print(json.dumps(_measure(*json.loads(sys.argv[1]))))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=(__doc__ or "").split("\n\n")[0])
+    # What `peaks` asks a process of its own for.
+    parser.add_argument("request", nargs="?", type=json.loads, help=argparse.SUPPRESS)
+    if (request := parser.parse_args().request) is not None:
+        print(json.dumps(_measure(*request)))
     else:
         from benchmarks import environment
         from fastdraw.profile import table

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import checkout
 from fastdraw.checks import expected
 from fastdraw.cli import guarded
 
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", required=True, help="what it will be called")
     parser.add_argument("--data-dir", metavar="FOLDER", help="where the data set lies")
     parser.add_argument("--samples", type=int, default=1, help="samples of the importance-weighted estimate (1: none)")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where models that come with fastdraw lie")
+    parser.add_argument("--out", type=checkout.folder, metavar="FOLDER", help="where models that come with fastdraw lie")
     said = parser.parse_args(arguments)
     return guarded(lambda: _make(said))
 

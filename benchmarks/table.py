@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
-from pathlib import Path
 
+from benchmarks import checkout
 from fastdraw.profile import table
 
 if __name__ == "__main__":
-    logged = [json.loads(line) for line in Path(sys.argv[1]).read_text().splitlines()]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=__doc__)
+    parser.add_argument("log", type=checkout.folder, help="that file")
+    logged = [json.loads(line) for line in parser.parse_args().log.read_text().splitlines()]
     print(table.markdown(logged), "", table.roofline(logged), sep="\n")

@@ -9,6 +9,7 @@ update). The tests that compare every kernel with the reference take a quarter o
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
@@ -77,7 +78,7 @@ def vector_instructions(library: Path) -> tuple[int, int]:
     return len(re.findall(r"\tfmla\tv", listing)), len(re.findall(r"\tfn?madd\t", listing))
 
 
-def main(folder: str = "build/arm", *arguments: str) -> int:
+def main(folder: str, arguments: list[str]) -> int:
     where = (ROOT / folder).resolve()
     if not (where / "root").exists():
         make_system(where)
@@ -93,4 +94,8 @@ def main(folder: str = "build/arm", *arguments: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    parser = argparse.ArgumentParser(prog="python tests/arm.py", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("folder", nargs="?", default="build/arm", help="what is filled once: 5 GB; default: build/arm")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of pytest; default: the kernels' tests")
+    said = parser.parse_args()
+    sys.exit(main(said.folder, said.arguments))

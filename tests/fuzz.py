@@ -8,8 +8,8 @@ it ends at the first read or write outside of a tensor.
 
 from __future__ import annotations
 
+import argparse
 import random
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -217,5 +217,8 @@ def main(seconds: float, calls: float, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    given = [float(argument) for argument in sys.argv[1:]]
-    main(given[0], given[1] if len(given) > 1 else float("inf"), int(given[2]) if len(given) > 2 else 0)
+    parser = argparse.ArgumentParser(prog="python tests/fuzz.py", description=(__doc__ or "").split("\n\n")[1])
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("calls", type=float, nargs="?", default=float("inf"))
+    parser.add_argument("seed", type=int, nargs="?", default=0)
+    main(**vars(parser.parse_args()))

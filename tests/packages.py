@@ -8,6 +8,7 @@ that runs this. So what an extra brings is missing there, as it is after a plain
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
@@ -100,4 +101,6 @@ def main(out: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
+    parser = argparse.ArgumentParser(prog="python tests/packages.py", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("folder", type=Path, nargs="?", help="leaves both there")
+    main(parser.parse_args().folder)

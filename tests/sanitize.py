@@ -7,6 +7,7 @@ Masked loads of vectors escape AddressSanitizer, so level 0, which has none, is 
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import platform
@@ -94,7 +95,7 @@ def run(library: Path, preload: list[str], level: int, seconds: str, calls: str,
     return True
 
 
-def main(seconds: str = "12", calls: str = "inf", *more: str) -> int:
+def main(seconds: str, calls: str, tests: bool) -> int:
     from fastdraw.kernels import cpu
 
     cxx = compiler()
@@ -109,11 +110,16 @@ def main(seconds: str = "12", calls: str = "inf", *more: str) -> int:
         except RuntimeError:
             continue
         levels.append(level)
-    preload, tests = runtimes(cxx), "tests" in more
+    preload = runtimes(cxx)
     with ThreadPoolExecutor(len(levels)) as pool:
         fine = list(pool.map(lambda level: run(library, preload, level, seconds, calls, tests), levels))
     return 0 if all(fine) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    parser = argparse.ArgumentParser(prog="python tests/sanitize.py", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("seconds", nargs="?", default="12")
+    parser.add_argument("calls", nargs="?", default="inf")
+    parser.add_argument("tests", nargs="?", choices=["tests"], help="the C++ kernels' tests, too")
+    said = parser.parse_args()
+    sys.exit(main(said.seconds, said.calls, said.tests is not None))

@@ -13,10 +13,11 @@ import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
+
+from benchmarks import checkout
 
 Table = dict[str, dict[str, float]]
 
@@ -86,8 +87,13 @@ def whole(title: str, table: Table) -> str:
 
 
 def main(arguments: Iterable[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Which kernels a training step consists of, and how long each takes.")
-    parser.add_argument("path", nargs="?", type=Path, help="a file that each case is appended to, as a line of JSON")
+    parser = argparse.ArgumentParser(
+        prog="python3 -m benchmarks.gpu.kernels",
+        description="Which kernels a training step consists of, and how long each takes.",
+    )
+    parser.add_argument(
+        "path", nargs="?", type=checkout.folder, help="a file that each case is appended to, as a line of JSON"
+    )
     parser.add_argument("--tiny", action="store_true", help="sizes that a CPU carries")
     options = parser.parse_args(None if arguments is None else list(arguments))
     device, found = "cuda" if torch.cuda.is_available() else "cpu", {}

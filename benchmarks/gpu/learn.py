@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import checkout
 from benchmarks.reproduce.experiments import EXPERIMENTS
 from benchmarks.reproduce.runner import Said, _test
 from benchmarks.reproduce.settings import options_of
@@ -102,9 +103,11 @@ def test(said: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python3 -m benchmarks.gpu.learn", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("what", choices=["train", "test"])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=checkout.folder)
     parser.add_argument(
         "--until", type=float, default=time.time() + 300, help="when training has to be over, as of time.time()"
     )

@@ -7,6 +7,7 @@ get ready at the same time, and turns of all rows still alternate. A row whose r
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -117,4 +118,9 @@ def _product(side: int):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], "--tiny" in sys.argv[3:])
+    parser = argparse.ArgumentParser(prog="python3 -m benchmarks.gpu.rows", description=(__doc__ or "").split("\n\n")[1])
+    parser.add_argument("case", choices=list(ROWS))
+    parser.add_argument("row", help="one of the case's")
+    parser.add_argument("--tiny", action="store_true", help="sizes that a CPU carries")
+    said = parser.parse_args()
+    main(said.case, said.row, said.tiny)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from typing import Any
 
@@ -87,4 +88,5 @@ def differentiate(function, *inputs: torch.Tensor) -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python3 -m benchmarks.gpu.sanitize", description=__doc__).parse_args()
     main()

@@ -6,6 +6,7 @@ Whatever becomes of training, the last checkpoint is evaluated.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import gzip
 import io
@@ -13,12 +14,12 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 import tarfile
 import time
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from benchmarks import checkout
 from benchmarks.checkout import ROOT
 from benchmarks.gpu.learn import seed_folder
 from benchmarks.gpu.processes import append, end, environment, python
@@ -145,5 +146,9 @@ def reproduced(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    unpacked(Path(sys.argv[1]), Path(sys.argv[2]))
-    print(reproduced(Path(sys.argv[2])))
+    parser = argparse.ArgumentParser(prog="python3 -m benchmarks.gpu.train", description=unpacked.__doc__)
+    parser.add_argument("out", type=checkout.folder, help="what the call wrote")
+    parser.add_argument("folder", type=checkout.folder, help="where to unpack it")
+    said = parser.parse_args()
+    unpacked(said.out, said.folder)
+    print(reproduced(said.folder))

@@ -13,10 +13,10 @@ import argparse
 import json
 import sys
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import fastdraw
+from benchmarks import checkout
 
 from .assumptions import CHIP, Chip
 from .recorded import AUTOCAST, Launch, Setting, Torch, recorded
@@ -143,8 +143,8 @@ def lines(name: str, found: dict[str, Any], before: dict[str, Any] | None) -> li
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.predict", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("settings", nargs="*", default=SETTINGS, metavar="MODEL:BATCH[:PRECISION[:WHAT]]")
-    parser.add_argument("--json", type=Path, help="where the figures go as well")
-    parser.add_argument("--against", type=Path, help="what --json wrote for another version")
+    parser.add_argument("--json", type=checkout.folder, help="where the figures go as well")
+    parser.add_argument("--against", type=checkout.folder, help="what --json wrote for another version")
     given = parser.parse_args(arguments)
     before = json.loads(given.against.read_text()) if given.against else {}
     found: dict[str, Any] = {}

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import environment
+from benchmarks import checkout, environment
 from benchmarks.reproduce.settings import options_of
 from fastdraw.cli import guarded
 from fastdraw.evaluation import evaluate_run
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     length = parser.add_mutually_exclusive_group(required=True)
     length.add_argument("--images", type=int, help="training images that every variant sees")
     length.add_argument("--cpu-seconds", type=float, help="time of the CPU that every variant trains for")
-    parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--log", type=checkout.folder, required=True)
     parser.add_argument("--base", nargs="*", default=[], metavar="OPTION=VALUE")
     parser.add_argument("variants", nargs="+", metavar="NAME[:OPTION=VALUE,...]")
     said = parser.parse_args(arguments)

@@ -93,8 +93,7 @@ def _run(args: list[str]) -> int:
         # Needs no package of the extra, since it says what is missing.
         from fastdraw.cli.info import info
 
-        whole(info)()
-        return 0
+        return whole(info)() or 0
     import typer
 
     from fastdraw.cli.train import spelled

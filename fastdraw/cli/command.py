@@ -20,7 +20,13 @@ def whole(command: Any) -> Any:
         package = sys.modules["fastdraw"]
         if not hasattr(package, "__all__") and package.__spec__ and package.__spec__.loader:
             package.__spec__.loader.exec_module(package)
-        return command(*args, **options)
+        try:
+            return command(*args, **options)
+        except KeyboardInterrupt:
+            # Of which typer would say nothing.
+            from fastdraw.cli import error_line
+
+            return error_line("interrupted", 130)
 
     return run
 

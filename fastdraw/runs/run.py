@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fastdraw import data, pretrained
 from fastdraw.checks import expected
+from fastdraw.files import expanded
 from fastdraw.runs.checkpoint import Checkpoint, found, load_checkpoint, model_of
 from fastdraw.runs.held_out import to_input
 from fastdraw.runs.kinds import task_of
@@ -53,8 +54,8 @@ class Run:
         self.config: Any = checkpoint.config
         self.step, self.device = checkpoint.step, torch.device(device)
         self.asked = data_name is not None
-        self.data_name = self.options.get("data") if data_name is None else check_kind("data", data_name, str)
-        self.data_dir = None if data_dir is None else check_kind("data_dir", data_dir, str)
+        self.data_name = self.options.get("data") if data_name is None else expanded(check_kind("data", data_name, str))
+        self.data_dir = None if data_dir is None else expanded(check_kind("data_dir", data_dir, str))
         self.binary = self.options.get("binarize") == "dynamic"
         #: The name of the model, where it is one that comes with fastdraw and was called by it.
         self.shipped = os.fspath(path) if pretrained.shipped(path) is not None else None

@@ -310,7 +310,7 @@ MOST = 1 << 20
 DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(TrainOptions) if f.default is not MISSING}
 #: Those of text, yes or no, and numbers that need not be whole.
 KINDS: dict[str, type] = {
-    **dict.fromkeys(("out", "preset"), str),
+    "preset": str,
     **dict.fromkeys(("conditional", "deterministic", "overwrite", "skip_test"), bool),
     **dict.fromkeys(("weight_std", "forget_bias", "learning_rate", "clip", "ema", "minutes"), float),
 }
@@ -322,6 +322,8 @@ def check_option(name: str, value: Any) -> Any:
     """The value of one option, whatever the others are. Raises ValueError or TypeError naming it."""
     if value is None and DEFAULTS[name] is None:
         return None
+    if name in PATHS:
+        return expanded(check_kind(name, value, str))
     if name in CHECKS:
         return CHECKS[name](value)
     if name in WHOLE:
@@ -330,8 +332,7 @@ def check_option(name: str, value: Any) -> Any:
             raise expected(name, f"at most {MOST:,}", value)
         return value
     if name in KINDS:
-        value = check_kind(name, value, KINDS[name])
-        return expanded(value) if name in PATHS else value
+        return check_kind(name, value, KINDS[name])
     if name in ("read_size", "write_size"):
         return check_filters(name, value)
     if name == "resume":

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 from commands import python
 
@@ -147,6 +148,38 @@ def test_what_is_said_after_an_interruption_goes_on(tmp_path: Path) -> None:
     assert b"step 300/300" in done.stdout
 
 
+def test_an_interruption_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also before a command has anything to go on with."""
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    for place in ("evaluation.evaluate_run", "train.train", "view.saving.save_samples", "view.saving.view_run"):
+        monkeypatch.setattr(f"fastdraw.{place}", interrupted)
+    for place in ("profile.command.run", "backends"):
+        monkeypatch.setattr(f"fastdraw.{place}", interrupted)
+    for command in COMMANDS:
+        args = ["x"] * (command in ("evaluate", "sample", "view"))
+        assert main([command, *args]) == 130
+        assert capsys.readouterr().err == "fastdraw: error: interrupted\n"
+
+
+def test_data_in_the_home_folder(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--data=~/images.npy and --data-dir=~/folder, where each command looks for data."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    numpy.save(tmp_path / "images.npy", numpy.random.default_rng(0).integers(0, 256, (20, 28, 28), numpy.uint8))
+    folder = ["--data-dir=~"]
+    assert main(["train", *TINY[2:], "--data=~/images.npy", *folder, "--batch-size", "4", "--out", "own"]) == 0
+    for command in (["evaluate", str(run)], ["sample", str(run), "-n", "2", "--nearest"], ["view", str(run), "--what", "kl"]):
+        assert main([*command, "--data=~/images.npy", *folder]) == 0
+        capsys.readouterr()
+        assert main([*command, "--data=~/images.npy", "--data-dir=~/nowhere"]) == 2
+        assert f"got '{tmp_path}/nowhere'" in capsys.readouterr().err
+
+
 def test_alone_it_is_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     out, errors = capsys.readouterr()
@@ -248,15 +281,36 @@ def test_a_missing_fast_backend_is_said(capsys: pytest.CaptureFixture[str], tmp_
             assert words in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("script", ["drawing", "foveated_classifier", "glimpse_classifier", "lightning_draw", "train_draw"])
-def test_examples_explain_themselves(script: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    if script == "lightning_draw":
+#: What is run by its name, and may be asked what it does.
+SCRIPTS = sorted(
+    str(path.relative_to(ROOT))
+    for folder in ("examples", "benchmarks", "tests")
+    for path in (ROOT / folder).rglob("*.py")
+    if folder == "examples" or "\nif __name__ == " in path.read_text()
+)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_explain_themselves(
+    script: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And do nothing else where that is asked: some took --help for the name of a file to write."""
+    if "lightning" in script:
         pytest.importorskip("lightning")
-    file = ROOT / "examples" / f"{script}.py"
-    monkeypatch.setattr(sys, "argv", [str(file), "--help"])
+    monkeypatch.chdir(tmp_path)
+    # Which benchmarks/gpu/sanitize.py sets for its own process.
+    monkeypatch.setenv("PYTORCH_NO_CUDA_MEMORY_CACHING", "0")
+    monkeypatch.setattr(sys, "argv", [str(ROOT / script), "--help"])
+    module = script.removesuffix(".py").removesuffix("/__main__").replace("/", ".")
+    own = script.startswith("benchmarks")
+    start = runpy.run_module if own else runpy.run_path
     with pytest.raises(SystemExit) as stopped:
-        runpy.run_path(str(file), run_name="__main__")
+        start(module if own else str(ROOT / script), run_name="__main__")
     assert stopped.value.code == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "usage:" in out
-    assert f"python examples/{script}.py" in out
+    assert re.search(rf"python3? ({re.escape(script)}|-m {re.escape(module)})\b", out), out
+    assert out.startswith("usage: ")
+    assert not list(tmp_path.iterdir())
