@@ -1,11 +1,43 @@
 // The windows of a call, and every thread's scratch for the tiles that are read and written through them.
 #pragma once
 
+#include <stdlib.h>
+
 #include "whole.h"
 #include "tile_product.h"
 #include "strided.h"
 
 namespace {
+
+// Memory of one call, which what is asked for later takes again. Small ones take the thread's, which the next call takes again: new
+// pages take longer than filling them.
+struct Memory {
+  const int slot;
+  void* base = nullptr;
+  int64_t room = 0;
+  explicit Memory(int of) : slot(of) {}
+  ~Memory() { free(base); }
+  void* get(int64_t bytes) {
+    if (base && bytes <= room) return base;
+    if (!base && bytes <= kSmall) return fastdraw_scratch(size_t(bytes) + 64, slot);
+    free(base);
+    room = posix_memalign(&base, 64, size_t(bytes) + 64) == 0 ? bytes : 0;
+    return room ? base : (base = nullptr);
+  }
+  static constexpr int64_t kSmall = 4 << 20;
+};
+
+// `layout(Layout<T>&)` once to count and once to share out.
+template <class T, class F>
+bool lay_out_in(Memory& memory, F layout) {
+  Layout<T> count{nullptr};
+  layout(count);
+  T* base = static_cast<T*>(memory.get(count.count * int64_t(sizeof(T))));
+  if (!base) return false;
+  Layout<T> share{base};
+  layout(share);
+  return true;
+}
 
 // Where the numbers of an image [B, C, H, W] stand.
 struct Strides {
@@ -88,6 +120,7 @@ struct TileScratch {
   T* scaled;   // [N_y, N_x]: gamma^power P
   T* maps;     // [kMaps, N_x, padded N_y]
   T* weights;  // [padded N_x, padded N_y]: gamma^power P, a row a column of it
+  T* moments;  // [2, 3 N_y + 3 N_x]
   Piece* pieces;  // [kTile]
 };
 
@@ -100,7 +133,7 @@ bool make_tile_scratch(TileScratch<T>& w, const Shape& s) {
     w.v = layout.take(n * kTile<T>), w.turned = layout.take(3 * kTile<T> * high);
     // Room for whole vectors of rows that are turned.
     w.scaled = layout.take(n * m + kLanes<T>), w.maps = layout.take(maps_numel<T>(s));
-    w.weights = layout.take(padded<T>(m) * high);
+    w.weights = layout.take(padded<T>(m) * high), w.moments = layout.take(6 * s.filters());
     w.pieces = reinterpret_cast<Piece*>(layout.take(kTile<T> * int64_t(sizeof(Piece) / sizeof(T))));
     if (base) return true;
     base = static_cast<T*>(fastdraw_scratch(size_t(layout.count) * sizeof(T)));
@@ -108,36 +141,36 @@ bool make_tile_scratch(TileScratch<T>& w, const Shape& s) {
   }
 }
 
-// Shares memory out for the supports of all windows, whose lengths are not known yet.
+// Shares memory out for a window's supports, whose lengths are not known yet.
 template <class T>
-void lay_out_supports(Layout<int64_t>& layout, const WindowJob<T>& job) {
+void lay_out_support(Layout<int64_t>& layout, Bank<T>& bank, const Shape& shape) {
   const auto take = [&](Support& s, int64_t n) {
     s.bands = reinterpret_cast<Band*>(layout.take(n * int64_t(sizeof(Band) / sizeof(int64_t))));
     s.segments = reinterpret_cast<Segment*>(layout.take(n * int64_t(sizeof(Segment) / sizeof(int64_t))));
   };
-  for (int64_t i = 0; i < job.count; ++i) {
-    take(job.banks[i].support_y, job.shape.rows);
-    take(job.banks[i].support_x, job.shape.columns);
-  }
+  take(bank.support_y, shape.rows);
+  take(bank.support_x, shape.columns);
 }
 
 template <class T>
-bool find_supports(void* data, int64_t begin, int64_t end) {
-  const WindowJob<T>& job = *static_cast<WindowJob<T>*>(data);
+void find_window(const WindowJob<T>& job, int64_t global, Bank<T>& bank) {
   const Shape& s = job.shape;
-  for (int64_t i = begin; i < end; ++i) {
-    Bank<T>& bank = job.banks[i];
-    const Window<T>& o = bank.window = window_of(job.params + (job.first + i) * s.numbers, s);
-    // A gradient that is made of what a read kept needs no filters.
-    bank.support_y.length = bank.support_x.length = 0;
-    if (!job.reads() && !job.image_out) continue;
-    find_support(bank.support_y, s.rows, s.height, o.y, o.nan());
-    find_support(bank.support_x, s.columns, s.width, o.x, o.nan());
-  }
+  const Window<T>& o = bank.window = window_of(job.params + global * s.numbers, s);
+  // A gradient that is made of what a read kept needs no filters.
+  bank.support_y.length = bank.support_x.length = 0;
+  if (!job.reads() && !job.image_out) return;
+  find_support(bank.support_y, s.rows, s.height, o.y, o.nan());
+  find_support(bank.support_x, s.columns, s.width, o.x, o.nan());
+}
+
+template <class T>
+bool find_windows(void* data, int64_t begin, int64_t end) {
+  const WindowJob<T>& job = *static_cast<WindowJob<T>*>(data);
+  for (int64_t i = begin; i < end; ++i) find_window(job, job.first + i, job.banks[i]);
   return true;
 }
 
-// Shares memory out for one window's filters, after find_supports.
+// Shares memory out for one window's filters, after find_window.
 template <class T>
 void lay_out_bank(Layout<T>& layout, Bank<T>& bank, const Shape& s, bool gradients) {
   const int64_t kinds = gradients ? 3 : 1;
@@ -153,30 +186,32 @@ void lay_out_bank(Layout<T>& layout, Bank<T>& bank, const Shape& s, bool gradien
 }
 
 template <class T>
+void fill_bank(const WindowJob<T>& job, int64_t global, Bank<T>& bank) {
+  const int64_t rows = job.shape.rows, columns = job.shape.columns;
+  const T inverse_y = bank.window.y.half_inverse_sigma2, inverse_x = bank.window.x.half_inverse_sigma2;
+  if (job.kept) {
+    T* means = job.kept + global * kept_numel<T>(job.shape);
+    bank.y.mean_step = means, bank.y.mean_exponent = means + rows;
+    bank.x.mean_step = means + 2 * rows, bank.x.mean_exponent = means + 2 * rows + columns;
+  }
+  if (!job.reads() && !job.image_out) return;
+  if (job.derivatives()) {
+    fill_bands<T, true>(bank.y, bank.support_y, rows, inverse_y, job.image_out);
+    fill_bands<T, true>(bank.x, bank.support_x, columns, inverse_x, job.image_out);
+  } else {
+    fill_bands<T, false>(bank.y, bank.support_y, rows, inverse_y);
+    fill_bands<T, false>(bank.x, bank.support_x, columns, inverse_x);
+  }
+  for (int64_t k = 0; k < bank.support_y.count; ++k) {
+    const Segment& g = bank.support_y.segments[k];
+    for (int64_t p = 0; p < g.length; ++p) bank.rows[g.packed + p] = g.pixel + p;
+  }
+}
+
+template <class T>
 bool fill_banks(void* data, int64_t begin, int64_t end) {
   const WindowJob<T>& job = *static_cast<WindowJob<T>*>(data);
-  const int64_t rows = job.shape.rows, columns = job.shape.columns;
-  for (int64_t i = begin; i < end; ++i) {
-    Bank<T>& bank = job.banks[i];
-    const T inverse_y = bank.window.y.half_inverse_sigma2, inverse_x = bank.window.x.half_inverse_sigma2;
-    T* means = job.kept ? job.kept + (job.first + i) * kept_numel<T>(job.shape) : nullptr;
-    if (means) {
-      bank.y.mean_step = means, bank.y.mean_exponent = means + rows;
-      bank.x.mean_step = means + 2 * rows, bank.x.mean_exponent = means + 2 * rows + columns;
-    }
-    if (!job.reads() && !job.image_out) continue;
-    if (job.derivatives()) {
-      fill_bands<T, true>(bank.y, bank.support_y, rows, inverse_y, job.image_out);
-      fill_bands<T, true>(bank.x, bank.support_x, columns, inverse_x, job.image_out);
-    } else {
-      fill_bands<T, false>(bank.y, bank.support_y, rows, inverse_y);
-      fill_bands<T, false>(bank.x, bank.support_x, columns, inverse_x);
-    }
-    for (int64_t k = 0; k < bank.support_y.count; ++k) {
-      const Segment& g = bank.support_y.segments[k];
-      for (int64_t p = 0; p < g.length; ++p) bank.rows[g.packed + p] = g.pixel + p;
-    }
-  }
+  for (int64_t i = begin; i < end; ++i) fill_bank(job, job.first + i, job.banks[i]);
   return true;
 }
 

@@ -11,34 +11,11 @@ namespace {
 
 // Tasks wanted at least. Cuts depend on shapes and never on the number of threads, so that results do not either.
 constexpr int64_t kTasks = 16;
+// Waking threads takes microseconds, in which one thread does this much.
+constexpr int64_t kWaking = 1 << 17;
 // Numbers that the filters of one wave of images may take, unless one image alone needs more.
 constexpr int64_t kWave = 1 << 23;
 constexpr int64_t kWaveWindows = 1024;
-
-// Memory of one call. Small ones take the thread's, which the next call takes again: new pages take longer than filling them.
-struct Memory {
-  const int slot;
-  void* base = nullptr;
-  explicit Memory(int of) : slot(of) {}
-  ~Memory() { free(base); }
-  void* get(int64_t bytes) {
-    if (bytes <= kSmall) return fastdraw_scratch(size_t(bytes) + 64, slot);
-    return posix_memalign(&base, 64, size_t(bytes) + 64) == 0 ? base : (base = nullptr);
-  }
-  static constexpr int64_t kSmall = 4 << 20;
-};
-
-// `layout(Layout<T>&)` once to count and once to share out.
-template <class T, class F>
-bool lay_out_in(Memory& memory, F layout) {
-  Layout<T> count{nullptr};
-  layout(count);
-  T* base = static_cast<T*>(memory.get(count.count * int64_t(sizeof(T))));
-  if (!base) return false;
-  Layout<T> share{base};
-  layout(share);
-  return true;
-}
 
 // One wave, whose supports are found.
 template <class T>
@@ -46,9 +23,8 @@ bool run_wave(WindowJob<T>& job, int64_t threads, FastdrawTasks read) {
   const int64_t n = job.shape.rows, channels = job.shape.channels;
   int64_t seen = 0;
   for (int64_t i = 0; i < job.count; ++i) seen += job.banks[i].support_y.length * job.banks[i].support_x.length;
-  // Waking threads takes microseconds, in which one thread does this much.
   const int64_t work = job.reads() ? seen * channels * n : job.count * channels * maps_numel<T>(job.shape);
-  if (work < 1 << 17 && !job.image_out) threads = 1;
+  if (work < kWaking && !job.image_out) threads = 1;
   Memory banks(1), partial(2);
   const auto layout = [&](Layout<T>& l) {
     for (int64_t i = 0; i < job.count; ++i)
@@ -95,6 +71,18 @@ int seen_pixels(const SeenSizes& sizes, const T* params, int64_t* found) {
   return 0;
 }
 
+// About so much, if all windows are like the first.
+template <class T>
+int64_t work_of_each(const WindowJob<T>& job) {
+  const Shape& s = job.shape;
+  if (!job.reads()) return job.count * s.channels * maps_numel<T>(s);
+  Bank<T> bank;
+  Memory memory(1);
+  if (!lay_out_in<int64_t>(memory, [&](Layout<int64_t>& l) { lay_out_support(l, bank, s); })) return kWaking;
+  find_window(job, 0, bank);
+  return job.count * s.channels * s.rows * bank.support_y.length * bank.support_x.length;
+}
+
 template <class T>
 int windows(const WindowsSizes& sizes, const T* params, const void* image, const T* patch, T* image_out, T* patch_out,
             T* params_out, T* kept) {
@@ -108,11 +96,15 @@ int windows(const WindowsSizes& sizes, const T* params, const void* image, const
   job.image_out = image_out, job.patch_out = patch_out, job.params_out = params_out;
   job.kept = kept, job.keeps = kept && sizes.keeps;
   if (kept && sizes.kept_numel != kept_numel<T>(job.shape)) return 2;
-  FastdrawTasks read = read_windows<T, T>;
+  FastdrawTasks read = read_windows<T, T>, each = read_each<T, T>;
   if constexpr (sizeof(T) == 4) {
-    if (sizes.image_kind == 1) read = read_windows<T, BFloat16>;
-    if (sizes.image_kind == 2) read = read_windows<T, Float16>;
-    if (sizes.image_kind == 3) read = read_windows<T, uint8_t>;
+    if (sizes.image_kind == 1) read = read_windows<T, BFloat16>, each = read_each<T, BFloat16>;
+    if (sizes.image_kind == 2) read = read_windows<T, Float16>, each = read_each<T, Float16>;
+    if (sizes.image_kind == 3) read = read_windows<T, uint8_t>, each = read_each<T, uint8_t>;
+  }
+  if (image && !image_out && batch * job.windows >= kTasks) {
+    job.count = batch * job.windows, job.cuts = 1;
+    return fastdraw_parallel(job.count, work_of_each(job) < kWaking ? 1 : threads, each, &job) ? 0 : 1;
   }
   for (int64_t b = 0, images; b < batch; b += images) {
     images = kWaveWindows / job.windows;
@@ -120,8 +112,11 @@ int windows(const WindowsSizes& sizes, const T* params, const void* image, const
     job.first = b * job.windows, job.count = images * job.windows;
     Memory banks(3), supports(4);
     job.banks = static_cast<Bank<T>*>(banks.get(job.count * int64_t(sizeof(Bank<T>))));
-    if (!job.banks || !lay_out_in<int64_t>(supports, [&](Layout<int64_t>& l) { lay_out_supports(l, job); })) return 1;
-    if (!fastdraw_parallel(job.count, job.count < 64 ? 1 : threads, find_supports<T>, &job)) return 1;
+    const auto of_all = [&](Layout<int64_t>& l) {
+      for (int64_t i = 0; i < job.count; ++i) lay_out_support(l, job.banks[i], job.shape);
+    };
+    if (!job.banks || !lay_out_in<int64_t>(supports, of_all)) return 1;
+    if (!fastdraw_parallel(job.count, job.count < 64 ? 1 : threads, find_windows<T>, &job)) return 1;
     // As many whole images as the wave has room for.
     Layout<T> layout{nullptr};
     for (int64_t i = 0; i < images; ++i) {
