@@ -31,9 +31,20 @@ FASTDRAW_INLINE double side(double shift, double reach) {
   return shift > 0 ? reach / (root + shift) : root - shift;
 }
 
-FASTDRAW_INLINE double seen_side(double shift, double reach, double held) {
-  const double seen = side(shift, reach), near = seen < kNear ? side(shift, held) : 0.0;
-  return near > seen ? (near < kNear ? near : kNear) : seen;
+// To the right of the nearest pixel, which stands `shift` right of mu, and to its left.
+struct Sides {
+  double right, left;
+};
+
+FASTDRAW_INLINE Sides seen_sides(double shift, double reach, double held) {
+  const double root = __builtin_sqrt(shift * shift + reach), more = root + __builtin_fabs(shift), less = reach / more;
+  Sides seen = shift > 0 ? Sides{less, more} : Sides{more, less};
+  if (less < kNear) {
+    const double right = side(shift, held), left = side(-shift, held);
+    if (seen.right < kNear && right > seen.right) seen.right = right < kNear ? right : kNear;
+    if (seen.left < kNear && left > seen.left) seen.left = left < kNear ? left : kNear;
+  }
+  return seen;
 }
 
 // Filters further apart than this are not bridged.
@@ -72,7 +83,7 @@ void find_support(Support& s, int64_t size, int64_t axis_length, const Line<T>& 
     double nearest = double(nearest_whole(mu));
     nearest = nearest < 0 ? 0 : (nearest > last ? last : nearest);
     const double shift = nearest - double(mu);
-    const double right = seen_side(shift, reach, held), left = seen_side(-shift, reach, held);
+    const auto [right, left] = seen_sides(shift, reach, held);
     int64_t first = 0, behind = axis_length;
     if (!whole && left < nearest) first = int64_t(nearest) - int64_t(left);
     if (!whole && right < last - nearest) behind = int64_t(nearest) + int64_t(right) + 1;
@@ -97,42 +108,60 @@ FASTDRAW_INLINE int64_t band_stride(const Support& s) {
   return padded<T>(s.length) + kLanes<T>;
 }
 
+// One filter's weights over its band; rows of kVectors vectors stay in registers between their two passes, 0 stands for any number.
+template <class T, bool kGradients, int kVectors>
+FASTDRAW_INLINE void fill_band(const Axis<T>& axis, const Band& band, int64_t i, int64_t next, T half_inverse_sigma2) {
+  typedef Vector<T> V;
+  const int64_t vectors = kVectors ? kVectors : (band.end - band.begin + kLanes<T> - 1) / kLanes<T>;
+  const T shift = T(2 * (band.nearest - band.mu)), length = T(band.end - band.begin);
+  // Of float32 only differences of pixels are whole numbers in images of any size.
+  const V first = iota<T>() + T(double(band.begin + band.shift) - band.nearest);
+  T* row = axis.rows + i * axis.stride + band.begin;
+  V total{}, weights[kVectors ? kVectors : 1], exponents[kVectors ? kVectors : 1];
+  for (int64_t v = 0; v < vectors; ++v) {
+    const V e = exponent_of<T>(first + T(v * kLanes<T>), shift, half_inverse_sigma2);
+    V f = vector_exp_in_range(-e);
+    f = iota<T>() >= length - T(v * kLanes<T>) ? V{} : f;
+    total += f;
+    if (kVectors)
+      weights[v] = f, exponents[v] = e;
+    else
+      store(row + v * kLanes<T>, f);
+  }
+  const T scale = 1 / sum<T>(total);
+  V steps_total{}, exponents_total{};
+  for (int64_t v = 0; v < vectors; ++v) {
+    T* to = row + v * kLanes<T>;
+    const V f = (kVectors ? weights[v] : load(to)) * scale;
+    store(to, f);
+    if (kGradients) {
+      const V step = first + T(v * kLanes<T>), f_step = f * step;
+      const V f_exponent = f * (kVectors ? exponents[v] : exponent_of<T>(step, shift, half_inverse_sigma2));
+      store(to + next, f_step);
+      store(to + 2 * next, f_exponent);
+      steps_total += f_step;
+      exponents_total += f_exponent;
+    }
+  }
+  if (kGradients) {
+    axis.mean_step[i] = sum<T>(steps_total);
+    axis.mean_exponent[i] = sum<T>(exponents_total);
+  }
+}
+
 // F over the packed pixels into axis.rows [N, stride], zero outside of a filter's band where `cleared`; with kGradients F d and F e behind
 // it.
 template <class T, bool kGradients>
 void fill_bands(const Axis<T>& axis, const Support& s, int64_t size, T half_inverse_sigma2, bool cleared = true) {
-  typedef Vector<T> V;
   const int64_t next = size * axis.stride;
   if (cleared) memset(axis.rows, 0, size_t(kGradients ? 3 * next : next) * sizeof(T));
   for (int64_t i = 0; i < size; ++i) {
     const Band& band = s.bands[i];
-    const T shift = T(2 * (band.nearest - band.mu));
-    // Of float32 only differences of pixels are whole numbers in images of any size.
-    const auto step_at = [&](int64_t p) { return iota<T>() + T(double(p + band.shift) - band.nearest); };
-    T* row = axis.rows + i * axis.stride;
-    V total{};
-    for (int64_t p = band.begin; p < band.end; p += kLanes<T>) {
-      V f = vector_exp_in_range(-exponent_of<T>(step_at(p), shift, half_inverse_sigma2));
-      f = iota<T>() >= T(band.end - p) ? V{} : f;
-      total += f;
-      store(row + p, f);
-    }
-    const T scale = 1 / sum<T>(total);
-    V steps{}, exponents{};
-    for (int64_t p = band.begin; p < band.end; p += kLanes<T>) {
-      const V f = load(row + p) * scale;
-      store(row + p, f);
-      if (kGradients) {
-        const V step = step_at(p), f_step = f * step, f_exponent = f * exponent_of<T>(step, shift, half_inverse_sigma2);
-        store(row + next + p, f_step);
-        store(row + 2 * next + p, f_exponent);
-        steps += f_step;
-        exponents += f_exponent;
-      }
-    }
-    if (kGradients) {
-      axis.mean_step[i] = sum<T>(steps);
-      axis.mean_exponent[i] = sum<T>(exponents);
+    switch ((band.end - band.begin + kLanes<T> - 1) / kLanes<T>) {
+      case 1: fill_band<T, kGradients, 1>(axis, band, i, next, half_inverse_sigma2); break;
+      case 2: fill_band<T, kGradients, 2>(axis, band, i, next, half_inverse_sigma2); break;
+      case 3: fill_band<T, kGradients, 3>(axis, band, i, next, half_inverse_sigma2); break;
+      default: fill_band<T, kGradients, 0>(axis, band, i, next, half_inverse_sigma2); break;
     }
   }
 }

@@ -102,7 +102,7 @@ void filter_tile(const WindowJob<T>& job, const Bank<T>& bank, const TileScratch
   const int64_t pieces = find_pieces(bank.support_x, from, columns, w.pieces);
   // Rows a page or more apart would fall into a few lines of the nearest cache.
   const bool direct = __is_same(S, T) && job.from.pixel == 1 && job.from.row * int64_t(sizeof(T)) < 4096 && pieces == 1 &&
-                      bank.support_y.count == 1 && columns == kVectors * kLanes<T>;
+                      bank.support_y.count == 1 && w.pieces[0].pixel + kVectors * kLanes<T> <= job.shape.width;
   const Band& middle = bank.support_y.bands[n / 2];
   const int64_t step = middle.end - middle.begin <= 96 ? kTall : kLow;
   for (int64_t begin = 0; begin < height; begin += step) {
