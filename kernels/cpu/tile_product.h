@@ -1,17 +1,28 @@
-// Products whose right side is a tile of one to four vectors width: C = A B, or C += A B, three rows of C at a time in registers.
+// Products whose right side is a tile of a few vectors' width: C = A B, or C += A B, three rows of C at a time in registers.
 //
 // A is read one number at a time through two strides. Tiles have room for whole vectors.
 #pragma once
+
+#include <type_traits>
 
 #include "matmul.h"
 
 namespace {
 
-constexpr int kVectorsOfTile = 4;
+// What three rows of sums leave of the registers: 32 of them, or 16.
+constexpr int kVectorsOfTile = kVectorBytes == 64 ? 6 : 4;
 
 // Columns of a tile at most.
 template <class T>
 constexpr int64_t kTile = kVectorsOfTile * kLanes<T>;
+
+// `run(std::integral_constant)` of how many vectors hold `columns` of a tile.
+template <class T, int kVectors = kVectorsOfTile, class F>
+FASTDRAW_INLINE void with_vectors(int64_t columns, F run) {
+  if constexpr (kVectors > 1)
+    if (columns <= (kVectors - 1) * kLanes<T>) return with_vectors<T, kVectors - 1>(columns, run);
+  run(std::integral_constant<int, kVectors>{});
+}
 
 template <class T, int kRows, int kVectors>
 FASTDRAW_INLINE void product_rows(int64_t depth, Operand<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, bool accumulate) {

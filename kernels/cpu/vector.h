@@ -119,6 +119,15 @@ FASTDRAW_INLINE T sum(Vector<T> v) {
   return sum_of<T, kVectorBytes>(v);
 }
 
+// Loaded once: compilers otherwise load what several multiplications take for each of them.
+template <class V>
+FASTDRAW_INLINE V in_register(V v) {
+#if defined(__x86_64__) && defined(__GNUC__)
+  asm("" : "+v"(v));
+#endif
+  return v;
+}
+
 typedef int32_t IntVector __attribute__((vector_size(kVectorBytes)));
 typedef uint32_t UintVector __attribute__((vector_size(kVectorBytes)));
 

@@ -76,12 +76,7 @@ void read_tiles(const WindowJob<T>& job, const Bank<T>& bank, const TileScratch<
   coming.share = 1 + coming.left / (tiles * (job.gradients() ? s.rows : (s.rows + 2) / 3));
   for (int64_t tile = tiles * cut / job.cuts; tile < tiles * (cut + 1) / job.cuts; ++tile) {
     const int64_t from = tile * tile_columns, columns = width - from < tile_columns ? width - from : tile_columns;
-    switch ((columns + kLanes<T> - 1) / kLanes<T>) {
-      case 1: filter_tile<T, S, 1>(job, bank, w, channel, from, columns, coming); break;
-      case 2: filter_tile<T, S, 2>(job, bank, w, channel, from, columns, coming); break;
-      case 3: filter_tile<T, S, 3>(job, bank, w, channel, from, columns, coming); break;
-      default: filter_tile<T, S, 4>(job, bank, w, channel, from, columns, coming); break;
-    }
+    with_vectors<T>(columns, [&](auto vectors) { filter_tile<T, S, vectors>(job, bank, w, channel, from, columns, coming); });
     add_tile(bank, w, s, from, columns, begins, job.gradients(), maps);
   }
 }

@@ -88,8 +88,15 @@ void filter_rows(const Bank<T>& bank, const TileScratch<T>& w, int64_t n, const 
     const T* filters = bank.y.rows + i * stride + from;
     // The three rows of one filter, F, F d and F e, share a band.
     const int64_t apart = gradients ? n : 1;
-    tile_product<T, kVectors>(gradients ? 3 : count, depth, {filters, apart * stride, 1},
-                              tile + (from - begin) * tile_row, tile_row, w.t + i * kTile<T>, apart * kTile<T>, more);
+    const Operand<T> rows{filters, apart * stride, 1};
+    const T* pixels = tile + (from - begin) * tile_row;
+    T* to = w.t + i * kTile<T>;
+    if (gradients || count == 3)
+      product_rows<T, 3, kVectors>(depth, rows, pixels, tile_row, to, apart * kTile<T>, more);
+    else if (count == 2)
+      product_rows<T, 2, kVectors>(depth, rows, pixels, tile_row, to, kTile<T>, more);
+    else
+      product_rows<T, 1, kVectors>(depth, rows, pixels, tile_row, to, kTile<T>, more);
   }
 }
 
@@ -145,7 +152,7 @@ FASTDRAW_INLINE void add_maps(const Bank<T>& bank, const T* turned, int64_t part
   for (int64_t p = begin; p < end; ++p) {
     const T *t = turned + (p - from) * high, f = filter[p], f_step = filter[next + p], f_exponent = filter[2 * next + p];
     for (int v = 0; v < kVectors; ++v) {
-      const Vector<T> plain = load(t + v * kLanes<T>);
+      const Vector<T> plain = in_register(load(t + v * kLanes<T>));
       sums[kPatch][v] += f * plain;
       sums[kStepY][v] += f * load(t + part + v * kLanes<T>);
       sums[kExponentY][v] += f * load(t + 2 * part + v * kLanes<T>);

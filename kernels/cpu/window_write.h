@@ -87,12 +87,7 @@ void write_window(const WindowJob<T>& job, const Bank<T>& bank, const TileScratc
   const int64_t width = bank.support_x.length;
   for (int64_t from = 0; from < width; from += kTile<T>) {
     const int64_t columns = width - from < kTile<T> ? width - from : kTile<T>;
-    switch ((columns + kLanes<T> - 1) / kLanes<T>) {
-      case 1: write_tile<T, 1, kAdd>(job, bank, w, channel, begin, end, from, columns); break;
-      case 2: write_tile<T, 2, kAdd>(job, bank, w, channel, begin, end, from, columns); break;
-      case 3: write_tile<T, 3, kAdd>(job, bank, w, channel, begin, end, from, columns); break;
-      default: write_tile<T, 4, kAdd>(job, bank, w, channel, begin, end, from, columns); break;
-    }
+    with_vectors<T>(columns, [&](auto vectors) { write_tile<T, vectors, kAdd>(job, bank, w, channel, begin, end, from, columns); });
   }
 }
 
