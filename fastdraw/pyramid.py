@@ -6,10 +6,10 @@ variance sigma^2 is read from it by the Gaussian that is missing, exactly:
 
     sigma_l^2 = (sigma^2 - V_l) / 4^l pixels of the level          mu_l = mu / 2^l          delta_l = delta / 2^l
 
-A window takes the highest level at which sigma_l is at least LEAST_SIGMA. What is left of a difference to the exact read is
-the shape: binomials for a Gaussian, and its samples on a coarser grid. At the image's edge every weight of a pixel that does
-not exist is missing from the exact read's sum; so it is here, since each level goes as far as the image's weight does and
-carries along how much of it each pixel has, as one more channel, by which patches are divided.
+A window takes the highest level at which sigma_l is at least LEAST_SIGMA (level 1: LEAST_SIGMA_1). What is left of a difference
+to the exact read is the shape: binomials for a Gaussian, and its samples on a coarser grid. At the image's edge every weight of
+a pixel that does not exist is missing from the exact read's sum; so it is here, since each level goes as far as the image's
+weight does and carries along how much of it each pixel has, as one more channel, by which patches are divided.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from fastdraw.ops.contract import patch_dtype
 from fastdraw.ops.read import read
 from fastdraw.reference import param_limits, stride_unit, window
 
-#: Of the Gaussian that reads a level, in the level's pixels. From here on the error bound below holds.
-LEAST_SIGMA = 2.0
+#: Of the Gaussian that reads a level, in the level's pixels. From here on the error bound below holds: several levels' binomials
+#: are together nearer to a Gaussian than one is.
+LEAST_SIGMA_1, LEAST_SIGMA = 2.0, 1.75
 #: Windows of which a sample stands further outside of the image, in its sigmas, are read exactly: there the exact read's
 #: weights are all tail, of which a level knows less.
 OUTSIDE = 2.0
@@ -141,8 +142,9 @@ class Pyramid:
         w = window(params.reshape(-1, params.shape[-1]).double(), size, (height, width))
         sigma, delta = (v if v.dim() > 1 else v[:, None].expand(-1, 2) for v in (w.sigma, w.delta))
         # sigma^2 - V_l >= LEAST_SIGMA^2 4^l, for l.
-        share = (sigma.amin(1).square() + 1 / 3) / (LEAST_SIGMA**2 + 1 / 3)
-        level = (share.log2() / 2).floor().nan_to_num(0.0).clamp(0, len(self.levels) - 1)
+        share = sigma.amin(1).square() + 1 / 3
+        level = ((share / (LEAST_SIGMA**2 + 1 / 3)).log2() / 2).floor().nan_to_num(0.0).clamp(0, len(self.levels) - 1)
+        level *= (level > 1) | (share >= 4 * (LEAST_SIGMA_1**2 + 1 / 3))
         inside = torch.ones_like(level, dtype=torch.bool)
         for axis, (centre, count, length) in enumerate(((w.centre_x, size[1], width), (w.centre_y, size[0], height))):
             middle = (length - 1) / 2

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import fastdraw
 from fastdraw import reference
+from fastdraw.pyramid import LEAST_SIGMA, LEAST_SIGMA_1
 
 
 def params_of(boxes: list[list[float]], size, sides: tuple[int, int], **how) -> Tensor:
@@ -33,7 +34,8 @@ def test_the_bound(level: int, places: list[float]) -> None:
     that is 1 there. A level's narrowest sigma is its worst."""
     width = 65
     images = torch.eye(width, dtype=torch.float64).view(width, 1, 1, width).expand(-1, -1, 32, -1).contiguous()
-    sigma = math.sqrt((4**level - 1) / 3 + 4 * 4**level) * (1 + 1e-9)
+    least = LEAST_SIGMA_1 if level == 1 else LEAST_SIGMA
+    sigma = math.sqrt((4**level - 1) / 3 + least**2 * 4**level) * (1 + 1e-9)
     bounds = dict.fromkeys(places, 0.0007) | {-part * sigma: 0.00155 for part in (0.5, 1, 1.5, 1.999)}
     with fastdraw.backend("aten"):
         pyramid = fastdraw.Pyramid(images)
@@ -41,6 +43,7 @@ def test_the_bound(level: int, places: list[float]) -> None:
             g_x, log_sigma2 = 2 * (mu + 1) / (width + 1) - 1, 2 * math.log(sigma)
             params = torch.tensor([[g_x, 0.1, log_sigma2, log_sigma2, 0, 0, 0]], dtype=torch.float64)
             assert levels_of(pyramid, params, (1, 1)) == [level]
+            assert levels_of(pyramid, params - torch.tensor([0, 0, 1e-8, 1e-8, 0, 0, 0]), (1, 1)) == [level - 1]
             own = params.expand(width, -1)
             assert (pyramid.read(own, 1) - reference.read(images, own, 1)).abs().sum() < bound, mu
 
