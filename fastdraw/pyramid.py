@@ -6,10 +6,11 @@ variance sigma^2 is read from it by the Gaussian that is missing, exactly:
 
     sigma_l^2 = (sigma^2 - V_l) / 4^l pixels of the level          mu_l = mu / 2^l          delta_l = delta / 2^l
 
-A window takes the highest level at which sigma_l is at least LEAST_SIGMA (level 1: LEAST_SIGMA_1). What is left of a difference
-to the exact read is the shape: binomials for a Gaussian, and its samples on a coarser grid. At the image's edge every weight of
-a pixel that does not exist is missing from the exact read's sum; so it is here, since each level goes as far as the image's
-weight does and carries along how much of it each pixel has, as one more channel, by which patches are divided.
+A window takes the highest level at which sigma_l is at least LEAST_SIGMA (level 1: LEAST_SIGMA_1). What is left of a
+difference to the exact read is the shape: binomials for a Gaussian, and its samples on a coarser grid. At the image's edge
+every weight of a pixel that does not exist is missing from the exact read's sum; so it is here, since each level goes as
+far as the image's weight does and carries along how much of it each pixel has, as one more channel, by which patches are
+divided.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from fastdraw.ops.contract import patch_dtype
 from fastdraw.ops.read import read
 from fastdraw.reference import param_limits, stride_unit, window
 
-#: Of the Gaussian that reads a level, in the level's pixels. From here on the error bound below holds: several levels' binomials
-#: are together nearer to a Gaussian than one is.
+#: Of the Gaussian that reads a level, in the level's pixels. From here on the error bound below holds: several levels'
+#: binomials are together nearer to a Gaussian than one is.
 LEAST_SIGMA_1, LEAST_SIGMA = 2.0, 1.75
 #: Windows of which a sample stands further outside of the image, in its sigmas, are read exactly: there the exact read's
 #: weights are all tail, of which a level knows less.
