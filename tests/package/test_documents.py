@@ -216,3 +216,13 @@ def test_names_and_files_that_are_spoken_of_exist(page: Path) -> None:
     paths = re.findall(path, text)
     missing += [path for path in sorted(set(paths)) if not (ROOT / path).exists()]
     assert not missing
+
+
+def test_the_api_page_has_every_public_name() -> None:
+    """As what it is: not as the module of the same name, whose inner functions would stand there too."""
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    named = re.findall(r"^::: fastdraw\.([\w.]+)$", text, re.MULTILINE)
+    spoken = re.findall(r"`fastdraw\.(\w+)`", text)
+    assert {name.split(".")[-1] for name in named} | set(spoken) == set(fastdraw.__all__) - {"__version__"}
+    for name in named:
+        assert not (ROOT / "fastdraw" / "ops" / f"{name}.py").exists(), f"fastdraw.{name} is a module to the site's tool"
