@@ -65,6 +65,50 @@ def test_several_windows_are_those_windows(backend: str, device: str) -> None:
     torch.testing.assert_close(fastdraw.write(patches, params, (33, 44)), torch.stack(parts).sum(0))
 
 
+@needs_library
+@pytest.mark.levels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_many_windows(dtype: torch.dtype) -> None:
+    """As many as make a task each, narrow and wide ones side by side: a window's neighbours in a task leave nothing behind."""
+    values = torch.tensor([*WINDOWS, *FAR_WINDOWS], dtype=torch.float64).clamp(-3e38, 3e38)
+    order = torch.randperm(4 * len(values)) % len(values)
+    with fastdraw.backend("native"):
+        WINDOWED["read"](4, 2, *IMAGE_SIZE, 7, len(values), params=values[order].view(4, len(values), 5)).prove(dtype, "cpu")
+
+
+@needs_library
+@pytest.mark.parametrize("kind", [torch.float32, torch.uint8, torch.bfloat16])
+@pytest.mark.parametrize("kept", [False, True])
+def test_many_windows_are_the_same_bits_alone_and_by_any_number_of_threads(kind: torch.dtype, kept: bool) -> None:
+    """Sixteen windows are a task each, and so is any of them among sixteen others. Some are NaN, which only they show."""
+    image = (torch.rand(4, 3, 230, 240) * 255).to(kind)
+    params = torch.randn(4, 10, 7) * 0.5 + torch.tensor([0, 0, 2, 2, -1, -1, 0])
+    params[1, 3, 0] = params[2, 7, 5] = torch.nan
+    grad = torch.randn(4, 10, 3, 9, 6).to(torch.float32 if kind == torch.uint8 else kind)
+
+    def both(windows: Tensor, grads: Tensor) -> tuple[Tensor, Tensor]:
+        keep = cpu.keeps(image, windows, (9, 6)) if kept else None
+        assert (keep is not None) == kept
+        patch = cpu.read(image, windows, (9, 6), 1, keep)
+        return patch, cpu.read_backward(grads, image, windows, 1, False, kept=keep)[1]
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        patch, grad_params = both(params, grad)
+        torch.set_num_threads(2)
+        others = both(params, grad)
+        # Every second window: others beside it.
+        halves = both(params[:, ::2].contiguous(), grad[:, ::2].contiguous())
+    finally:
+        torch.set_num_threads(before)
+    for one, other, half in zip((patch, grad_params), others, halves, strict=True):
+        torch.testing.assert_close(other, one, rtol=0, atol=0, equal_nan=True)
+        torch.testing.assert_close(half, one[:, ::2], rtol=0, atol=0, equal_nan=True)
+    shows = patch.isnan().flatten(2).any(2)
+    assert shows.nonzero().tolist() == [[1, 3], [2, 7]]
+
+
 @pytest.mark.levels
 @pytest.mark.parametrize("shape", [(0, 2, 3), (2, 0, 3), (2, 2, 0)])
 def test_nothing_to_read(backend: str, device: str, shape: tuple[int, int, int]) -> None:
