@@ -212,28 +212,27 @@ def _params(
 ) -> Tensor:
     if not _is_number(sigma):
         raise checks.expected("sigma", "a number of strides, 0 or more", sigma)
-    unit = stride_unit(size, image_size) or 1.0
-    least = math.log(LEAST_SIGMA)
+    log_unit = math.log(stride_unit(size, image_size) or 1.0)
+    # No stride is as long as e^300, and none as short as e^-300.
+    log_ratio = math.log(sigma) if sigma > 0 else -300.0
 
     def axes(low: Tensor, high: Tensor, count: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(g~, log sigma^2, log delta~) of axes with as many samples and pixels."""
-        log_stride = ((high - low) / _parts(count, align_corners)).clamp(min=LEAST_STRIDE).log()
-        middle = low / 2 + high / 2 + (1.0 if align_corners else 0.5)
-        # No stride is as long as e^300, and none as short as e^-300.
-        log_sigma = (log_stride + (math.log(sigma) if sigma > 0 else -300.0)).clamp(min=least)
-        return middle * (2 / (length + 1)) - 1, log_sigma * 2, log_stride - math.log(unit)
+        """(g~, log sigma^2, log delta~) of axes with as many samples and pixels. In few calls: where windows are few their
+        number, forward and backward, is what takes the time."""
+        parts = _parts(count, align_corners)
+        log_side = (high - low).clamp(min=LEAST_STRIDE * parts).log()
+        place = (low + high) * (1 / (length + 1)) + ((2.0 if align_corners else 1.0) / (length + 1) - 1)
+        log_sigma2 = (log_side * 2 + 2 * (log_ratio - math.log(parts))).clamp(min=2 * math.log(LEAST_SIGMA))
+        return place, log_sigma2, log_side - (math.log(parts) + log_unit)
 
-    low, high = boxes[..., :2], boxes[..., 2:]
+    # Of x and y.
+    low, high = boxes.unflatten(-1, (2, 2)).unbind(-2)
     sides = (size[1], image_size[1]), (size[0], image_size[0])
     if sides[0] == sides[1]:
-        # Both in the same calls: where windows are few their number is what takes the time.
         columns = list(axes(low, high, *sides[0]))
     else:
-        columns = [
-            column
-            for pair in zip(*(axes(low[..., i : i + 1], high[..., i : i + 1], *sides[i]) for i in (0, 1)), strict=True)
-            for column in pair
-        ]
+        both = (axes(*one, *side) for *one, side in zip(low.split(1, -1), high.split(1, -1), sides, strict=True))
+        columns = [column for pair in zip(*both, strict=True) for column in pair]
     return torch.cat([*columns, boxes.new_full((*boxes.shape[:-1], 1), log_gamma)], -1)
 
 
