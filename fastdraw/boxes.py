@@ -231,7 +231,7 @@ def _params(
     if sides[0] == sides[1]:
         columns = list(axes(low, high, *sides[0]))
     else:
-        both = (axes(*one, *side) for *one, side in zip(low.split(1, -1), high.split(1, -1), sides, strict=True))
+        both = [axes(low[..., i : i + 1], high[..., i : i + 1], *sides[i]) for i in (0, 1)]
         columns = [column for pair in zip(*both, strict=True) for column in pair]
     return torch.cat([*columns, boxes.new_full((*boxes.shape[:-1], 1), log_gamma)], -1)
 
