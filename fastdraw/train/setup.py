@@ -117,7 +117,7 @@ def prepare(said: TrainOptions, explicit: Collection[str] | None, processes: Pro
     found = [*(() if run is None else run.notes), *data.found(splits)]
     splits = splits if options.needs_labels else splits._replace(labels=None)
     train = splits.train
-    options = replace(options.resolved(splits.image_shape, torch.get_num_threads()), out=str(folder))
+    options = replace(options.resolved(splits.image_shape, torch.get_num_threads()), out=str(folder), **_places(options))
     _check_batch(options, len(train), processes)
     config = options.config(splits.image_shape, _classes(options, splits))
     seen, held_out = fingerprint(splits.train, splits.labels and splits.labels.train), ""
@@ -158,6 +158,16 @@ def _run_there(said: TrainOptions, folder: Path) -> Found | None:
 
 def _name(name_or_path: str) -> str:
     return Path(name_or_path).stem or "run"
+
+
+def _places(options: TrainOptions) -> dict[str, Any]:
+    """Where the data are, whatever folder the run is gone on with from."""
+    named = options.data in data.names() or options.data.startswith(data.hub.PREFIX)
+    where = options.data_dir
+    return {
+        "data": options.data if named else os.path.abspath(options.data),
+        "data_dir": None if where is None else os.path.abspath(where),
+    }
 
 
 def _load(options: TrainOptions, processes: Processes) -> data.Splits:

@@ -180,6 +180,20 @@ def test_data_in_the_home_folder(
         assert f"got '{tmp_path}/nowhere'" in capsys.readouterr().err
 
 
+def test_a_run_goes_on_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though its data were named by a path from where it was begun."""
+    begun, other = tmp_path / "it's here", tmp_path / "there"
+    other.mkdir()
+    begun.mkdir()
+    numpy.save(begun / "my images.npy", numpy.random.default_rng(0).integers(0, 256, (20, 28, 28), numpy.uint8))
+    monkeypatch.chdir(begun)
+    where = ["--data", "my images.npy", "--data-dir", ".", "--batch-size", "4"]
+    assert main(["train", *TINY[2:], *where, "--out", "run"]) == 0
+    monkeypatch.chdir(other)
+    assert main(["train", "--out", str(begun / "run"), "--resume", "--steps", "3"]) == 0
+    assert not list(other.iterdir())
+
+
 def test_alone_it_is_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     out, errors = capsys.readouterr()
