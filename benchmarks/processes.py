@@ -283,6 +283,9 @@ def main() -> None:
     for name in said.names:
         if name not in ROWS:
             parser.error(f"NAME: expected some of {', '.join(ROWS)}, got {name}")
+    from benchmarks import environment
+
+    environment.warn()
     for name in said.names or ROWS:
         print(f"{name:<8} {ROWS[name]()}", flush=True)
 
