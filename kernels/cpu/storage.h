@@ -37,14 +37,14 @@ typedef uint8_t ByteVector __attribute__((vector_size(kVectorBytes / 4)));
 
 template <class T>
 FASTDRAW_INLINE Vector<float> load_some_as(const uint8_t* p, int64_t count) {
-#if defined(__AVX512BW__) && defined(__AVX512VL__)
-  const ByteVector bytes = (ByteVector)_mm_maskz_loadu_epi8(__mmask16(count >= 16 ? 0xFFFF : (1u << count) - 1), p);
-#else
   ByteVector bytes{};
   // As above.
   if (count >= kLanes<float>)
     memcpy(&bytes, p, sizeof bytes);
   else
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+    bytes = (ByteVector)_mm_maskz_loadu_epi8(__mmask16((1u << count) - 1), p);
+#else
     memcpy(&bytes, p, size_t(count));
 #endif
   return __builtin_convertvector(__builtin_convertvector(bytes, IntVector), Vector<float>);
