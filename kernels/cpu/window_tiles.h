@@ -29,9 +29,9 @@ template <class T, int kVectors, class S>
 void copy_rows(const S* from, int64_t row, T* to, int64_t rows, int64_t left, int64_t columns) {
   constexpr int64_t kLast = (kVectors - 1) * kLanes<T>;
   for (int64_t p = 0; p < rows; ++p, from += row, to += kTile<T>) {
-    const S* later = from + (p + kAhead < left ? kAhead * row : 0);
-    for (int64_t a = 0; a < columns; a += 64 / int64_t(sizeof(S))) __builtin_prefetch(later + a, 0, 3);
-    if (sizeof(S) < sizeof(T)) __builtin_prefetch(later + columns - 1, 0, 3);
+    const S* later = from + (p + 2 * kAhead < left ? 2 * kAhead * row : 0);
+    for (int64_t a = 0; a < columns; a += 64 / int64_t(sizeof(S))) __builtin_prefetch(later + a, 0, 2);
+    if (sizeof(S) < sizeof(T)) __builtin_prefetch(later + columns - 1, 0, 2);
     for (int v = 0; v < kVectors - 1; ++v) store(to + v * kLanes<T>, load_some_as<T>(from + v * kLanes<T>, kLanes<T>));
     store(to + kLast, load_some_as<T>(from + kLast, columns - kLast));
   }
