@@ -25,7 +25,7 @@ from fastdraw import checks
 from fastdraw.boxes import places, windows_of
 from fastdraw.ops.contract import patch_dtype
 from fastdraw.ops.read import read
-from fastdraw.reference import param_limits, stride_unit, window
+from fastdraw.reference import param_limits, stride_unit
 
 #: Of the Gaussian that reads a level, in the level's pixels. From here on the error bound below holds: several levels'
 #: binomials are together nearer to a Gaussian than one is.
@@ -77,6 +77,9 @@ class Pyramid:
             first = -1
             weight = (weight_y * weight_x).expand(len(image), -1, -1, -1)
             self.levels.append(torch.cat([pixels, weight], 1))
+        # sigma^2 from which on each level is taken: sigma^2 - V_l >= LEAST_SIGMA^2 4^l.
+        least = [(LEAST_SIGMA_1 if i == 1 else LEAST_SIGMA) ** 2 * 4**i + _variance(i) for i in range(1, len(self.levels))]
+        self._least = torch.tensor(least, dtype=torch.float64, device=image.device)
 
     def read(self, params: Tensor, size: int | tuple[int, int]) -> Tensor:
         """`fastdraw.read` of the image: params [B, 5], [B, K, 5], or of 7 numbers -> [B, C, N, N], or [B, K, C, N, N]."""
@@ -138,39 +141,45 @@ class Pyramid:
         return (patch[..., :-1, :, :] / patch[..., -1:, :, :] * gamma).to(patch_dtype(self.levels[0].dtype))
 
     def _level_of(self, params: Tensor, size: tuple[int, int]) -> Tensor:
-        """Of params [..., 5 or 7], on their device: the highest level at which what sigma says is still done."""
-        height, width = self.levels[0].shape[2:]
-        w = window(params.reshape(-1, params.shape[-1]).double(), size, (height, width))
-        sigma, delta = (v if v.dim() > 1 else v[:, None].expand(-1, 2) for v in (w.sigma, w.delta))
-        # sigma^2 - V_l >= LEAST_SIGMA^2 4^l, for l.
-        share = sigma.amin(1).square() + 1 / 3
-        level = ((share / (LEAST_SIGMA**2 + 1 / 3)).log2() / 2).floor().nan_to_num(0.0).clamp(0, len(self.levels) - 1)
-        level *= (level > 1) | (share >= 4 * (LEAST_SIGMA_1**2 + 1 / 3))
-        inside = torch.ones_like(level, dtype=torch.bool)
-        for axis, (centre, count, length) in enumerate(((w.centre_x, size[1], width), (w.centre_y, size[0], height))):
-            middle = (length - 1) / 2
-            outside = (centre - middle).abs() + delta[:, axis] * ((count - 1) / 2) - middle
-            # False of NaN, which goes to the image, where it shows.
-            inside &= outside <= OUTSIDE * sigma[:, axis]
-        return (level * inside).long().view(params.shape[:-1])
+        """Of params [..., 5 or 7], on their device: the highest level at which what sigma says is still done.
+
+        In few calls: reading a window takes as long as some thirty of them.
+        """
+        (height, width), (rows, columns) = self.levels[0].shape[2:], size
+        g_x, g_y, log_sigma2, log_delta, _ = _parts(params.double())
+        variance, delta = log_sigma2.exp(), log_delta.exp() * stride_unit(size, (height, width))
+        level = (variance.amin(-1, keepdim=True) >= self._least).sum(-1)
+        sigma = variance.sqrt()
+        # NaN, which compares false, goes to the image, where it shows.
+        for axis, (g, count, length) in enumerate(((g_x, columns, width), (g_y, rows, height))):
+            axis = min(axis, delta.shape[-1] - 1)
+            # How far outside of the image the last sample stands: its middle is (length + 1) / 2 g from the image's.
+            last = g[..., 0].abs() * ((length + 1) / 2) + delta[..., axis] * ((count - 1) / 2)
+            level = level * (last - OUTSIDE * sigma[..., axis] <= (length - 1) / 2)
+        return level
 
     def _at_level(self, number: int, params: Tensor, size: Sequence[int]) -> Tensor:
         """The same windows in the level's own numbers."""
-        params = params if params.dtype == torch.float64 else params.float()
-        own, factor = params.shape[-1] == 7, 2.0**number
+        factor = 2.0**number
         (height, width), (rows, columns) = self.levels[0].shape[2:], self.levels[number].shape[2:]
-        limits = (math.inf, math.inf, *param_limits(params.shape[-1])[2:])
-        numbers = [column.clamp(-limit, limit) for column, limit in zip(params.unbind(-1), limits, strict=True)]
-        for i, (length, count) in enumerate(((width, columns), (height, rows))):
-            # Pixel j of the level stands at j - 1 of its grid, which is 2^l (j - 1) of the image.
-            centre = ((length + 1) / 2 * (numbers[i] + 1) - 1) / factor + 1
-            numbers[i] = (centre + 1) * (2 / (count + 1)) - 1
-        for i in (2, 3) if own else (2,):
-            numbers[i] = ((numbers[i].exp() - _variance(number)) / factor**2).log()
+        g_x, g_y, log_sigma2, log_delta, log_gamma = _parts(params if params.dtype == torch.float64 else params.float())
+        places = []
+        for g, length, count in ((g_x, width, columns), (g_y, height, rows)):
+            # Pixel j of the level stands at j - 1 of its grid, which is 2^l (j - 1) of the image: so what stands at
+            # (length + 1) / 2 (g + 1) - 1 in the image stands at that by 2^l, and 1, in the level.
+            middle = ((length - 1) / 2 / factor + 2) * (2 / (count + 1)) - 1
+            places.append(g * ((length + 1) / factor / (count + 1)) + middle)
+        log_sigma2 = ((log_sigma2.exp() - _variance(number)) / factor**2).log()
         before, after = stride_unit(size, (height, width)), stride_unit(size, (rows, columns))
-        for i in (4, 5) if own else (3,):
-            numbers[i] = numbers[i] + math.log(before / factor / after)
-        return torch.stack(numbers, -1)
+        return torch.cat([*places, log_sigma2, log_delta + math.log(before / factor / after), log_gamma], -1)
+
+
+def _parts(params: Tensor) -> tuple[Tensor, ...]:
+    """g~x, g~y, log sigma^2, log delta~ and log gamma, each [..., 1], or [..., 2] where x and y have their own; the logarithms
+    within their limits."""
+    axes, limits = (params.shape[-1] - 3) // 2, param_limits(params.shape[-1])
+    g_x, g_y, *logarithms = params.split([1, 1, axes, axes, 1], -1)
+    return g_x, g_y, *(part.clamp(-limits[i], limits[i]) for part, i in zip(logarithms, (2, 2 + axes, -1), strict=True))
 
 
 def _variance(number: int) -> float:
